@@ -1,0 +1,31 @@
+# Every target first installs what it lacks into $(VENV), with the versions of constraints.txt.
+# PYTHON=python3.12 picks another interpreter, VENV=... another environment, and ARGS are handed on:
+#   make example ARGS="--images photos --tags tags.csv"      make test ARGS="-k codes"
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: example test lint docs clean
+
+example: $(VENV)/.has-examples
+	$(BIN)/python examples/plot_social_image_search.py $(ARGS)
+
+test: $(VENV)/.has-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.has-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.has-docs
+	$(BIN)/python -m sphinx docs docs/_build/html $(ARGS)
+
+clean:
+	rm -rf $(VENV) output docs/_build docs/auto_examples docs/generated
+
+$(VENV)/.has-%: pyproject.toml constraints.txt
+	@echo "Installing scikit-hash[$*] into $(VENV); the first time takes a minute or two."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	@touch $@

@@ -1,0 +1,276 @@
+"""Packing binary codes into bytes and measuring Hamming distances.
+
+This is the one place that knows the bit order: a code of ``n_bits`` values in
+{0, 1} fills ``ceil(n_bits / 8)`` bytes, the first bit in the most significant
+place of the first byte (as :func:`numpy.packbits` does by default), the unused
+places of the last byte zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["check_codes", "hamming_blocks", "hamming_distances", "pack", "sign_bits", "unpack"]
+
+
+def check_codes(codes: ArrayLike, *, name: str = "codes") -> NDArray[np.uint8]:
+    """Validate unpacked codes.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n_samples, n_bits)
+        Boolean or numeric array whose values are all 0 or 1.
+    name : str, default="codes"
+        How error messages call the argument.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_bits), uint8
+        The codes; no copy if they are uint8 already.
+
+    Raises
+    ------
+    ValueError
+        If the array is not two-dimensional, has no bits, or holds other values
+        than 0 and 1.
+    TypeError
+        If the values are not numbers.
+    """
+    array = np.asarray(codes)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must be an array of 0 and 1, got dtype {array.dtype}.")
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name} must have shape (n_samples, n_bits), got {array.ndim} dimension(s); "
+            "a single code is codes.reshape(1, -1)."
+        )
+    if array.shape[1] == 0:
+        raise ValueError(f"{name} has 0 bits; give at least one column.")
+    # Integers in {0, 1} are told by their extremes: cheaper than comparing every element twice.
+    if array.size and (
+        array.min() < 0
+        or array.max() > 1
+        or (array.dtype.kind == "f" and not np.isin(array, (0, 1)).all())
+    ):
+        raise ValueError(
+            f"{name} must hold only 0 and 1; pass `codes > 0` for codes in {{-1, 1}}, "
+            "or `unpack(codes, n_bits)` for packed bytes."
+        )
+    return array.astype(np.uint8, copy=False)
+
+
+def sign_bits(values: ArrayLike) -> NDArray[np.uint8]:
+    """Turn real values into bits: 1 where a value is at least 0, else 0.
+
+    Parameters
+    ----------
+    values : array-like of any shape
+        Real values, such as the output of ``decision_function``.
+
+    Returns
+    -------
+    ndarray of the same shape, uint8
+
+    Raises
+    ------
+    TypeError
+        If the values are not real numbers.
+    ValueError
+        If some are NaN.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"values must be an array of real numbers, got dtype {array.dtype}.")
+    if np.isnan(array).any():
+        raise ValueError("values contains NaN, which has no sign; find where it arose.")
+    return (array >= 0).view(np.uint8)
+
+
+def pack(codes: ArrayLike) -> NDArray[np.uint8]:
+    """Pack codes of 0 and 1 into bytes.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n_samples, n_bits)
+        Values 0 and 1, of any numeric or boolean dtype.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, ceil(n_bits / 8)), uint8
+        Big-endian within a byte; the last byte is filled with zeros.
+
+    Raises
+    ------
+    ValueError, TypeError
+        See :func:`check_codes`.
+
+    See Also
+    --------
+    unpack : The inverse.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.codes import pack
+    >>> pack(np.array([[1, 0, 0, 0, 0, 0, 0, 1, 1]]))
+    array([[129, 128]], dtype=uint8)
+    """
+    return np.packbits(check_codes(codes), axis=1)
+
+
+def _check_packed(packed: ArrayLike, name: str) -> NDArray[np.uint8]:
+    array = np.asarray(packed)
+    if array.dtype != np.uint8:
+        raise TypeError(
+            f"{name} must be packed codes of dtype uint8, got {array.dtype}; see pack()."
+        )
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"{name} must have shape (n_samples, n_bytes), got {array.shape}.")
+    return array
+
+
+def unpack(packed: ArrayLike, n_bits: int) -> NDArray[np.uint8]:
+    """Unpack bytes into codes of 0 and 1.
+
+    Parameters
+    ----------
+    packed : array-like of shape (n_samples, n_bytes), uint8
+        As :func:`pack` returns them.
+    n_bits : int
+        Number of bits of a code; ``ceil(n_bits / 8)`` must be ``n_bytes``.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_bits), uint8
+        Values 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit ``n_bits``, or bits beyond it are set.
+    TypeError
+        If ``packed`` is not uint8, or ``n_bits`` not an int.
+    """
+    array = _check_packed(packed, "packed")
+    if not isinstance(n_bits, Integral) or isinstance(n_bits, bool):
+        raise TypeError(f"n_bits must be an int, got {type(n_bits).__name__}.")
+    if n_bits < 1 or -(-n_bits // 8) != array.shape[1]:
+        raise ValueError(
+            f"n_bits={n_bits} needs {max(-(-n_bits // 8), 0)} bytes a code, "
+            f"but packed has {array.shape[1]}."
+        )
+    if (array[:, -1] & (2 ** (-n_bits % 8) - 1)).any():
+        raise ValueError(f"packed has bits set beyond n_bits={n_bits}: the codes are longer.")
+    return np.unpackbits(array, axis=1, count=n_bits)
+
+
+def _as_words(packed: NDArray[np.uint8]) -> NDArray[Any]:
+    """View packed codes as the widest unsigned words, zero-padded to a whole number of them."""
+    n_bytes = packed.shape[1]
+    width = 8 if n_bytes > 4 else 4 if n_bytes > 2 else n_bytes
+    padding = -n_bytes % width
+    if padding:
+        packed = np.pad(packed, ((0, 0), (0, padding)))
+    return np.ascontiguousarray(packed).view(f"u{width}")
+
+
+def hamming_blocks(
+    X: ArrayLike, Y: ArrayLike, *, working_memory: float = 64.0
+) -> Iterator[tuple[slice, NDArray[np.unsignedinteger[Any]]]]:
+    """Hamming distances in blocks of rows of X, so that memory stays bounded.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_x, n_bytes), uint8
+        Packed codes.
+    Y : array-like of shape (n_y, n_bytes), uint8
+        Packed codes.
+    working_memory : float, default=64.0
+        Bound on the memory of a block and its temporaries, in MiB (one row of
+        X is always taken, whatever it needs).
+
+    Yields
+    ------
+    rows : slice
+        Which rows of X.
+    distances : ndarray of shape (n_rows, n_y), uint8 or uint16
+        uint8 if a code has at most 255 bits (31 bytes), else uint16. The
+        array is overwritten by the next block.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the inputs are not packed codes of the same width, or
+        ``working_memory`` not a number.
+    """
+    X, Y = _check_packed(X, "X"), _check_packed(Y, "Y")
+    if not isinstance(working_memory, Real):
+        raise TypeError(f"working_memory must be a number of MiB, got {working_memory!r}.")
+    if X.shape[1] != Y.shape[1]:
+        raise ValueError(
+            f"X and Y must hold codes of the same length, got {X.shape[1]} and {Y.shape[1]} bytes."
+        )
+    dtype = np.dtype(np.uint8 if X.shape[1] <= 31 else np.uint16)
+    X_words, Y_words = _as_words(X), _as_words(Y)
+    n_words = X_words.shape[1]
+    # Word columns contiguous, so that the inner loop over Y streams.
+    Y_columns = np.ascontiguousarray(Y_words.T)
+    row_bytes = max(len(Y), 1) * (X_words.itemsize + 1 + dtype.itemsize)
+    n_rows = max(1, min(len(X), int(working_memory * 2**20) // row_bytes))
+    xor = np.empty((n_rows, len(Y)), X_words.dtype)
+    distances = np.empty((n_rows, len(Y)), dtype)
+    count = np.empty((n_rows, len(Y)), np.uint8) if n_words > 1 else None
+    for start in range(0, len(X), n_rows):
+        rows = slice(start, min(start + n_rows, len(X)))
+        n = rows.stop - start
+        for word in range(n_words):
+            np.bitwise_xor(X_words[rows, word, None], Y_columns[word], out=xor[:n])
+            if word == 0:
+                np.bitwise_count(xor[:n], out=distances[:n])
+            else:
+                assert count is not None
+                np.bitwise_count(xor[:n], out=count[:n])
+                distances[:n] += count[:n]
+        yield rows, distances[:n]
+
+
+def hamming_distances(X: ArrayLike, Y: ArrayLike | None = None) -> NDArray[np.unsignedinteger[Any]]:
+    """Hamming distances between all pairs of packed codes.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_x, n_bytes), uint8
+        Packed codes.
+    Y : array-like of shape (n_y, n_bytes), uint8, default=None
+        Packed codes; X itself if None.
+
+    Returns
+    -------
+    ndarray of shape (n_x, n_y), uint8 or uint16
+        Number of bits in which the codes differ; uint8 if a code has at most
+        31 bytes, else uint16.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the inputs are not packed codes of the same width.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.codes import hamming_distances, pack
+    >>> hamming_distances(pack(np.array([[0, 0, 1], [1, 1, 1]])))
+    array([[0, 2],
+           [2, 0]], dtype=uint8)
+    """
+    X = _check_packed(X, "X")
+    Y = X if Y is None else _check_packed(Y, "Y")
+    distances = np.empty((len(X), len(Y)), np.uint8 if X.shape[1] <= 31 else np.uint16)
+    for rows, block in hamming_blocks(X, Y):
+        distances[rows] = block
+    return distances

@@ -1,0 +1,317 @@
+"""Anchor graph and image-concept hypergraph, as n x n operators that are never formed.
+
+Both graphs of the DSTDH paper have affinities of low rank. Products with them cost
+O((m + a) n r) and are all that the optimiser needs, so each graph is a
+:class:`scipy.sparse.linalg.LinearOperator` that keeps only its thin factor.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse.linalg import LinearOperator
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+from sklearn.utils import check_array, check_random_state, gen_even_slices
+
+from .tags import project_tags
+
+__all__ = ["AnchorGraph", "ConceptHypergraph", "anchor_graph", "concept_hypergraph"]
+
+# k-means sees at most this many samples per centre (more do not move the centres noticeably)
+# and this many tag columns (more are projected, which keeps distances): both bound time and memory.
+_SAMPLES_PER_CENTRE = 100
+_MAX_TAG_COLUMNS = 2048
+_BLOCK_ROWS = 16_384
+
+
+class _LowRankGraph(LinearOperator):
+    """Affinity ``F diag(weights) F'`` of n samples, applied without being formed.
+
+    Parameters
+    ----------
+    factor : ndarray or csr_array of shape (n_samples, rank), float32
+        The thin factor F.
+    weights : ndarray of shape (rank,), float32
+        The diagonal between F and its transpose.
+    trivial : ndarray of shape (n_samples,), float32
+        Unit eigenvector of the largest eigenvalue, 1; it tells nothing about
+        which samples are alike.
+    """
+
+    def __init__(
+        self, factor: Any, weights: NDArray[np.float32], trivial: NDArray[np.float32]
+    ) -> None:
+        super().__init__(np.dtype(np.float32), (factor.shape[0], factor.shape[0]))
+        self.factor = factor
+        self.weights = weights
+        self.trivial = trivial
+
+    def _matmat(self, M: NDArray[Any]) -> NDArray[Any]:
+        return self.factor @ (self.weights[:, None] * (self.factor.T @ M))
+
+    def _matvec(self, v: NDArray[Any]) -> NDArray[Any]:
+        return self._matmat(v.reshape(-1, 1)).ravel()
+
+    def _adjoint(self) -> _LowRankGraph:
+        return self
+
+
+class AnchorGraph(_LowRankGraph):
+    """Affinity S = V Lambda^-1 V' of the anchor graph (DSTDH, Eq. 2).
+
+    Its rows sum to 1: constant vectors are fixed points.
+
+    Parameters
+    ----------
+    similarities : csr_array of shape (n_samples, n_anchors), float32
+        V, each row summing to 1 and nonzero at the sample's nearest anchors.
+    """
+
+    def __init__(self, similarities: sp.csr_array) -> None:
+        n_samples = similarities.shape[0]
+        super().__init__(
+            similarities,
+            _inverse(np.asarray(similarities.sum(axis=0)).ravel()),
+            np.full(n_samples, 1 / np.sqrt(n_samples), np.float32),
+        )
+        self.similarities = similarities
+
+    def subset(self, rows: ArrayLike) -> AnchorGraph:
+        """Anchor graph of some of the samples, on the same anchors.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows,), int
+            Which samples.
+
+        Returns
+        -------
+        AnchorGraph
+            Operator of shape (n_rows, n_rows).
+        """
+        return AnchorGraph(self.similarities[np.asarray(rows)])
+
+
+class ConceptHypergraph(_LowRankGraph):
+    """Affinity Dv^-1/2 H Dw De^-1 H' Dv^-1/2 of a hypergraph (DSTDH, Eqs. 5 to 10).
+
+    All hyperedges weigh the same, Dw = I.
+
+    Parameters
+    ----------
+    incidence : ndarray of shape (n_samples, n_concepts), float32
+        H, with positive entries.
+    """
+
+    def __init__(self, incidence: NDArray[np.float32]) -> None:
+        # De^-1 is taken before the rows are scaled by Dv^-1/2.
+        edge_degrees = incidence.sum(axis=0, dtype=np.float64).astype(np.float32)
+        root_degrees = np.sqrt(incidence.sum(axis=1, dtype=np.float64)).astype(np.float32)
+        super().__init__(
+            incidence * _inverse(root_degrees)[:, None],
+            _inverse(edge_degrees),
+            root_degrees / np.linalg.norm(root_degrees),
+        )
+        self._root_degrees = root_degrees
+
+    def subset(self, rows: ArrayLike) -> ConceptHypergraph:
+        """Hypergraph of some of the samples, on the same concepts.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows,), int
+            Which samples.
+
+        Returns
+        -------
+        ConceptHypergraph
+            Operator of shape (n_rows, n_rows).
+        """
+        rows = np.asarray(rows)
+        return ConceptHypergraph(self.factor[rows] * self._root_degrees[rows, None])
+
+
+def _inverse(degrees: NDArray[Any]) -> NDArray[np.float32]:
+    """1 / degrees, 0 where a degree is 0: an anchor without samples takes no part."""
+    safe = np.where(degrees > 0, degrees, 1)
+    return np.where(degrees > 0, 1 / safe, 0).astype(np.float32)
+
+
+def _centres(
+    X: NDArray[np.float32], n_centres: int, max_iter: int, random_state: np.random.RandomState
+) -> NDArray[np.float32]:
+    if len(X) <= n_centres:
+        return X
+    seed = int(random_state.randint(np.iinfo(np.int32).max))
+    kmeans = KMeans(n_centres, init="random", n_init=1, max_iter=max_iter, random_state=seed)
+    with warnings.catch_warnings():
+        # A few iterations are meant, and duplicate centres only share their samples.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return kmeans.fit(X).cluster_centers_
+
+
+def _sample_rows(
+    n_samples: int, n_centres: int, random_state: np.random.RandomState
+) -> NDArray[np.intp] | slice:
+    size = _SAMPLES_PER_CENTRE * n_centres
+    if n_samples <= size:
+        return slice(None)
+    return np.sort(random_state.choice(n_samples, size, replace=False))
+
+
+def anchor_graph(
+    X: ArrayLike,
+    n_anchors: int = 100,
+    *,
+    n_neighbors: int = 2,
+    bandwidth: float | None = None,
+    max_iter: int = 5,
+    random_state: Any = None,
+) -> AnchorGraph:
+    """Build the anchor graph of samples by their visual features (DSTDH, Eq. 2).
+
+    Features are scaled to unit norm and their k-means centres are the anchors.
+    A sample is tied to its nearest anchors with weights ``exp(-d^2 /
+    bandwidth^2)``, scaled to sum to 1.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Features.
+    n_anchors : int, default=100
+        Number of anchors, at most ``n_samples`` of which are used.
+    n_neighbors : int, default=2
+        Number of nearest anchors that a sample is tied to.
+    bandwidth : float, default=None
+        Width of the kernel in units of the unit-norm features. If None, the
+        mean distance to the ``n_neighbors``-th nearest anchor.
+    max_iter : int, default=5
+        Iterations of k-means. It runs on at most 100 samples per anchor.
+    random_state : int, RandomState instance or None, default=None
+        Seed of k-means.
+
+    Returns
+    -------
+    AnchorGraph
+        Operator of shape (n_samples, n_samples), float32.
+
+    Raises
+    ------
+    ValueError
+        If X is not a finite two-dimensional array, or a number is not
+        positive.
+    """
+    X = check_array(X, dtype=np.float32, input_name="X")
+    _check_positive(n_anchors=n_anchors, n_neighbors=n_neighbors, bandwidth=bandwidth)
+    random_state = check_random_state(random_state)
+    X = normalize(X)
+    rows = _sample_rows(len(X), n_anchors, random_state)
+    anchors = _centres(X[rows], n_anchors, max_iter, random_state)
+    search = NearestNeighbors(n_neighbors=min(n_neighbors, len(anchors)), algorithm="brute")
+    distances, nearest = search.fit(anchors).kneighbors(X)
+    if bandwidth is None:
+        bandwidth = float(distances[:, -1].mean()) or 1.0
+    # The nearest distance is subtracted before the exponential: it cancels in the scaling, and
+    # without it a sample far from every anchor would underflow to 0/0.
+    squares = distances**2
+    weights = np.exp(-(squares - squares[:, :1]) / bandwidth**2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    indptr = np.arange(0, nearest.size + 1, nearest.shape[1])
+    similarities = sp.csr_array(
+        (weights.astype(np.float32).ravel(), nearest.ravel(), indptr), shape=(len(X), len(anchors))
+    )
+    return AnchorGraph(similarities)
+
+
+def concept_hypergraph(
+    X: ArrayLike,
+    tags: sp.csr_array,
+    n_concepts: int = 500,
+    *,
+    bandwidth: float | None = None,
+    tag_scale: float = 1.0,
+    max_iter: int = 5,
+    random_state: Any = None,
+) -> ConceptHypergraph:
+    """Build the image-concept hypergraph of samples (DSTDH, Eqs. 4 to 10).
+
+    Concepts are k-means centres of unit-norm features stacked with tags; every
+    concept is a hyperedge that holds image x with weight ``exp(-||x - e||^2 /
+    (2 bandwidth^2))``.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Features.
+    tags : csr_array of shape (n_samples, n_tags)
+        Indicator of the tags; may have no columns.
+    n_concepts : int, default=500
+        Number of concepts, at most ``n_samples`` of which are used.
+    bandwidth : float, default=None
+        Width sigma of the kernel. If None, the mean distance to the nearest
+        concept. (The authors' program has 40, which makes all weights nearly
+        1.)
+    tag_scale : float, default=1.0
+        Factor of the tags in the stack. At 1, as in the paper, the tags of an
+        image weigh more than its features, whose norm is 1.
+    max_iter : int, default=5
+        Iterations of k-means. It runs on at most 100 samples per concept.
+    random_state : int, RandomState instance or None, default=None
+        Seed of k-means, and of the random projection that stands in for more
+        than 2,048 tags.
+
+    Returns
+    -------
+    ConceptHypergraph
+        Operator of shape (n_samples, n_samples), float32.
+
+    Raises
+    ------
+    ValueError
+        If X is not a finite two-dimensional array, the numbers of rows
+        differ, or a number is not positive.
+    """
+    X = check_array(X, dtype=np.float32, input_name="X")
+    _check_positive(n_concepts=n_concepts, bandwidth=bandwidth)
+    if tag_scale < 0:
+        raise ValueError(f"tag_scale must be at least 0, got {tag_scale}.")
+    if tags.shape[0] != len(X):
+        raise ValueError(f"tags must have a row for each of the {len(X)} samples, got {tags.shape[0]}.")
+    random_state = check_random_state(random_state)
+    X = normalize(X)
+    Y = sp.csr_array(tags, dtype=np.float32) * np.float32(tag_scale)
+    Y = project_tags(Y, _MAX_TAG_COLUMNS, random_state)
+    rows = _sample_rows(len(X), n_concepts, random_state)
+    stack = np.hstack([X[rows], Y[rows].toarray()])
+    concepts = _centres(stack, n_concepts, max_iter, random_state)
+    del stack
+    E_visual, E_tags = concepts[:, : X.shape[1]].T, concepts[:, X.shape[1] :].T
+    norms = np.einsum("ij,ij->i", X, X) + np.asarray(Y.multiply(Y).sum(axis=1)).ravel()
+    incidence = np.empty((len(X), len(concepts)), np.float32)
+    # Blocks, since the dense products of all rows at once would double the memory.
+    for block in gen_even_slices(len(X), -(-len(X) // _BLOCK_ROWS)):
+        products = X[block] @ E_visual + Y[block] @ E_tags
+        incidence[block] = norms[block, None] - 2 * products
+    incidence += np.einsum("ij,ij->i", concepts, concepts)
+    np.maximum(incidence, 0, out=incidence)
+    nearest = incidence.min(axis=1, keepdims=True)
+    if bandwidth is None:
+        bandwidth = float(np.sqrt(nearest).mean()) or 1.0
+    # exp(-nearest) cancels in Dv^-1/2 H only together with De, so it stays; but an image far from
+    # every concept keeps a positive degree.
+    np.exp(incidence / np.float32(-2 * bandwidth**2), out=incidence)
+    np.maximum(incidence, np.finfo(np.float32).tiny, out=incidence)
+    return ConceptHypergraph(incidence)
+
+
+def _check_positive(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value <= 0:
+            raise ValueError(f"{name} must be positive, got {value}.")

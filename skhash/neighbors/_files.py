@@ -1,0 +1,110 @@
+"""One file for a header and an array of bytes, written whole or not at all.
+
+The layout, little-endian: 8 bytes of magic, version (uint32), length of the header (uint32),
+length of the file (uint64); the header in JSON (UTF-8); zeros up to a multiple of 64; the array;
+the CRC-32 of everything before (uint32).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Like PNG's: not text, and spoiled by anything that translates line ends.
+_MAGIC = b"\x89SKHN\r\n\n"
+_VERSION = 1
+_PREFIX = struct.Struct("<8sIIQ")
+_CHECKSUM = struct.Struct("<I")
+_ALIGNMENT = 64
+
+PathLike = str | os.PathLike[str]
+
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of ``path`` once it is complete and on the disk.
+
+    Until then, and for ever if the writing fails, whatever is at ``path`` stays as it is.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+def write_bytes(path: PathLike, header: dict[str, Any], array: NDArray[np.uint8]) -> None:
+    """Write a header that JSON can hold and an array of bytes."""
+    text = json.dumps(header).encode()
+    start = -(-(_PREFIX.size + len(text)) // _ALIGNMENT) * _ALIGNMENT
+    total = start + array.nbytes + _CHECKSUM.size
+    head = (_PREFIX.pack(_MAGIC, _VERSION, len(text), total) + text).ljust(start, b"\0")
+    payload = np.ascontiguousarray(array).reshape(-1)
+    with replacing(path) as file:
+        file.write(head)
+        file.write(payload.data)
+        file.write(_CHECKSUM.pack(zlib.crc32(payload.data, zlib.crc32(head))))
+
+
+def read_bytes(
+    path: PathLike, *, mmap_mode: Literal["r"] | None = None
+) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Read back what :func:`write_bytes` wrote; the array comes back flat.
+
+    The whole file is read once to check it, also where the array is then memory-mapped.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another kind, truncated or corrupt; the message begins with its path.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        prefix = file.read(_PREFIX.size)
+        if prefix[:8] != _MAGIC[: len(prefix)]:
+            raise ValueError(
+                f"{path} is not a file of HammingNeighbors: it begins with other bytes."
+            )
+        if len(prefix) < _PREFIX.size:
+            raise ValueError(f"{path} is truncated: it has only {size} bytes.")
+        _, version, n_text, total = _PREFIX.unpack(prefix)
+        if version != _VERSION:
+            raise ValueError(
+                f"{path} is in version {version} of the format, this release reads version "
+                f"{_VERSION}: load it with the release that wrote it, or fit and save again."
+            )
+        if size != total:
+            what = "truncated" if size < total else "corrupt"
+            raise ValueError(f"{path} is {what}: it has {size} bytes where {total} were written.")
+        corrupt = ValueError(f"{path} is corrupt: its contents do not match its checksum.")
+        start = -(-(_PREFIX.size + n_text) // _ALIGNMENT) * _ALIGNMENT
+        n_payload = total - start - _CHECKSUM.size
+        if n_payload < 0:
+            raise corrupt
+        head = prefix + file.read(start - _PREFIX.size)
+        payload: NDArray[np.uint8]
+        if mmap_mode is not None and n_payload:
+            payload = np.memmap(path, np.uint8, mmap_mode, offset=start, shape=(n_payload,))
+            file.seek(start + n_payload)
+        else:
+            payload = np.fromfile(file, np.uint8, n_payload)
+        if file.read() != _CHECKSUM.pack(zlib.crc32(payload.data, zlib.crc32(head))):
+            raise corrupt
+    return json.loads(head[_PREFIX.size : _PREFIX.size + n_text]), payload

@@ -1,0 +1,208 @@
+"""The engines behind HammingNeighbors: each holds packed codes and answers queries exactly.
+
+An engine is a class with the two methods of :class:`Store`; :func:`make_store` is the one
+place that knows them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from math import isqrt
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codes import hamming_blocks
+
+Packed = NDArray[np.uint8]
+Distances = NDArray[np.int32]
+Indices = NDArray[np.intp]
+
+# In MiB. A block of distances is read several times, so it should stay in a core's cache: up to
+# twice as fast as with the larger bound that hamming_blocks has by default.
+_WORKING_MEMORY = 2.0
+
+# Below this many codes numpy answers in a fraction of a millisecond; importing faiss takes longer.
+_WORTH_FAISS = 2**14
+
+
+class Store(Protocol):
+    """What HammingNeighbors asks of an engine; queries are packed as the stored codes are."""
+
+    name: ClassVar[str]
+
+    def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
+        """Nearest k codes of every query, by distance, equal distances by position.
+
+        Both arrays have shape (n_queries, k): the first k of a stable sort. k is at most the
+        number of codes.
+        """
+
+    def radius_neighbors(
+        self, queries: Packed, radius: int
+    ) -> tuple[NDArray[np.intp], Distances, Indices]:
+        """All codes within a radius of every query, by position.
+
+        The three arrays are ``indptr, distances, indices``: those of query i are at
+        ``indptr[i]:indptr[i + 1]``.
+        """
+
+
+def make_store(packed: Packed, backend: str) -> Store:
+    """Choose and fill an engine; backend is "auto", "numpy" or "faiss"."""
+    if backend == "auto":
+        # faiss copies the codes, which is what a memory map is there to avoid.
+        if len(packed) < _WORTH_FAISS or _is_memory_mapped(packed):
+            return NumpyStore(packed)
+        try:
+            return FaissStore(packed)
+        except ImportError:
+            return NumpyStore(packed)
+    return FaissStore(packed) if backend == "faiss" else NumpyStore(packed)
+
+
+def _is_memory_mapped(array: Any) -> bool:
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
+
+
+class NumpyStore:
+    """Distances to all codes in blocks, then selection."""
+
+    name: ClassVar[str] = "numpy"
+
+    def __init__(self, packed: Packed) -> None:
+        self._packed = packed
+
+    def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
+        distances = np.empty((len(queries), k), np.int32)
+        indices = np.empty((len(queries), k), np.intp)
+        # The k-th smallest distance of a sample is no less than that of all. The larger the sample,
+        # the fewer codes pass it to be sorted: some sqrt(n * k) of both cost least together.
+        stride = max(1, isqrt(len(self._packed) // k) // 2)
+        for rows, block in hamming_blocks(queries, self._packed, working_memory=_WORKING_MEMORY):
+            bounds = np.partition(block[:, ::stride], k - 1, axis=1)[:, k - 1]
+            for row, to_codes, bound in zip(
+                range(rows.start, rows.stop), block, bounds, strict=True
+            ):
+                near = np.flatnonzero(to_codes <= bound)
+                near = near[np.argsort(to_codes[near], kind="stable")[:k]]
+                indices[row] = near
+                distances[row] = to_codes[near]
+        return distances, indices
+
+    def radius_neighbors(
+        self, queries: Packed, radius: int
+    ) -> tuple[NDArray[np.intp], Distances, Indices]:
+        counts, distances, indices = [], [], []
+        for _, block in hamming_blocks(queries, self._packed, working_memory=_WORKING_MEMORY):
+            flat = np.flatnonzero(block <= radius)
+            rows, columns = np.divmod(flat, len(self._packed))
+            counts.append(np.bincount(rows, minlength=len(block)))
+            distances.append(block.ravel()[flat].astype(np.int32))
+            indices.append(columns)
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+        return indptr, np.concatenate(distances), np.concatenate(indices)
+
+
+class FaissStore(NumpyStore):
+    """faiss's flat binary index; numpy where that would need too much memory.
+
+    faiss runs in the calling thread: with its own threads small batches wait for each other far
+    longer than they compute. Whoever wants threads gives each a part of the queries.
+    """
+
+    name: ClassVar[str] = "faiss"
+
+    # In bytes. faiss keeps k places for every possible distance of every query of a batch.
+    # They should stay in the cache; where one query alone exceeds the limit, numpy is as fast.
+    _BATCH_MEMORY = 4 * 2**20
+    _QUERY_MEMORY = 64 * 2**20
+
+    def __init__(self, packed: Packed) -> None:
+        super().__init__(packed)
+        self._faiss = _load_faiss()
+        self._index = _flat_index(self._faiss, packed)
+
+    def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
+        memory = (self._index.d + 1) * k * np.dtype(np.int64).itemsize
+        if memory > self._QUERY_MEMORY:
+            return super().kneighbors(queries, k)
+        self._index.query_batch_size = min(32, max(1, self._BATCH_MEMORY // memory))
+        with _in_calling_thread(self._faiss):
+            return self._index.search(_widen(queries), k)
+
+    def radius_neighbors(
+        self, queries: Packed, radius: int
+    ) -> tuple[NDArray[np.intp], Distances, Indices]:
+        with _in_calling_thread(self._faiss):
+            # faiss means "nearer than".
+            limits, distances, indices = self._index.range_search(_widen(queries), radius + 1)
+        indptr = limits.astype(np.intp)
+        # faiss promises no order.
+        order = np.lexsort((indices, np.repeat(np.arange(len(queries)), np.diff(indptr))))
+        return indptr, distances[order].astype(np.int32), indices[order]
+
+
+def _widen(packed: Packed) -> Packed:
+    """Pad codes with zeros to a width for which faiss has a fast loop; distances stay the same."""
+    n_bytes = packed.shape[1]
+    width = next((w for w in (8, 16, 32, 64) if w >= n_bytes), -(-n_bytes // 8) * 8)
+    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, width - n_bytes))))
+
+
+def _flat_index(faiss: Any, packed: Packed) -> Any:
+    codes = _widen(packed)
+    index = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    # Without a heap faiss files codes under their distance in the order of the database and keeps
+    # the first k of each: faster, and ties come out as they should.
+    index.use_heap = False
+    index.add(codes)
+    return index
+
+
+@contextmanager
+def _in_calling_thread(faiss: Any) -> Iterator[None]:
+    n_threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(n_threads)
+
+
+@cache
+def _load_faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            "backend='faiss' needs faiss, which is not installed or cannot be imported "
+            f'({error}): pip install "scikit-hash[faiss]", or use backend="numpy".'
+        ) from error
+    if not _ties_in_database_order(faiss):
+        raise ImportError(
+            f"backend='faiss' cannot use faiss {faiss.__version__}: among equal distances it does "
+            'not return the codes in the order of the database; use backend="numpy".'
+        )
+    return faiss
+
+
+def _ties_in_database_order(faiss: Any) -> bool:
+    """Ask a small problem full of ties.
+
+    faiss documents no order among equal distances. The versions known to us have the right one
+    (see _flat_index); one that had not must not go unnoticed.
+    """
+    packed = np.random.default_rng(0).integers(0, 8, size=(2**17, 1), dtype=np.uint8)
+    queries = np.arange(8, dtype=np.uint8)[:, None]
+    index = _flat_index(faiss, packed)
+    with _in_calling_thread(faiss):
+        found = index.search(_widen(queries), 500)[1]
+    return np.array_equal(found, NumpyStore(packed).kneighbors(queries, 500)[1])

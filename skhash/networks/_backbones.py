@@ -1,0 +1,274 @@
+"""Networks that turn images into features."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import nn
+
+__all__ = ["Backbone", "make_backbone"]
+
+# Of the ImageNet training images; nearly all of torchvision's weights expect them.
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+_N_LINEAR = {"fc6": 1, "fc7": 2}
+
+
+class Backbone(nn.Module):
+    """A network with the preprocessing it expects: uint8 images to features.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Takes normalised images (n, 3, H, W); gives features (n, d), or maps
+        (n, d, h, w), which are averaged over positions.
+    image_size : int
+        Side in pixels of the images it takes.
+    mean, std : sequence of 3 floats
+        Of the RGB values in [0, 1] that ``net`` was trained on.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        image_size: int = 224,
+        mean: Sequence[float] = _MEAN,
+        std: Sequence[float] = _STD,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.image_size = image_size
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.set_trainable("head")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (n, d) of uint8 images (n, 3, H, W)."""
+        features = self.net((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        if features.ndim == 4:
+            features = features.mean((2, 3))
+        if features.ndim != 2:
+            raise ValueError(
+                "the backbone must give features of shape (n, d) or (n, d, h, w), "
+                f"got {tuple(features.shape)}."
+            )
+        return features.float()
+
+    def set_trainable(self, trainable: str | Sequence[str]) -> None:
+        """Choose what is trained.
+
+        Parameters
+        ----------
+        trainable : {"head", "all"} or sequence of str
+            Nothing of the backbone, all of it, or the modules and parameters
+            of these names.
+
+        Raises
+        ------
+        ValueError
+            If a name is none of the network's.
+        """
+        names = [] if isinstance(trainable, str) else list(trainable)
+        parameters = dict(self.net.named_parameters())
+        for name in names:
+            if not any(_is_within(parameter, name) for parameter in parameters):
+                children = ", ".join(dict(self.net.named_children())) or "no children"
+                raise ValueError(f"trainable names {name!r}, but the backbone has only {children}.")
+        for key, parameter in parameters.items():
+            parameter.requires_grad_(
+                trainable == "all" or any(_is_within(key, name) for name in names)
+            )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of it is trained."""
+        return not any(parameter.requires_grad for parameter in self.net.parameters())
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set training mode, but leave frozen modules in evaluation mode.
+
+        Their dropout stays off and their batch statistics are not updated.
+        """
+        super().train(mode and not self.frozen)
+        for module in self.net.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
+        return self
+
+    @torch.no_grad()
+    def n_features_out(self) -> int:
+        """Number of features, found by running a blank image."""
+        blank = torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        return int(self.eval()(blank).shape[1])
+
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the features: layers, weights, preprocessing."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{self!r} {self.image_size}".encode())
+        for tensor in (self.mean, self.std, *self.net.state_dict().values()):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _is_within(parameter: str, name: str) -> bool:
+    return parameter == name or parameter.startswith(name + ".")
+
+
+def make_backbone(
+    backbone: str | nn.Module,
+    weights: str | os.PathLike[str] | None = "DEFAULT",
+    *,
+    output: str = "pool",
+    image_size: int | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> Backbone:
+    """Build a backbone.
+
+    Parameters
+    ----------
+    backbone : str or nn.Module
+        Name of a classification model of torchvision, such as ``"vgg16"`` or
+        ``"resnet18"``; or a network of your own, which is copied.
+    weights : "DEFAULT", path or None, default="DEFAULT"
+        "DEFAULT" downloads torchvision's ImageNet weights (once), or leaves a
+        network of your own as it is. A path names a state dict (``.pth``, or
+        ``.safetensors`` if safetensors is installed), float16 or wider; it may
+        lack what ``output`` does not use. None starts from random weights.
+    output : {"pool", "fc6", "fc7"}, default="pool"
+        Features to take from a torchvision model: what enters its classifier,
+        averaged over positions; or the output of the first or second of the
+        three fully connected layers (after ReLU) that AlexNet and VGG have.
+    image_size : int, default=None
+        Side of the input images in pixels; if None, what the model's weights
+        were trained with (224 mostly), or 224.
+    random_state : int, RandomState instance or None, default=None
+        Determines random weights.
+
+    Returns
+    -------
+    Backbone
+        In evaluation mode, nothing trainable.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model or layer, or the weights do not fit.
+    OSError
+        If the weights cannot be read or downloaded.
+    """
+    if isinstance(backbone, nn.Module):
+        if output != "pool":
+            raise ValueError(
+                f"output={output!r} is for torchvision models; a network of your own gives its output."
+            )
+        net, known, normalisation = copy.deepcopy(backbone), set[str](), {}
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(check_random_state(random_state).randint(2**31 - 1))
+            net, known, image_size, normalisation = _torchvision_net(
+                backbone, weights, output, image_size
+            )
+    if weights is not None and weights != "DEFAULT":
+        _load_weights(net, known, Path(weights))
+    return Backbone(net, image_size or 224, **normalisation).eval()
+
+
+def _torchvision_net(
+    name: str, weights: str | os.PathLike[str] | None, output: str, image_size: int | None
+) -> tuple[nn.Module, set[str], int, dict[str, Any]]:
+    """A torchvision model cut off after ``output``, the keys of the whole, size, mean and std."""
+    from ._torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ValueError(
+            f"backbone={name!r} is no classification model of torchvision; see "
+            "torchvision.models.list_models(module=torchvision.models)."
+        )
+    preset = models.get_model_weights(name).DEFAULT.transforms()
+    try:
+        net = models.get_model(name, weights="DEFAULT" if weights == "DEFAULT" else None)
+    except OSError as error:
+        raise OSError(
+            f"could not download the weights of {name!r} ({error}); give the path of a state dict "
+            "as weights, or weights=None for random ones."
+        ) from error
+    known = set(net.state_dict())
+    _cut(net, name, output)
+    normalisation = {"mean": preset.mean, "std": preset.std}
+    return net, known, image_size or preset.crop_size[0], normalisation
+
+
+def _cut(net: nn.Module, name: str, output: str) -> None:
+    """Replace what comes after ``output``; in torchvision's models the classifier is the last child."""
+    last, classifier = list(net.named_children())[-1]
+    if output == "pool":
+        # A classifier that pools by itself (SqueezeNet, MaxViT) is fed with maps.
+        pools = any(isinstance(module, nn.AdaptiveAvgPool2d) for module in classifier.modules())
+        setattr(net, last, nn.AdaptiveAvgPool2d(1) if pools else nn.Identity())
+        if hasattr(net, "avgpool"):  # VGG and AlexNet keep 7 x 7 positions for their classifiers
+            net.avgpool = nn.AdaptiveAvgPool2d(1)
+        return
+    layers = list(classifier.children())
+    linear = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
+    if len(linear) != 3:
+        raise ValueError(
+            f"output={output!r} needs a model with three fully connected layers (AlexNet, VGG), "
+            f"backbone={name!r} has {len(linear)}; use output='pool'."
+        )
+    # The linear layer asked for and the ReLU behind it.
+    setattr(net, last, nn.Sequential(*layers[: linear[_N_LINEAR[output] - 1] + 2]))
+
+
+def _load_weights(net: nn.Module, known: set[str], path: Path) -> None:
+    """Load a state dict that has at least what ``net`` has, and nothing but ``known`` besides."""
+    state = _read_state_dict(path)
+    expected = net.state_dict()
+    if not expected.keys() & state.keys():  # the state dict of `model.features` alone
+        state = {f"features.{key}": value for key, value in state.items()}
+    missing = [key for key in expected if key not in state]
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    unknown = [key for key in state if key not in expected and key not in known]
+    for problem, keys in (("lacks", missing), ("has unknown", unknown)):
+        if keys:
+            raise ValueError(
+                f"weights {os.fspath(path)!r} do not fit the backbone: the state dict {problem} "
+                f"{keys[0]!r}" + (f" and {len(keys) - 1} more." if keys[1:] else ".")
+            )
+    try:
+        net.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
+    except RuntimeError as error:  # a shape differs
+        raise ValueError(f"weights {os.fspath(path)!r} do not fit the backbone: {error}") from error
+
+
+def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: there is no file {os.fspath(path)!r}.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise ImportError("weights in a .safetensors file need `pip install safetensors`.") from error
+    except Exception as error:  # unpickling a damaged file can raise nearly anything
+        raise ValueError(f"weights: {os.fspath(path)!r} is no readable state dict: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ValueError(
+            f"weights: {os.fspath(path)!r} is no state dict (a dict of tensors, as "
+            "torch.save(model.state_dict(), path) writes it)."
+        )
+    return state

@@ -1,0 +1,199 @@
+"""ImageFeatures, a backbone as a transformer."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from ._backbones import make_backbone
+from ._extract import extract_features, warn_unreadable
+from ._images import Images
+
+__all__ = ["ImageFeatures"]
+
+
+class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Features of images from a network that is not trained.
+
+    Parameters
+    ----------
+    backbone : str or nn.Module, default="vgg16"
+        Name of a torchvision classification model, or a network of your own,
+        which is copied; it takes normalised images (n, 3, H, W) and gives
+        features (n, d) or maps (n, d, h, w), which are averaged over positions.
+    weights : "DEFAULT", path or None, default="DEFAULT"
+        "DEFAULT" downloads ImageNet weights for a torchvision model (once) and
+        leaves a network of your own as it is; a path names a state dict (.pth
+        or .safetensors), which may lack what ``output`` does not use; None is
+        random.
+    output : {"pool", "fc6", "fc7"}, default="pool"
+        Features of a torchvision model: what enters its classifier, averaged
+        over positions, or the first or second fully connected layer with its
+        ReLU (AlexNet, VGG).
+    image_size : int, default=None
+        Side in pixels. The shorter side of an image is scaled to it and the
+        longer one cut evenly at both ends. None is what the model was trained
+        with, or 224.
+    cache : path, default=None
+        Folder that keeps features by the content of the images and all
+        settings, so that no image is ever computed twice, not even after an
+        interruption or under another name.
+    batch_size : int, default=32
+        Images at a time.
+    on_error : {"raise", "skip"}, default="raise"
+        What an unreadable image does: raise an error with its path, or give a
+        row of zeros and a warning that lists it.
+    device : str, default="auto"
+        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
+    amp : bool, default=False
+        Mixed precision: bfloat16 where that is safe, and the channels-last
+        layout.
+    num_workers : int, default=0
+        Processes that read images; 0 reads in this one.
+    random_state : int, RandomState instance or None, default=None
+        Determines the random weights of ``weights=None``.
+    verbose : int, default=0
+        Whether to show progress in images per second.
+
+    Attributes
+    ----------
+    backbone_ : Backbone
+        The network with its preprocessing, on the CPU between calls.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.networks import ImageFeatures
+    >>> images = np.zeros((2, 32, 32, 3), np.uint8)
+    >>> features = ImageFeatures("resnet18", weights=None, image_size=32, random_state=0)
+    >>> features.fit_transform(images).shape
+    (2, 512)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "backbone": [str, nn.Module],
+        "weights": [str, os.PathLike, None],
+        "output": [StrOptions({"pool", "fc6", "fc7"})],
+        "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "cache": [str, os.PathLike, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "on_error": [StrOptions({"raise", "skip"})],
+        "device": [str],
+        "amp": ["boolean"],
+        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        backbone: str | nn.Module = "vgg16",
+        *,
+        weights: str | os.PathLike[str] | None = "DEFAULT",
+        output: str = "pool",
+        image_size: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        batch_size: int = 32,
+        on_error: str = "raise",
+        device: str = "auto",
+        amp: bool = False,
+        num_workers: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.output = output
+        self.image_size = image_size
+        self.cache = cache
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.device = device
+        self.amp = amp
+        self.num_workers = num_workers
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> ImageFeatures:
+        """Load the network.
+
+        Parameters
+        ----------
+        X : images
+            Not read.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        ImageFeatures
+            The fitted transformer.
+        """
+        self.backbone_ = make_backbone(
+            self.backbone,
+            self.weights,
+            output=self.output,
+            image_size=self.image_size,
+            random_state=self.random_state,
+        )
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Compute features.
+
+        Parameters
+        ----------
+        X : images
+            A sequence of files (str or path-like), of PIL images or of uint8
+            arrays (H, W, 3), or a uint8 array (n_samples, H, W, 3).
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32
+            The row of an unreadable image is zero.
+
+        Raises
+        ------
+        ImageReadError
+            For the first unreadable image, unless ``on_error="skip"``.
+        """
+        check_is_fitted(self)
+        images = Images(X, self.backbone_.image_size, skip_unreadable=self.on_error == "skip")
+        features, unreadable = extract_features(
+            self.backbone_,
+            images,
+            batch_size=self.batch_size,
+            device=self.device,
+            amp=self.amp,
+            num_workers=self.num_workers,
+            cache=self.cache,
+            verbose=self.verbose,
+        )
+        warn_unreadable(images, unreadable)
+        return features
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.backbone_.n_features_out()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

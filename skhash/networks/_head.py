@@ -1,0 +1,68 @@
+"""The part of a network that turns features into bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+__all__ = ["HashHead"]
+
+
+class HashHead(nn.Module):
+    """Linear map, or a small multi-layer perceptron, from features to bits.
+
+    Features are first centred and divided by one scale, both stored (they come
+    from the training features and are not trained). One scale for all keeps
+    the directions of large variance large, so that weight decay and early
+    iterations prefer them, as ridge regression does; scaling every feature to
+    unit variance lets the noise of weak features in.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features)
+        Features that set the centre and the scale.
+    n_bits : int
+        Number of outputs.
+    hidden_layers : sequence of int, default=()
+        Units of each hidden layer (ReLU).
+    tanh : bool, default=False
+        Whether outputs pass through tanh.
+    random_state : int, default=0
+        Seed of the initial weights.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(
+        self,
+        features: NDArray[np.floating],
+        n_bits: int,
+        *,
+        hidden_layers: Sequence[int] = (),
+        tanh: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        super().__init__()
+        mean = features.mean(0, dtype=np.float64)
+        scale = float(np.sqrt(features.var(0, dtype=np.float64).mean()))
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale or 1.0, dtype=torch.float32))
+        layers: list[nn.Module] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(random_state)
+            for width, next_width in pairwise([features.shape[1], *hidden_layers, n_bits]):
+                layers += [nn.Linear(width, next_width), nn.ReLU()]
+        layers.pop()  # no ReLU behind the last
+        if tanh:
+            layers.append(nn.Tanh())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Outputs of shape (n_samples, n_bits); their signs are the bits."""
+        return self.layers((features - self.mean) / self.scale)

@@ -1,0 +1,68 @@
+"""Constructor parameters that a subclass takes over from its base.
+
+scikit-learn reads an estimator's parameters from the signature of its
+``__init__``. Where that ends in ``**network``, the functions here write the
+base's parameters in its place, in the signature and in the docstring, so that
+two dozen parameters are declared and documented once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+__all__ = ["inherit_parameters"]
+
+_SECTIONS = ("Parameters", "Attributes", "Raises", "See Also", "Notes", "References", "Examples")
+
+
+def inherit_parameters(cls: type) -> None:
+    """Replace ``**kwargs`` of ``cls.__init__`` by what the next base takes.
+
+    A parameter that ``cls`` declares itself hides the base's. In the docstring
+    an entry ``**name`` under "Parameters" is replaced alike, and the base's
+    "Attributes" are added to those of ``cls``.
+    """
+    init: Any = vars(cls).get("__init__")
+    if init is None:
+        return
+    own = inspect.signature(init)
+    parameters = dict(own.parameters)
+    rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
+    if not rest:
+        return
+    del parameters[rest[0]]
+    base = cls.__mro__[1]
+    inherited = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+    parameters = {**parameters, **{k: p for k, p in inherited.items() if k not in parameters}}
+    init.__signature__ = own.replace(parameters=sorted(parameters.values(), key=lambda p: p.kind))
+    if cls.__doc__ and base.__doc__:
+        cls.__doc__ = _merge(cls.__doc__, base.__doc__, rest[0])
+
+
+def _merge(own_doc: str, base_doc: str, rest: str) -> str:
+    own, base = _sections(own_doc), _sections(base_doc)
+    for section in ("Parameters", "Attributes"):
+        mine = _entries(own.get(section, ""))
+        mine.pop(f"**{rest}", None)
+        theirs = _entries(base.get(section, ""))
+        merged = {**mine, **{name: text for name, text in theirs.items() if name not in mine}}
+        own[section] = "\n".join(merged.values())
+    text = [own[""]]
+    text += [f"{s}\n{'-' * len(s)}\n{own[s]}" for s in _SECTIONS if own.get(s)]
+    return "\n\n".join(text) + "\n"
+
+
+def _sections(doc: str) -> dict[str, str]:
+    """Text under each numpydoc heading; under "" what comes before the first."""
+    parts = re.split(r"^(\w[\w ]*)\n-+\n", inspect.cleandoc(doc), flags=re.MULTILINE)
+    return {"": parts[0].strip()} | {
+        title: text.rstrip() for title, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def _entries(section: str) -> dict[str, str]:
+    """Entries of a list of parameters by name; "a, b : float" is one entry."""
+    entries = re.findall(r"^\S.*(?:\n(?:[ ].*)?)*", section, flags=re.MULTILINE)
+    return {entry.split(" : ")[0].split("\n")[0]: entry.rstrip() for entry in entries}

@@ -1,0 +1,312 @@
+"""The one trainer of every network here, managed by skorch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
+from skorch.helper import predefined_split
+from torch.utils.data import Dataset
+
+from ._extract import autocast
+from ._images import Images, unchanged
+
+__all__ = ["HashNet", "TrainingSet"]
+
+Targets = NDArray[Any] | sp.csr_array
+
+
+class TrainingSet(Dataset):
+    """Inputs and row-aligned targets, of which some rows are used.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n_samples, n_features), float32, or Images
+        What enters the network.
+    targets : ndarray or csr_array with n_samples rows
+        What the loss compares its output with; sparse rows become dense batch
+        by batch. Row numbers, ``np.arange(n_samples)``, let a loss look up
+        anything else.
+    rows : ndarray of int
+        The rows in use.
+    """
+
+    def __init__(self, inputs: NDArray[np.float32] | Images, targets: Targets, rows: NDArray) -> None:
+        self.inputs = inputs
+        self.targets = targets
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, positions: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read a batch of inputs and targets."""
+        rows = self.rows[positions]
+        inputs, targets = self.inputs[rows], self.targets[rows]
+        if isinstance(inputs, np.ndarray):
+            inputs = torch.from_numpy(inputs)
+        if sp.issparse(targets):
+            targets = targets.toarray()
+        return inputs, torch.as_tensor(targets)
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, targets = self.__getitems__([position])
+        return inputs[0], targets[0]
+
+    def content(self) -> list[Any]:
+        """What tells this set from another; images that are files are told by their names."""
+        inputs: Any = self.inputs
+        if isinstance(inputs, Images):
+            inputs = [
+                os.fspath(image) if isinstance(image, str | os.PathLike) else np.asarray(image)
+                for image in inputs.images
+            ]
+        targets: Any = self.targets
+        if sp.issparse(targets):
+            targets = [targets.data, targets.indices, targets.indptr]
+        return [inputs, targets, self.rows]
+
+
+class HashNet(NeuralNet):
+    """A skorch net for losses of (outputs, targets) that can be stopped and resumed.
+
+    Every epoch seeds its shuffling and dropout from ``seed`` and its own number
+    alone, so an epoch does not depend on how the earlier ones were run. With a
+    checkpoint file, the state is written after every epoch; a later ``fit`` with
+    the same module, data and settings continues after the last complete epoch,
+    and on a CPU ends with the same weights as an unbroken run. That covers
+    module, criterion, optimizer, history, and the state of skorch's
+    ``LRScheduler`` and ``EarlyStopping``; other callbacks start anew.
+
+    For a training step of its own, a subclass overrides ``train_step_single``
+    as in skorch. What it must remember between epochs belongs in buffers of the
+    criterion, which are part of the checkpoint.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network to train, in place.
+    criterion : nn.Module
+        Called with the outputs (n, n_bits) and the targets of a batch; gives
+        the scalar loss. Its own parameters are trained too.
+    seed : int, default=0
+        Seed of shuffling and dropout.
+    amp : bool, default=False
+        Whether the network runs in bfloat16 where that is safe, and in the
+        channels-last layout. The loss is computed in float32.
+    checkpoint : path, default=None
+        File to write the state to and continue from.
+    valid : TrainingSet, default=None
+        Validation part; its loss is in the history as ``valid_loss``.
+    patience : int, default=None
+        Stop when the validation loss has not improved for this many epochs, and
+        restore the best weights. None trains for all epochs.
+    num_workers : int, default=0
+        Processes that read batches.
+    callbacks : list, default=None
+        skorch callbacks.
+    **params
+        Other parameters of :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        criterion: Any,
+        *,
+        seed: int = 0,
+        amp: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        valid: TrainingSet | None = None,
+        patience: int | None = None,
+        num_workers: int = 0,
+        callbacks: list[Any] | None = None,
+        verbose: int = 0,
+        **params: Any,
+    ) -> None:
+        own: list[Any] = [] if patience is None else [EarlyStopping(patience=patience, load_best=True)]
+        if verbose > 1:
+            own.append(ProgressBar())
+        for part in ("iterator_train", "iterator_valid"):
+            params[f"{part}__collate_fn"] = unchanged
+            params[f"{part}__num_workers"] = num_workers
+        super().__init__(
+            module,
+            criterion,
+            callbacks=[*(callbacks or []), *own, ("save_state", _SaveState())],
+            train_split=None if valid is None else predefined_split(valid),
+            iterator_train__shuffle=True,
+            verbose=verbose,
+            **params,
+        )
+        self.seed = seed
+        self.amp = amp
+        self.checkpoint = checkpoint
+
+    def fit(self, X: TrainingSet, y: None = None, **fit_params: Any) -> HashNet:
+        """Train the module, from the checkpoint on if there is one.
+
+        Parameters
+        ----------
+        X : TrainingSet
+            Inputs and targets.
+        y : None
+            Ignored.
+        **fit_params : dict
+            Passed on to ``forward`` of the module.
+
+        Returns
+        -------
+        HashNet
+            The net itself.
+
+        Raises
+        ------
+        ValueError
+            If the checkpoint is of other data or settings, or is damaged.
+        FloatingPointError
+            If the loss becomes infinite or NaN.
+        """
+        device = torch.device(self.device)
+        gpus = [device.index or 0] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):  # the caller's generators stay as they are
+            self.initialize()
+            if self.amp:
+                self.module_.to(memory_format=torch.channels_last)
+            state = self._prepare_checkpoint(X)
+            if state is not None:
+                self._restore(state)
+            self.notify("on_train_begin", X=X, y=y)
+            if state is not None:
+                self._restore_callbacks(state)
+            try:
+                self.fit_loop(X, epochs=self.max_epochs - len(self.history), **fit_params)
+            except KeyboardInterrupt:
+                # skorch's EarlyStopping stops by this; a real one is the user's.
+                if not self._stopped_early():
+                    raise
+            self.notify("on_train_end", X=X, y=y)
+        return self
+
+    def _stopped_early(self) -> bool:
+        stoppers = [cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping)]
+        return any(cb.misses_ >= cb.patience for cb in stoppers)
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Seed the epoch."""
+        super().on_epoch_begin(net, **kwargs)
+        sequence = np.random.SeedSequence([self.seed, len(self.history)])
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+    def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Stop a training that diverges."""
+        if not torch.isfinite(kwargs["loss"]).all():
+            raise FloatingPointError(
+                f"the loss became {kwargs['loss'].item()} in epoch {len(self.history)}; lower lr."
+            )
+
+    def infer(self, x: Any, **fit_params: Any) -> torch.Tensor:
+        """Outputs of the module, float32."""
+        with autocast(torch.device(self.device), self.amp):
+            outputs = super().infer(x, **fit_params)
+        return outputs.float()
+
+    def _prepare_checkpoint(self, data: TrainingSet) -> dict[str, Any] | None:
+        """Make the folder; read the state that is there, if it is of this training."""
+        if self.checkpoint is None:
+            return None
+        file = Path(self.checkpoint)
+        self._fingerprint = self._digest(data)
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return None
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            fingerprint, n_epochs = state["fingerprint"], len(json.loads(state["history"]))
+        except Exception as error:  # unpickling a damaged file can raise nearly anything
+            raise ValueError(f"checkpoint {str(file)!r} is damaged ({error}); delete it.") from error
+        if fingerprint != self._fingerprint:
+            raise ValueError(
+                f"checkpoint {str(file)!r} is of another training (other data, settings or "
+                "random_state); choose another folder, or delete it to start anew."
+            )
+        if n_epochs > self.max_epochs:
+            raise ValueError(
+                f"checkpoint {str(file)!r} holds {n_epochs} epochs already, more than "
+                f"max_epochs={self.max_epochs}; raise max_epochs or delete it."
+            )
+        return state
+
+    def _digest(self, data: TrainingSet) -> str:
+        """Digest of whatever decides the weights after an epoch, but for the callbacks."""
+        modules = (self.module_, self.criterion_)
+        weights = [[(k, v.cpu().numpy()) for k, v in m.state_dict().items()] for m in modules]
+        valid = None if self.train_split is None else self.train_split(data)[1].content()
+        settings = [type(self).__qualname__, self.seed, self.batch_size, self.amp]
+        objects = [repr(o) for o in (*modules, self.optimizer_)]
+        return joblib.hash([weights, data.content(), valid, settings, objects])
+
+    def save_state(self) -> None:
+        """Write the checkpoint; an interrupted write leaves the one before."""
+        if self.checkpoint is None:
+            return
+        rows = [{k: v for k, v in row.items() if k != "batches"} for row in self.history]
+        state = {
+            "fingerprint": self._fingerprint,
+            "history": json.dumps(rows, default=float),
+            "module": self.module_.state_dict(),
+            "criterion": self.criterion_.state_dict(),
+            "optimizer": self.optimizer_.state_dict(),
+            "callbacks": {name: _state_of(cb) for name, cb in self.callbacks_},
+        }
+        partial = f"{os.fspath(self.checkpoint)}.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoint)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.module_.load_state_dict(state["module"])
+        self.criterion_.load_state_dict(state["criterion"])
+        self.optimizer_.load_state_dict(state["optimizer"])
+        for row in json.loads(state["history"]):
+            self.history.new_epoch()
+            self.history[-1].update(row)
+
+    def _restore_callbacks(self, state: dict[str, Any]) -> None:
+        """After ``on_train_begin``, in which callbacks forget."""
+        for name, callback in self.callbacks_:
+            saved = state["callbacks"].get(name)
+            if saved is not None and isinstance(callback, LRScheduler):
+                callback.lr_scheduler_.load_state_dict(saved)
+            elif saved is not None:
+                vars(callback).update(saved)
+        # A new scheduler has just set the first learning rate.
+        self.optimizer_.load_state_dict(state["optimizer"])
+
+
+class _SaveState(Callback):
+    """Writes the checkpoint; comes after the callbacks whose state it holds."""
+
+    def on_epoch_end(self, net: HashNet, **kwargs: Any) -> None:
+        net.save_state()
+
+
+def _state_of(callback: Callback) -> dict[str, Any] | None:
+    if isinstance(callback, LRScheduler):
+        state = callback.lr_scheduler_.state_dict()
+    elif isinstance(callback, EarlyStopping):
+        names = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
+        state = {name: getattr(callback, name) for name in names}
+    else:
+        return None
+    # torch.load(weights_only=True) refuses NumPy's scalars.
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in state.items()}

@@ -1,0 +1,5 @@
+"""Hashers that learn from tags as given."""
+
+from ._tag_itq import TagITQ
+
+__all__ = ["TagITQ"]

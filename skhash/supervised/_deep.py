@@ -1,0 +1,211 @@
+"""Supervised hashers that are networks."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval
+from torch import nn
+
+from ..networks import DeepHasher
+from ._losses import DRSCHLoss, DSHLoss, KSHLoss
+
+__all__ = ["DRSCHHasher", "DSHHasher", "KSHHasher"]
+
+
+class DSHHasher(DeepHasher):
+    """Deep supervised hashing: outputs of similar images close, of others apart.
+
+    The contrastive loss of Liu, Wang, Shan and Chen, "Deep supervised hashing
+    for fast image retrieval", CVPR 2016, on the outputs of a network that are
+    pulled to +-1.
+
+    Parameters
+    ----------
+    n_bits : int, default=64
+        Length of the codes.
+    margin : float, default=2.0
+        Squared distance, in units of ``n_bits``, beyond which dissimilar pairs
+        are left alone. At outputs of +-1 it is 4 times the part of the bits
+        that differ, so 2 asks for half of them, as the paper does.
+    quantization : float, default=0.01
+        Weight of the pull of outputs to +-1.
+    weight_decay : float, default=3.0
+        As in DeepHasher. Distances can grow without bound where inner products
+        of tanh outputs cannot, so more of it is needed.
+    balance : bool, default=True
+        Whether the similar and the dissimilar pairs of a batch have equal
+        weight; the paper weights every pair alike, which turns to constant bits
+        where one kind is rare.
+    **network
+        Parameters of DeepHasher.
+
+    See Also
+    --------
+    KSHHasher : Inner products of codes against similarities.
+    DRSCHHasher : Triplets.
+
+    Notes
+    -----
+    The paper trains with lr 1e-3, momentum 0.9, weight decay 4e-3 and batches
+    of 200 (``optimizer="sgd"``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.supervised import DSHHasher
+    >>> X = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
+    >>> y = np.repeat(["cat", "dog", "boat", "tree"], 10)
+    >>> hasher = DSHHasher(n_bits=8, max_epochs=50, random_state=0).fit(X, y)
+    >>> hasher.transform(X).shape
+    (40, 8)
+    >>> hasher.score(X, y)
+    1.0
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **DeepHasher._parameter_constraints,
+        "margin": [Interval(Real, 0, None, closed="neither")],
+        "quantization": [Interval(Real, 0, None, closed="left")],
+        "balance": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        margin: float = 2.0,
+        quantization: float = 0.01,
+        balance: bool = True,
+        weight_decay: float = 3.0,
+        **network: Any,
+    ) -> None:
+        super().__init__(n_bits, weight_decay=weight_decay, **network)
+        self.margin = margin
+        self.quantization = quantization
+        self.balance = balance
+
+    def _make_loss(self) -> nn.Module:
+        return DSHLoss(self.margin * self.n_bits, self.quantization, self.balance)
+
+
+class KSHHasher(DeepHasher):
+    """Inner products of codes fitted to similarities, by a network.
+
+    The objective of KSH, ``|| H H' / n_bits - S ||_F^2``, on the tanh outputs H
+    of a network, batch by batch, as a deep form of :class:`KSH`.
+
+    Parameters
+    ----------
+    n_bits : int, default=64
+        Length of the codes.
+    balance : bool, default=True
+        Whether the similar and the dissimilar pairs of a batch have equal
+        weight; without it bits turn constant where one kind is rare.
+    **network
+        Parameters of DeepHasher.
+
+    See Also
+    --------
+    KSH : The kernel form of the paper.
+    DSHHasher : Distances in place of inner products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.supervised import KSHHasher
+    >>> X = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
+    >>> y = np.repeat(["cat", "dog", "boat", "tree"], 10)
+    >>> hasher = KSHHasher(n_bits=8, max_epochs=50, random_state=0).fit(X, y)
+    >>> hasher.score(X, y)
+    1.0
+    """
+
+    _tanh = True
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **DeepHasher._parameter_constraints,
+        "balance": ["boolean"],
+    }
+
+    def __init__(self, n_bits: int = 64, *, balance: bool = True, **network: Any) -> None:
+        super().__init__(n_bits, **network)
+        self.balance = balance
+
+    def _make_loss(self) -> nn.Module:
+        return KSHLoss(self.balance)
+
+
+class DRSCHHasher(DeepHasher):
+    """Deep regularized similarity comparison hashing: triplets, weighted bits.
+
+    Learns a weight per bit beside the network: the codes of a similar pair are
+    to differ by less weight than those of a dissimilar pair. Comparing codes by
+    plain Hamming distance drops the weights; where shorter codes are wanted,
+    the bits of largest weight are the ones to keep.
+
+    Zhang, Lin, Zhang, Zuo and Zhang, "Bit-scalable deep hashing with regularized
+    similarity learning for image retrieval and person re-identification", IEEE
+    Transactions on Image Processing 24(12), 2015.
+
+    Parameters
+    ----------
+    n_bits : int, default=64
+        Length of the codes.
+    margin : float, default=0.25
+        By how much the dissimilar pair is to be farther apart, in units of
+        ``n_bits`` (squared distance of weighted codes in [0, 1]).
+    smoothing : float, default=0.001
+        Weight of the Laplacian term, which pulls similar codes together.
+    **network
+        Parameters of DeepHasher.
+
+    Attributes
+    ----------
+    bit_weights_ : ndarray of shape (n_bits,)
+        Absolute weight of each bit.
+
+    See Also
+    --------
+    DSHHasher : Pairs in place of triplets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.supervised import DRSCHHasher
+    >>> X = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
+    >>> y = np.repeat(["cat", "dog", "boat", "tree"], 10)
+    >>> hasher = DRSCHHasher(n_bits=8, max_epochs=50, random_state=0).fit(X, y)
+    >>> hasher.score(X, y)
+    1.0
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **DeepHasher._parameter_constraints,
+        "margin": [Interval(Real, 0, None, closed="neither")],
+        "smoothing": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        margin: float = 0.25,
+        smoothing: float = 0.001,
+        batch_size: int = 64,
+        **network: Any,
+    ) -> None:
+        super().__init__(n_bits, batch_size=batch_size, **network)
+        self.margin = margin
+        self.smoothing = smoothing
+
+    def _make_loss(self) -> nn.Module:
+        return DRSCHLoss(self.n_bits, self.margin * self.n_bits, self.smoothing)
+
+    @property
+    def bit_weights_(self) -> NDArray[np.float32]:
+        """Absolute weight of each bit."""
+        return np.abs(self.loss_.bit_weights.detach().numpy())

@@ -1,0 +1,145 @@
+"""Principal component hashing, and the projection that the methods built on it share."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import Interval
+
+from ..base import LinearHasher, check_features
+
+__all__ = ["PCAH", "principal_projection"]
+
+_CHUNK_BYTES = 64 * 2**20  # of X in float64, so that float32 features are never copied whole
+
+
+def principal_projection(
+    X: NDArray[np.floating[Any]], n_bits: int
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Mean and leading principal directions of features.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Finite features.
+    n_bits : int
+        Number of directions.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_features,), dtype of X
+        Mean of each feature.
+    components : ndarray of shape (n_bits, n_features), dtype of X
+        Eigenvectors of the covariance as rows, by falling variance, the entry
+        of largest magnitude positive. Rows of directions in which X does not
+        vary are zero.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer samples or features than ``n_bits``.
+    """
+    n_samples, n_features = X.shape
+    if n_bits > min(n_samples, n_features):
+        raise ValueError(
+            f"n_bits={n_bits} needs at least as many samples and features as bits, got "
+            f"n_samples = {n_samples} and n_features = {n_features}; lower n_bits, or use LSH, "
+            "which has no such limit."
+        )
+    mean = X.mean(axis=0, dtype=np.float64)
+    constant = X.min(axis=0) == X.max(axis=0)
+    mean[constant] = X[0, constant]  # without rounding, so that centred they are exactly 0
+    if n_features <= n_samples:
+        covariance = np.zeros((n_features, n_features))
+        for rows in gen_batches(n_samples, max(1, _CHUNK_BYTES // (8 * n_features))):
+            centred = X[rows] - mean
+            covariance += centred.T @ centred
+        first = n_features - n_bits
+        variances, vectors = scipy.linalg.eigh(
+            covariance, subset_by_index=[first, n_features - 1], overwrite_a=True
+        )
+        variances, components = variances[::-1], vectors.T[::-1]
+    else:
+        _, singular, directions = scipy.linalg.svd(X - mean, full_matrices=False, overwrite_a=True)
+        variances, components = singular[:n_bits] ** 2, directions[:n_bits]
+    largest = np.abs(components).argmax(axis=1)
+    components = components * np.sign(components[np.arange(n_bits), largest])[:, None]
+    # What rounding leaves of no variance; there a direction is arbitrary and its signs are noise.
+    components[variances <= 1e-12 * variances[0]] = 0
+    return mean.astype(X.dtype), components.astype(X.dtype)
+
+
+class PCAH(LinearHasher):
+    """Principal component hashing: signs of the leading principal components.
+
+    Parameters
+    ----------
+    n_bits : int, default=64
+        Length of a code; at most the number of samples and of features.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_bits, n_features), dtype of X
+        Eigenvectors of the covariance of the features, by falling variance;
+        zero beyond its rank.
+    intercept_ : ndarray of shape (n_bits,), dtype of X
+        Minus the projected mean.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if X had str column names.
+
+    See Also
+    --------
+    ITQ : The same projection, rotated to lose less in the signs.
+
+    References
+    ----------
+    .. [1] J. Wang, S. Kumar and S.-F. Chang, "Semi-supervised hashing for
+       large-scale search", IEEE TPAMI 34(12), 2012, without its labelled pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash import PCAH
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> PCAH(n_bits=4).fit_transform(X).shape
+    (100, 4)
+    """
+
+    _parameter_constraints: ClassVar = {
+        "n_bits": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(self, n_bits: int = 64) -> None:
+        self.n_bits = n_bits
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Find the principal directions of the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        PCAH
+            The fitted hasher.
+        """
+        X = check_features(self, X, reset=True)
+        self._set_projection(
+            X,
+            *principal_projection(X, self.n_bits),
+            cause="the features vary in fewer directions than n_bits; lower n_bits, or use ITQ.",
+        )
+        return self

@@ -1,0 +1,539 @@
+"""Ranking metrics against their definitions, spelled out item by item."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose
+from sklearn.exceptions import UndefinedMetricWarning
+
+from skhash.codes import pack
+from skhash.metrics import (
+    _counting,
+    average_precisions,
+    chance_level,
+    leave_one_out_map,
+    mean_average_precision,
+    precision_at_k,
+    precision_curve,
+    precision_recall_by_radius,
+    precision_within_radius,
+    recall_at_k,
+)
+
+DIVISORS = ("min", "relevant", "hits")
+TIES = ("expected", "stable", "best", "worst")
+
+
+def make_case(n_queries, n_database, n_bits, n_labels=4, seed=0):
+    """Random codes, near each other so that ties abound, and labels, some images having none."""
+    rng = np.random.default_rng(seed)
+    query, database = (
+        (rng.random((n, n_bits)) < rng.uniform(0.05, 0.95, n_bits)).astype(np.uint8)
+        for n in (n_queries, n_database)
+    )
+    query_labels, database_labels = (
+        (rng.random((n, n_labels)) < 0.25).astype(int) for n in (n_queries, n_database)
+    )
+    query_labels[0] = 0  # nothing is relevant to the first query
+    return query, database, query_labels, database_labels
+
+
+def distances_and_relevance(query, database, query_labels, database_labels):
+    """Definitions: differing bits, and a label in common."""
+    distances = (query[:, None, :] != database[None, :, :]).sum(axis=2)
+    relevant = np.array(
+        [[bool((q & d).any()) for d in database_labels] for q in query_labels], dtype=bool
+    )
+    return distances, relevant
+
+
+def precision_sum(flags, k):
+    """Sum of precisions at the relevant ranks up to k, and the number of these ranks."""
+    total, hits = 0.0, 0
+    for rank, flag in enumerate(flags[:k], start=1):
+        if flag:
+            hits += 1
+            total += hits / rank
+    return total, hits
+
+
+def ap_of_order(flags, n_relevant, k, divisor):
+    """Average precision of one ranking without ties."""
+    total, hits = precision_sum(flags, len(flags) if k is None else k)
+    most = {
+        "relevant": n_relevant,
+        "min": n_relevant if k is None else min(n_relevant, k),
+        "hits": hits,
+    }[divisor]
+    return total / most if most else 0.0
+
+
+def orders(distances, relevant):
+    """Relevance along every ranking that random ties may give, each equally likely."""
+    groups = [relevant[distances == d].tolist() for d in np.unique(distances)]
+    for choice in itertools.product(*(itertools.permutations(group) for group in groups)):
+        yield list(itertools.chain(*choice))
+
+
+def tied_order(distances, relevant, ties):
+    """Relevance along the one ranking that deterministic ties give."""
+    secondary = {
+        "stable": np.arange(len(distances)),
+        "best": ~relevant,
+        "worst": relevant,
+    }[ties]
+    return relevant[np.lexsort((secondary, distances))].tolist()
+
+
+# -- average precision ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("divisor", DIVISORS)
+@pytest.mark.parametrize("k", [None, 1, 2, 3, 4, 5, 7, 9])
+def test_expected_ties_are_the_mean_over_all_orders(k, divisor):
+    for seed in range(4):
+        case = make_case(4, 7, 2, n_labels=2, seed=seed)
+        distances, relevant = distances_and_relevance(*case)
+        expected = [
+            np.mean([ap_of_order(flags, r.sum(), k, divisor) for flags in orders(d, r)])
+            for d, r in zip(distances, relevant, strict=True)
+        ]
+        assert_allclose(average_precisions(*case, k=k, divisor=divisor), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_bits", [1, 7, 8, 64, 127, 128, 300, 1024])
+@pytest.mark.parametrize("ties", ["stable", "best", "worst"])
+def test_deterministic_ties_are_those_of_a_sort(n_bits, ties):
+    case = make_case(9, 40, n_bits)
+    distances, relevant = distances_and_relevance(*case)
+    flags = [tied_order(d, r, ties) for d, r in zip(distances, relevant, strict=True)]
+    for k, divisor in itertools.product((None, 1, 6, 39, 40, 100), DIVISORS):
+        expected = [
+            ap_of_order(f, r.sum(), k, divisor) for f, r in zip(flags, relevant, strict=True)
+        ]
+        found = average_precisions(*case, k=k, divisor=divisor, ties=ties)
+        assert_allclose(found, expected, atol=1e-12, err_msg=f"{k=} {divisor=}")
+
+
+@pytest.mark.parametrize("n_bits", [1, 7, 8, 64, 300])
+@pytest.mark.parametrize("k", [None, 10, 500])
+def test_expected_ties_of_large_groups_are_the_sum_over_ranks(n_bits, k):
+    case = make_case(5, 300, n_bits)
+    distances, relevant = distances_and_relevance(*case)
+    for found, d, r in zip(average_precisions(*case, k=k), distances, relevant, strict=True):
+        # Rank t of a group is relevant with probability R/n; the ranks before it in the group
+        # then hold (t - 1) (R - 1) / (n - 1) relevant items on average.
+        total, start, hits = 0.0, 0, 0
+        for distance in np.unique(d):
+            n, in_group = int((d == distance).sum()), int(r[d == distance].sum())
+            for t in range(1, n + 1):
+                if start + t <= (k or len(d)):
+                    before = (t - 1) * (in_group - 1) / (n - 1) if n > 1 else 0
+                    total += in_group / n * (hits + 1 + before) / (start + t)
+            start, hits = start + n, hits + in_group
+        assert_allclose(found, total / max(min(r.sum(), k or len(d)), 1), atol=1e-12)
+
+
+def test_expected_hits_divisor_of_a_large_group_matches_shuffled_databases():
+    query, database, query_labels, database_labels = make_case(3, 60, 1)
+    expected = average_precisions(
+        query, database, query_labels, database_labels, k=8, divisor="hits"
+    )
+    rng = np.random.default_rng(0)
+    samples = []
+    for _ in range(800):
+        order = rng.permutation(len(database))
+        samples.append(
+            average_precisions(
+                query,
+                database[order],
+                query_labels,
+                database_labels[order],
+                k=8,
+                divisor="hits",
+                ties="stable",
+            )
+        )
+    error = np.std(samples, axis=0) / math.sqrt(len(samples))
+    assert np.all(np.abs(np.mean(samples, axis=0) - expected) <= 5 * error + 1e-12)
+
+
+def test_expected_ties_do_not_depend_on_the_order_of_the_database_but_stable_ones_do():
+    query, database, query_labels, database_labels = make_case(6, 50, 3)
+    order = np.random.default_rng(1).permutation(len(database))
+    shuffled = (query, database[order], query_labels, database_labels[order])
+    case = (query, database, query_labels, database_labels)
+    for k in (None, 7):
+        assert_allclose(average_precisions(*shuffled, k=k), average_precisions(*case, k=k))
+    assert mean_average_precision(*shuffled, ties="stable") != pytest.approx(
+        mean_average_precision(*case, ties="stable")
+    )
+
+
+def test_worst_stable_expected_and_best_are_in_order():
+    case = make_case(10, 80, 4)
+    values = {ties: average_precisions(*case, ties=ties) for ties in TIES}
+    for ties in ("stable", "expected"):
+        assert np.all(values["worst"] <= values[ties] + 1e-12)
+        assert np.all(values[ties] <= values["best"] + 1e-12)
+    assert values["worst"].mean() < values["best"].mean() - 0.05
+
+
+def test_perfect_codes_have_map_one_and_inverted_ones_the_least():
+    labels = np.repeat([0, 1], 10)
+    codes = np.repeat([[0, 0, 0], [1, 1, 1]], 10, axis=0)
+    assert mean_average_precision(codes, codes, labels, labels) == 1.0
+    inverted = mean_average_precision(1 - codes, codes, labels, labels)
+    assert inverted == pytest.approx(np.mean([i / (10 + i) for i in range(1, 11)]))
+
+
+# -- empty queries, skipped queries --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_empty_queries_count_zero_or_not_at_all(ties):
+    case = make_case(5, 30, 8)
+    values = average_precisions(*case, ties=ties)
+    skipped = average_precisions(*case, ties=ties, empty="skip")
+    _, relevant = distances_and_relevance(*case)
+    is_empty = ~relevant.any(axis=1)
+    assert is_empty.any() and not is_empty.all()
+    assert np.all(values[is_empty] == 0) and np.all(np.isnan(skipped[is_empty]))
+    assert_allclose(skipped[~is_empty], values[~is_empty])
+    assert mean_average_precision(*case, ties=ties) == pytest.approx(values.mean())
+    assert mean_average_precision(*case, ties=ties, empty="skip") == pytest.approx(
+        values[~is_empty].mean()
+    )
+
+
+def test_skipping_all_queries_gives_nan_and_a_warning():
+    case = ([[0, 1]], [[0, 1], [1, 1]], np.array([[0, 0]]), np.array([[1, 0], [1, 1]]))
+    for metric, arguments in (
+        (mean_average_precision, {}),
+        (precision_at_k, {"k": 1}),
+        (recall_at_k, {"k": 1}),
+        (precision_within_radius, {}),
+    ):
+        assert metric(*case, **arguments) == 0
+        with pytest.warns(UndefinedMetricWarning, match="empty='skip'"):
+            assert math.isnan(metric(*case, empty="skip", **arguments))
+
+
+# -- precision and recall ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_bits", [1, 7, 8, 64, 300])
+def test_precision_and_recall_at_k_agree_with_sorted_rankings(n_bits):
+    case = make_case(8, 30, n_bits)
+    distances, relevant = distances_and_relevance(*case)
+    totals = relevant.sum(axis=1)
+    for ties, k in itertools.product(("stable", "best", "worst"), (1, 2, 11, 30, 31, 1000)):
+        flags = np.array([tied_order(d, r, ties) for d, r in zip(distances, relevant, strict=True)])
+        hits = flags[:, :k].sum(axis=1)
+        assert precision_at_k(*case, k, ties=ties) == pytest.approx(hits.mean() / min(k, 30))
+        recalls = np.divide(hits, totals, out=np.zeros(len(hits)), where=totals > 0)
+        assert recall_at_k(*case, k, ties=ties) == pytest.approx(recalls.mean())
+        assert recall_at_k(*case, k, ties=ties, empty="skip") == pytest.approx(
+            recalls[totals > 0].mean()
+        )
+
+
+@pytest.mark.parametrize("k", range(1, 9))
+def test_expected_precision_at_k_is_the_mean_over_all_orders(k):
+    case = make_case(4, 7, 2, n_labels=2, seed=3)
+    distances, relevant = distances_and_relevance(*case)
+    means = [
+        np.mean([np.mean(flags[:k]) for flags in orders(d, r)])
+        for d, r in zip(distances, relevant, strict=True)
+    ]
+    assert precision_at_k(*case, k) == pytest.approx(np.mean(means))
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_precision_curve_is_precision_at_each_k_in_the_order_given(ties):
+    case = make_case(6, 25, 7)
+    precision, ks = precision_curve(*case, [9, 1, 40], ties=ties)
+    assert ks.tolist() == [9, 1, 40]
+    assert_allclose(precision, [precision_at_k(*case, k, ties=ties) for k in (9, 1, 40)])
+
+
+def test_precision_curve_covers_the_first_thousand_ranks_by_default():
+    assert precision_curve(*make_case(2, 25, 7))[1].tolist() == list(range(1, 26))
+    assert precision_curve(*make_case(2, 1100, 7))[1].tolist() == list(range(1, 1001))
+
+
+@pytest.mark.parametrize("n_bits", [1, 7, 8, 64, 300])
+@pytest.mark.parametrize("empty", ["zero", "skip"])
+def test_precision_and_recall_by_radius_agree_with_their_definition(n_bits, empty):
+    case = make_case(7, 40, n_bits)
+    distances, relevant = distances_and_relevance(*case)
+    if empty == "skip":
+        keep = relevant.any(axis=1)
+        distances, relevant = distances[keep], relevant[keep]
+    curves = {
+        average: precision_recall_by_radius(*case, average=average, empty=empty)
+        for average in ("micro", "macro")
+    }
+    assert curves["micro"][2].tolist() == list(range(n_bits + 1))
+    for radius in range(n_bits + 1):
+        inside = distances <= radius
+        hits = inside & relevant
+        micro = hits.sum() / max(inside.sum(), 1), hits.sum() / relevant.sum()
+        macro = (
+            np.mean(hits.sum(axis=1) / np.maximum(inside.sum(axis=1), 1)),
+            np.mean(hits.sum(axis=1) / np.maximum(relevant.sum(axis=1), 1)),
+        )
+        for average, expected in {"micro": micro, "macro": macro}.items():
+            found = [curve[radius] for curve in curves[average][:2]]
+            assert_allclose(found, expected, atol=1e-12, err_msg=f"{average} {radius}")
+        assert precision_within_radius(*case, radius=radius, empty=empty) == pytest.approx(macro[0])
+    beyond = precision_within_radius(*case, radius=10 * n_bits, empty=empty)
+    assert beyond == pytest.approx(macro[0])
+
+
+def test_queries_that_retrieve_nothing_have_precision_zero_within_the_radius():
+    query, database = [[0, 0, 0, 0], [1, 1, 1, 1]], [[0, 0, 0, 1], [0, 0, 0, 0]]
+    labels, database_labels = ["a", "a"], ["a", "a"]
+    assert precision_within_radius(query, database, labels, database_labels, radius=2) == 0.5
+    micro, _, _ = precision_recall_by_radius(query, database, labels, database_labels)
+    assert micro[2] == 1.0
+
+
+# -- chance --------------------------------------------------------------------------------------
+
+
+def test_chance_level_is_the_share_of_relevant_items():
+    _, _, query_labels, database_labels = case = make_case(6, 40, 8)
+    _, relevant = distances_and_relevance(*case)
+    assert chance_level(query_labels, database_labels) == pytest.approx(relevant.mean())
+    keep = relevant.any(axis=1)
+    assert chance_level(query_labels, database_labels, empty="skip") == pytest.approx(
+        relevant[keep].mean()
+    )
+
+
+@pytest.mark.parametrize("divisor", DIVISORS)
+@pytest.mark.parametrize("k", [None, 2, 5])
+def test_chance_map_is_the_mean_over_all_orders(k, divisor):
+    relevant = [True, True, False, False, True, False]
+    expected = np.mean(
+        [ap_of_order(flags, 3, k, divisor) for flags in itertools.permutations(relevant)]
+    )
+    labels = np.where(relevant, "cat", "dog")
+    chance = chance_level(["cat"], labels, metric="map", k=k, divisor=divisor)
+    assert chance == pytest.approx(expected)
+
+
+def test_chance_map_of_a_full_ranking_has_the_documented_closed_form():
+    n, r = 50, 12
+    harmonic = sum(1 / i for i in range(1, n + 1))
+    expected = (harmonic + (r - 1) * (n - harmonic) / (n - 1)) / n
+    labels = ["cat"] * r + ["dog"] * (n - r)
+    assert chance_level(["cat"], labels, metric="map") == pytest.approx(expected)
+
+
+# -- leave one out -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ties", TIES)
+@pytest.mark.parametrize("k", [None, 1, 4, 100])
+@pytest.mark.parametrize("n_bits", [1, 8, 64])
+def test_leave_one_out_ranks_each_sample_against_the_others(ties, k, n_bits):
+    _, codes, _, labels = make_case(1, 25, n_bits, seed=5)
+    codes[3] = codes[7] = codes[12]  # twins stay in, only the sample itself goes
+    expected = []
+    for i in range(len(codes)):
+        rest = np.arange(len(codes)) != i
+        expected += average_precisions(
+            codes[[i]], codes[rest], labels[[i]], labels[rest], ties=ties, k=k
+        ).tolist()
+    assert leave_one_out_map(codes, labels, ties=ties, k=k) == pytest.approx(np.mean(expected))
+
+
+def test_leave_one_out_skips_samples_that_share_no_label():
+    codes = [[0, 0, 0], [0, 0, 1], [1, 1, 1]]
+    assert leave_one_out_map(codes, ["cat", "cat", "dog"], empty="skip") == 1.0
+    assert leave_one_out_map(codes, ["cat", "cat", "dog"]) == pytest.approx(2 / 3)
+    assert leave_one_out_map(codes, [["cat"], ["cat"], []]) == pytest.approx(2 / 3)
+
+
+def test_leave_one_out_refuses_a_single_sample_and_names_the_labels():
+    with pytest.raises(ValueError, match="codes must have at least 2 samples"):
+        leave_one_out_map([[0, 1]], ["cat"])
+    with pytest.raises(ValueError, match=r"^tags has tags for 1 images, expected 2"):
+        leave_one_out_map([[0, 1], [1, 1]], ["cat"], name="tags")
+
+
+# -- inputs --------------------------------------------------------------------------------------
+
+
+def test_all_forms_of_codes_and_labels_give_the_same_result():
+    query, database, query_labels, database_labels = case = make_case(6, 30, 13)
+    names = np.array(["sea", "sky", "tree", "cat"])
+    lists = [
+        [names[row > 0].tolist() for row in labels] for labels in (query_labels, database_labels)
+    ]
+    expected = average_precisions(*case)
+    for found in (
+        average_precisions(query.astype(bool), database.astype(float), *lists),
+        average_precisions(
+            query.tolist(),
+            database.tolist(),
+            sp.csr_matrix(query_labels),
+            sp.csc_array(database_labels),
+        ),
+        average_precisions(pack(query), pack(database), *lists, packed=True),
+    ):
+        assert_allclose(found, expected)
+    for metric in (precision_within_radius, precision_curve):
+        packed = metric(pack(query), pack(database), *lists, packed=True)
+        assert_allclose(packed, metric(*case))
+    assert leave_one_out_map(pack(database), database_labels, packed=True) == pytest.approx(
+        leave_one_out_map(database, database_labels)
+    )
+
+
+def test_frequent_and_rare_labels_are_both_found():
+    rng = np.random.default_rng(0)
+    n_labels = 400
+    share = np.where(np.arange(n_labels) < 5, 0.3, 0.005)
+    query_labels, database_labels = ((rng.random((n, n_labels)) < share) * 1 for n in (20, 300))
+    relevance = _counting.Relevance(*_counting.tag_pair(query_labels, database_labels))
+    assert 0 < len(relevance._masks) < n_labels
+    relevant = query_labels @ database_labels.T > 0
+    marks = np.empty(300, bool)
+    for i in range(20):
+        assert np.array_equal(relevance.mark(i, out=marks), relevant[i])
+
+
+def test_results_do_not_depend_on_how_queries_are_blocked(monkeypatch):
+    case = make_case(23, 40, 9)
+    whole = [average_precisions(*case, ties=ties) for ties in TIES]
+    curve = precision_recall_by_radius(*case)
+    monkeypatch.setattr(_counting, "_CHUNK", 100)
+    for ties, expected in zip(TIES, whole, strict=True):
+        assert_allclose(average_precisions(*case, ties=ties), expected)
+    assert_allclose(precision_recall_by_radius(*case), curve)
+
+
+@pytest.mark.parametrize("n", [2, 4, 17, 130, 256, 300])
+def test_histogram_counts_each_value(n):
+    rng = np.random.default_rng(n)
+    # Long enough, and short of, counting bytes in pairs; odd and even.
+    for size in (1, 4 * n * n - 1, 4 * n * n, 4 * n * n + 1):
+        keys = rng.integers(0, n, size).astype(np.min_scalar_type(n - 1))
+        expected = [(keys == value).sum() for value in range(n)]
+        assert _counting._histogram(keys, n).tolist() == expected
+
+
+def test_one_query_and_one_item():
+    assert mean_average_precision([[1]], [[0]], ["a"], ["a"], k=5) == 1.0
+    assert mean_average_precision([[1]], [[0]], [[]], ["a"]) == 0.0
+
+
+def test_a_hundred_thousand_distinct_labels_are_fine():
+    codes = np.random.default_rng(0).integers(0, 2, (2000, 16))
+    # Sample i has labels 50 i, .., 50 i + 50, so it shares one with the next and the one before.
+    labels = [[f"tag{50 * i + j}" for j in range(51)] for i in range(2000)]
+    columns = (50 * np.arange(2000)[:, None] + np.arange(51)).ravel()
+    indicator = sp.csr_array((np.ones(len(columns)), columns, range(0, len(columns) + 1, 51)))
+    expected = leave_one_out_map(
+        codes, sp.diags_array([1.0, 1.0], offsets=[0, 1], shape=(2000, 2001))
+    )
+    for form in (labels, indicator):
+        assert leave_one_out_map(codes, form) == pytest.approx(expected)
+
+
+def test_labels_that_the_database_lacks_are_ignored():
+    codes, database = [[0, 1]], [[0, 1], [1, 0]]
+    assert mean_average_precision(codes, database, [["cat", "new"]], [["cat"], ["dog"]]) == 1.0
+
+
+def test_labels_of_which_none_is_known_bring_a_warning():
+    with pytest.warns(UserWarning, match="database_labels has no label of query_labels"):
+        assert mean_average_precision([[0, 1]], [[0, 1]], [["cat"]], [[1]]) == 0.0
+
+
+CASE = ([[0, 1]], [[0, 1], [1, 0]], ["cat"], ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "error", "message"),
+    [
+        (0, [[0, 1, 1]], ValueError, "query_codes and database_codes .* got 3 and 2"),
+        (0, [[0, 2]], ValueError, "query_codes must hold only 0 and 1"),
+        (0, [[0.0, np.nan]], ValueError, "query_codes must hold only 0 and 1"),
+        (0, [0, 1], ValueError, "query_codes must have shape"),
+        (0, np.empty((0, 2)), ValueError, "query_codes is empty"),
+        (0, [["0", "1"]], TypeError, "query_codes must be an array"),
+        (1, np.empty((0, 2)), ValueError, "database_codes is empty"),
+        (1, np.empty((2, 0)), ValueError, "database_codes has 0 bits"),
+        (1, [[0, 1]], ValueError, "database_labels has tags for 2 images, expected 1"),
+        (2, ["cat", "dog"], ValueError, "query_labels has tags for 2 images, expected 1"),
+        (2, "cat", TypeError, "query_labels must be"),
+        (2, None, TypeError, "query_labels must be"),
+        (3, ["cat"], ValueError, "database_labels has tags for 1 images, expected 2"),
+        (3, [[0.5], [1.0]], ValueError, "database_labels is an indicator"),
+    ],
+)
+@pytest.mark.parametrize(
+    "metric",
+    [
+        mean_average_precision,
+        average_precisions,
+        lambda *case: precision_at_k(*case, 1),
+        lambda *case: recall_at_k(*case, 1),
+        precision_curve,
+        precision_within_radius,
+        precision_recall_by_radius,
+    ],
+)
+def test_bad_codes_and_labels_are_named(metric, place, value, error, message):
+    case = list(CASE)
+    case[place] = value
+    with pytest.raises(error, match=message):
+        metric(*case)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: mean_average_precision(*CASE, k=0), ValueError, "k must be at least 1, got 0"),
+        (lambda: mean_average_precision(*CASE, k=1.5), TypeError, "k must be an integer, got 1.5"),
+        (lambda: mean_average_precision(*CASE, k=True), TypeError, "k must be an integer"),
+        (lambda: mean_average_precision(*CASE, divisor="k"), ValueError, "divisor must be one of"),
+        (lambda: mean_average_precision(*CASE, empty="no"), ValueError, "empty must be one of"),
+        (lambda: mean_average_precision(*CASE, ties="no"), ValueError, "ties must be one of"),
+        (lambda: average_precisions(*CASE, divisor="no"), ValueError, "divisor must be one of"),
+        (lambda: precision_at_k(*CASE, 0), ValueError, "k must be at least 1"),
+        (lambda: precision_at_k(*CASE, "1"), TypeError, "k must be an integer"),
+        (lambda: precision_at_k(*CASE, 1, empty="no"), ValueError, "empty must be one of"),
+        (lambda: precision_at_k(*CASE, 1, ties="no"), ValueError, "ties must be one of"),
+        (lambda: recall_at_k(*CASE, -1), ValueError, "k must be at least 1"),
+        (lambda: recall_at_k(*CASE, 1, empty="no"), ValueError, "empty must be one of"),
+        (lambda: precision_curve(*CASE, [1, 0]), ValueError, "ks must be a non-empty sequence"),
+        (lambda: precision_curve(*CASE, []), ValueError, "ks must be a non-empty sequence"),
+        (lambda: precision_curve(*CASE, [1.0]), ValueError, "ks must be a non-empty sequence"),
+        (lambda: precision_within_radius(*CASE, radius=-1), ValueError, "radius must be at least"),
+        (lambda: precision_within_radius(*CASE, radius=0.5), TypeError, "radius must be an int"),
+        (lambda: precision_recall_by_radius(*CASE, average="x"), ValueError, "average must be"),
+        (lambda: precision_recall_by_radius(*CASE, empty="x"), ValueError, "empty must be one of"),
+        (lambda: leave_one_out_map(*CASE[1::2], ties="x"), ValueError, "ties must be one of"),
+        (lambda: chance_level(*CASE[2:], metric="x"), ValueError, "metric must be one of"),
+        (lambda: chance_level(*CASE[2:], divisor="x"), ValueError, "divisor must be one of"),
+        (lambda: chance_level([], ["cat"]), ValueError, "query_labels is empty"),
+        (lambda: chance_level(["cat"], []), ValueError, "database_labels is empty"),
+        (lambda: chance_level("cat", ["cat"]), TypeError, "query_labels must be"),
+        (
+            lambda: mean_average_precision(*CASE, packed=True),
+            ValueError,
+            "query_codes must be packed codes",
+        ),
+    ],
+)
+def test_bad_options_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
