@@ -52,6 +52,9 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table, columns padded."""
     cells = [header, *rows]
     widths = [max(len(row[j]) for row in cells) for j in range(len(header))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
+from ._spectrum import scatter_spectrum
+
 __all__ = ["RidgePath"]
 
-_BLOCK_ROWS = 16_384
+_CHUNK_BYTES = 64 * 2**20  # of X in float64, so that it is never copied whole
 # Strengths tried by "auto", in units of the mean variance of the features.
 _STRENGTHS = np.logspace(-3, 3, 25)
 
@@ -40,32 +43,36 @@ class RidgePath:
 
     def __init__(self, X: NDArray[np.floating[Any]]) -> None:
         self.X = X
-        self.mean = X.mean(axis=0, dtype=np.float64)
-        n_samples, n_features = X.shape
-        if n_samples >= n_features:
-            scatter = np.zeros((n_features, n_features))
-            for rows in gen_batches(n_samples, _BLOCK_ROWS):
-                centred = X[rows] - self.mean
-                scatter += centred.T @ centred
-            values, vectors = np.linalg.eigh(scatter)
-        else:
-            _, singular, right = np.linalg.svd(X - self.mean, full_matrices=False)
-            values, vectors = singular**2, right.T
-        keep = values > max(float(values.max(initial=0)), 1e-300) * 1e-10
-        self.eigenvalues, self.directions = values[keep], vectors[:, keep]
-        self._unit = float(values.sum()) / n_features or 1.0
+        self.mean, values, directions = scatter_spectrum(X)
+        # Along thinner directions float32 coefficients would only magnify their own rounding.
+        kept = values > 1e-10 * values.max(initial=0)
+        self.eigenvalues, self.directions = values[kept], directions[kept].T
+        self._unit = float(values.sum()) / X.shape[1] or 1.0
+
+    def _centred(self) -> Iterator[tuple[slice, NDArray[np.floating[Any]]]]:
+        """Blocks of rows of X less its mean, in the dtype of X."""
+        n_samples, n_features = self.X.shape
+        for rows in gen_batches(n_samples, max(1, _CHUNK_BYTES // (8 * n_features))):
+            yield rows, (self.X[rows] - self.mean).astype(self.X.dtype, copy=False)
+
+    def project(self, coef: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Centred features times ``coef.T``, of shape (n_samples, n_targets) and dtype of X."""
+        projected = np.empty((len(self.X), len(coef)), self.X.dtype)
+        for rows, centred in self._centred():
+            projected[rows] = centred @ coef.T
+        return projected
 
     def moments(self, targets: Any) -> tuple[NDArray[np.float64], float]:
         """``U' Xc' T`` of shape (rank, n_targets), and the sum of squares of centred targets T."""
-        target_mean = np.asarray(targets.mean(axis=0), dtype=np.float64).ravel()
-        cross = np.asarray(targets.T @ self.X, dtype=np.float64).T
-        cross -= np.outer(self.mean, target_mean * len(self.X))
-        if sp.issparse(targets):
-            total = float(np.square(targets.data, dtype=np.float64).sum())
-        else:
-            total = float(np.square(targets, dtype=np.float64).sum())
+        # Centred features meet targets as they are: their product is that with centred targets.
+        cross = np.zeros((targets.shape[1], self.X.shape[1]))
+        for rows, centred in self._centred():
+            cross += targets[rows].T @ centred
+        target_mean = np.asarray(targets.mean(axis=0, dtype=np.float64)).ravel()
+        values = targets.data if sp.issparse(targets) else targets
+        total = float(np.square(values, dtype=np.float64).sum())
         total = max(total - len(self.X) * float(target_mean @ target_mean), 0.0)
-        return self.directions.T @ cross, total
+        return (cross @ self.directions).T, total
 
     def choose(self, cross: NDArray[np.float64], total: float) -> float:
         """Strength of least generalised cross-validation error, given :meth:`moments`."""
@@ -108,7 +115,7 @@ class RidgePath:
         strength : float
             The strength used.
         """
-        target_mean = np.asarray(targets.mean(axis=0), dtype=np.float64).ravel()
+        target_mean = np.asarray(targets.mean(axis=0, dtype=np.float64)).ravel()
         cross, total = self.moments(targets)
         if strength == "auto":
             strength = self.choose(cross, total)

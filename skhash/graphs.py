@@ -8,6 +8,7 @@ O((m + a) n r) and are all that the optimiser needs, so each graph is a
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
-from sklearn.utils import check_array, check_random_state, gen_even_slices
+from sklearn.utils import check_array, check_random_state, gen_batches
 
 from .tags import project_tags
 
@@ -28,7 +29,11 @@ __all__ = ["AnchorGraph", "ConceptHypergraph", "anchor_graph", "concept_hypergra
 # and this many tag columns (more are projected, which keeps distances): both bound time and memory.
 _SAMPLES_PER_CENTRE = 100
 _MAX_TAG_COLUMNS = 2048
+# Distances are taken block by block: copies of all rows at once would double the memory.
 _BLOCK_ROWS = 16_384
+# Least weight of an image in a hyperedge: far below what matters, but a row of the exponential's
+# underflows would have degree 0.
+_MIN_INCIDENCE = 1e-30
 
 
 class _LowRankGraph(LinearOperator):
@@ -111,15 +116,17 @@ class ConceptHypergraph(_LowRankGraph):
     """
 
     def __init__(self, incidence: NDArray[np.float32]) -> None:
-        # De^-1 is taken before the rows are scaled by Dv^-1/2.
-        edge_degrees = incidence.sum(axis=0, dtype=np.float64).astype(np.float32)
-        root_degrees = np.sqrt(incidence.sum(axis=1, dtype=np.float64)).astype(np.float32)
+        root_degrees = np.sqrt(incidence.sum(axis=1, dtype=np.float64))
         super().__init__(
-            incidence * _inverse(root_degrees)[:, None],
-            _inverse(edge_degrees),
-            root_degrees / np.linalg.norm(root_degrees),
+            incidence,
+            _inverse(incidence.sum(axis=0, dtype=np.float64)),
+            (root_degrees / np.linalg.norm(root_degrees)).astype(np.float32),
         )
-        self._root_degrees = root_degrees
+        self.incidence = incidence
+        self._scale = _inverse(root_degrees)[:, None]
+
+    def _matmat(self, M: NDArray[Any]) -> NDArray[Any]:
+        return self._scale * super()._matmat(self._scale * M)
 
     def subset(self, rows: ArrayLike) -> ConceptHypergraph:
         """Hypergraph of some of the samples, on the same concepts.
@@ -134,8 +141,7 @@ class ConceptHypergraph(_LowRankGraph):
         ConceptHypergraph
             Operator of shape (n_rows, n_rows).
         """
-        rows = np.asarray(rows)
-        return ConceptHypergraph(self.factor[rows] * self._root_degrees[rows, None])
+        return ConceptHypergraph(self.incidence[np.asarray(rows)])
 
 
 def _inverse(degrees: NDArray[Any]) -> NDArray[np.float32]:
@@ -144,13 +150,21 @@ def _inverse(degrees: NDArray[Any]) -> NDArray[np.float32]:
     return np.where(degrees > 0, 1 / safe, 0).astype(np.float32)
 
 
+def _unit_rows(X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """A copy of X with rows of Euclidean norm 1; zero rows stay zero."""
+    return normalize(X).astype(np.float32, copy=False)
+
+
 def _centres(
     X: NDArray[np.float32], n_centres: int, max_iter: int, random_state: np.random.RandomState
 ) -> NDArray[np.float32]:
+    """Centres of k-means, or X itself if there are no more samples; X is overwritten."""
     if len(X) <= n_centres:
         return X
     seed = int(random_state.randint(np.iinfo(np.int32).max))
-    kmeans = KMeans(n_centres, init="random", n_init=1, max_iter=max_iter, random_state=seed)
+    kmeans = KMeans(
+        n_centres, init="random", n_init=1, max_iter=max_iter, random_state=seed, copy_x=False
+    )
     with warnings.catch_warnings():
         # A few iterations are meant, and duplicate centres only share their samples.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -207,15 +221,21 @@ def anchor_graph(
     ValueError
         If X is not a finite two-dimensional array, or a number is not
         positive.
+    TypeError
+        If ``n_anchors``, ``n_neighbors`` or ``max_iter`` is not an int.
     """
-    X = check_array(X, dtype=np.float32, input_name="X")
-    _check_positive(n_anchors=n_anchors, n_neighbors=n_neighbors, bandwidth=bandwidth)
+    features = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+    _check_counts(n_anchors=n_anchors, n_neighbors=n_neighbors, max_iter=max_iter)
+    _check_bandwidth(bandwidth)
+    n_samples = len(features)
     random_state = check_random_state(random_state)
-    X = normalize(X)
-    rows = _sample_rows(len(X), n_anchors, random_state)
-    anchors = _centres(X[rows], n_anchors, max_iter, random_state)
+    rows = _sample_rows(n_samples, n_anchors, random_state)
+    anchors = _centres(_unit_rows(features[rows]), n_anchors, max_iter, random_state)
     search = NearestNeighbors(n_neighbors=min(n_neighbors, len(anchors)), algorithm="brute")
-    distances, nearest = search.fit(anchors).kneighbors(X)
+    search.fit(anchors)
+    batches = gen_batches(n_samples, _BLOCK_ROWS)
+    found = [search.kneighbors(_unit_rows(features[block])) for block in batches]
+    distances, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if bandwidth is None:
         bandwidth = float(distances[:, -1].mean()) or 1.0
     # The nearest distance is subtracted before the exponential: it cancels in the scaling, and
@@ -225,7 +245,8 @@ def anchor_graph(
     weights /= weights.sum(axis=1, keepdims=True)
     indptr = np.arange(0, nearest.size + 1, nearest.shape[1])
     similarities = sp.csr_array(
-        (weights.astype(np.float32).ravel(), nearest.ravel(), indptr), shape=(len(X), len(anchors))
+        (weights.astype(np.float32).ravel(), nearest.ravel(), indptr),
+        shape=(n_samples, len(anchors)),
     )
     return AnchorGraph(similarities)
 
@@ -277,41 +298,55 @@ def concept_hypergraph(
     ValueError
         If X is not a finite two-dimensional array, the numbers of rows
         differ, or a number is not positive.
+    TypeError
+        If ``tags`` is not sparse, or ``n_concepts`` or ``max_iter`` not an int.
     """
-    X = check_array(X, dtype=np.float32, input_name="X")
-    _check_positive(n_concepts=n_concepts, bandwidth=bandwidth)
-    if tag_scale < 0:
+    features = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+    n_samples, n_features = features.shape
+    _check_counts(n_concepts=n_concepts, max_iter=max_iter)
+    _check_bandwidth(bandwidth)
+    if not tag_scale >= 0:
         raise ValueError(f"tag_scale must be at least 0, got {tag_scale}.")
-    if tags.shape[0] != len(X):
-        raise ValueError(f"tags must have a row for each of the {len(X)} samples, got {tags.shape[0]}.")
+    if not sp.issparse(tags):
+        raise TypeError(
+            f"tags must be a sparse indicator, got {type(tags).__name__}; "
+            "skhash.tags.encode_tags makes one of tags in any form."
+        )
+    if tags.shape[0] != n_samples:
+        raise ValueError(
+            f"tags must have a row per sample of X ({n_samples}), got {tags.shape[0]}."
+        )
     random_state = check_random_state(random_state)
-    X = normalize(X)
     Y = sp.csr_array(tags, dtype=np.float32) * np.float32(tag_scale)
     Y = project_tags(Y, _MAX_TAG_COLUMNS, random_state)
-    rows = _sample_rows(len(X), n_concepts, random_state)
-    stack = np.hstack([X[rows], Y[rows].toarray()])
+    rows = _sample_rows(n_samples, n_concepts, random_state)
+    stack = np.hstack([_unit_rows(features[rows]), Y[rows].toarray()])
     concepts = _centres(stack, n_concepts, max_iter, random_state)
     del stack
-    E_visual, E_tags = concepts[:, : X.shape[1]].T, concepts[:, X.shape[1] :].T
-    norms = np.einsum("ij,ij->i", X, X) + np.asarray(Y.multiply(Y).sum(axis=1)).ravel()
-    incidence = np.empty((len(X), len(concepts)), np.float32)
-    # Blocks, since the dense products of all rows at once would double the memory.
-    for block in gen_even_slices(len(X), -(-len(X) // _BLOCK_ROWS)):
-        products = X[block] @ E_visual + Y[block] @ E_tags
-        incidence[block] = norms[block, None] - 2 * products
-    incidence += np.einsum("ij,ij->i", concepts, concepts)
-    np.maximum(incidence, 0, out=incidence)
-    nearest = incidence.min(axis=1, keepdims=True)
+    E_visual, E_tags = concepts[:, :n_features].T, concepts[:, n_features:].T
+    concept_norms = np.einsum("ij,ij->i", concepts, concepts)
+    squares = np.empty((n_samples, len(concepts)), np.float32)
+    for block in gen_batches(n_samples, _BLOCK_ROWS):
+        unit, words = _unit_rows(features[block]), Y[block]
+        norms = np.square(unit).sum(axis=1) + np.asarray(words.multiply(words).sum(axis=1)).ravel()
+        squares[block] = norms[:, None] + concept_norms - 2 * (unit @ E_visual + words @ E_tags)
+    np.maximum(squares, 0, out=squares)
     if bandwidth is None:
-        bandwidth = float(np.sqrt(nearest).mean()) or 1.0
-    # exp(-nearest) cancels in Dv^-1/2 H only together with De, so it stays; but an image far from
-    # every concept keeps a positive degree.
-    np.exp(incidence / np.float32(-2 * bandwidth**2), out=incidence)
-    np.maximum(incidence, np.finfo(np.float32).tiny, out=incidence)
+        bandwidth = float(np.sqrt(squares.min(axis=1)).mean()) or 1.0
+    squares /= np.float32(-2 * bandwidth**2)
+    incidence = np.exp(squares, out=squares)
+    np.maximum(incidence, np.float32(_MIN_INCIDENCE), out=incidence)
     return ConceptHypergraph(incidence)
 
 
-def _check_positive(**numbers: float | None) -> None:
-    for name, value in numbers.items():
-        if value is not None and value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}.")
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, Integral):
+            raise TypeError(f"{name} must be an int, got {count!r}.")
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}.")
+
+
+def _check_bandwidth(bandwidth: float | None) -> None:
+    if bandwidth is not None and not bandwidth > 0:
+        raise ValueError(f"bandwidth must be positive or None, got {bandwidth}.")

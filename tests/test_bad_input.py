@@ -123,10 +123,11 @@ def test_features_that_are_all_constant_give_one_code_or_are_refused(name, value
 @every_hasher
 def test_a_constant_feature_makes_no_difference(name, X, y):
     X[:, 3] = 0.1
-    with_it = assert_encodes(make_hasher(name, n_bits=4), X, y)
+    codes = assert_encodes(make_hasher(name, n_bits=4), X, y)
     X[:, 3] = 1e3
-    agreement = (make_hasher(name, n_bits=4).fit_transform(X, y) == with_it).mean()
-    assert agreement == 1
+    others = assert_encodes(make_hasher(name, n_bits=4), X, y)
+    if name != "DSTDHLinear":  # its graphs see directions from the origin, which do change
+        np.testing.assert_array_equal(others, codes)
 
 
 @every_hasher

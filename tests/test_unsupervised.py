@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from skhash import ITQ, LSH, PCAH
-from skhash.unsupervised import _pcah
+from skhash import ITQ, LSH, PCAH, _spectrum
+from skhash.metrics import chance_level, mean_average_precision
 from skhash.unsupervised._itq import itq_rotation, principal_projection
 
 
@@ -88,7 +88,7 @@ def test_principal_directions_point_to_their_largest_entry(rng):
 def test_the_covariance_may_be_summed_in_chunks(rng, monkeypatch):
     X = anisotropic(rng, n_samples=203)
     _, whole = principal_projection(X, 4)
-    monkeypatch.setattr(_pcah, "_CHUNK_BYTES", 8 * 8 * 10)  # ten rows
+    monkeypatch.setattr(_spectrum, "_CHUNK_BYTES", 8 * 8 * 10)  # ten rows
     _, chunked = principal_projection(X, 4)
     np.testing.assert_allclose(chunked, whole, atol=1e-12)
 
@@ -119,6 +119,17 @@ def test_small_directions_survive_large_ones_and_an_offset(rng):
     X = (rng.normal(size=(500, 3)) * [100, 1, 0.1] + 1000).astype(np.float32)
     _, components = principal_projection(X, 3)
     assert np.abs(components[2, 2]) > 0.999
+
+
+@pytest.mark.parametrize("shape", [(50, 8), (8, 50)], ids=["tall", "wide"])
+def test_the_spectrum_rebuilds_the_scatter_matrix(rng, shape):
+    X = anisotropic(rng, *shape)
+    mean, eigenvalues, directions = _spectrum.scatter_spectrum(X)
+    assert len(eigenvalues) == min(shape[1], shape[0] - 1)
+    assert (np.diff(eigenvalues) <= 0).all()
+    np.testing.assert_allclose(
+        (directions.T * eigenvalues) @ directions, (X - mean).T @ (X - mean), atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("hasher", [PCAH(5), ITQ(5)], ids=["PCAH", "ITQ"])
@@ -192,6 +203,16 @@ def test_the_rotation_is_the_best_for_the_codes_before_it(rng):
         assert np.square(signs - V @ nearby).sum() > best
 
 
+def test_dimensions_of_zeros_leave_the_rotation_to_the_others(rng):
+    V = rng.normal(size=(100, 6))
+    V[:, [1, 4]] = 0
+    R, losses = itq_rotation(V, n_iter=10, random_state=0)
+    np.testing.assert_allclose(R @ R.T, np.diag([1, 0, 1, 1, 0, 1]), atol=1e-12)
+    signs = np.where(V @ R >= 0, 1, -1)
+    assert losses[-1] == pytest.approx(np.square(signs - V @ R).sum())
+    assert (np.diff(losses) <= 1e-9 * losses[0]).all()
+
+
 def test_itq_finds_the_corners_of_a_rotated_cube(rng):
     corners = rng.integers(0, 2, (400, 5), dtype=np.uint8)
     cube = 2.0 * corners - 1 + 0.1 * rng.normal(size=(400, 5))
@@ -263,3 +284,27 @@ def test_float32_and_float64_features_give_nearly_the_same_codes(rng, hasher):
     double = hasher.fit_transform(X)
     assert hasher.coef_.dtype == hasher.intercept_.dtype == np.float64
     assert (single != double).mean() < 0.01
+
+
+# ------------------------------------------------------------------------- on real photos
+
+
+def test_on_real_photos_itq_beats_principal_and_random_projections(real_data):
+    folder = real_data / "mirflickr25k"
+    X = np.load(folder / "vgg16_pool5_gap512_f16.npy")
+    labels = np.loadtxt(folder / "labels24.txt", dtype=np.uint8)
+    split = np.load(folder / "split_dstdh.npz")
+    query, train = split["validation"], split["train"]
+    database = np.setdiff1d(split["database"], query)
+    maps = {}
+    for hasher in (LSH(16, random_state=0), PCAH(16), ITQ(16, random_state=0)):
+        hasher.fit(X[train])
+        maps[type(hasher).__name__] = mean_average_precision(
+            hasher.transform(X[query]),
+            hasher.transform(X[database]),
+            labels[query],
+            labels[database],
+        )
+    chance = chance_level(labels[query], labels[database])
+    assert chance + 0.02 < maps["LSH"] < maps["PCAH"] < maps["ITQ"]
+    assert maps["ITQ"] > 0.66

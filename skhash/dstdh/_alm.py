@@ -53,28 +53,38 @@ class TagRegression:
     def __init__(self, tags: sp.csr_array) -> None:
         self._Y = tags
         self._Yt = sp.csr_array(tags.T)
-        gram = sp.csr_array(self._Yt @ tags) + _RIDGE * sp.eye_array(tags.shape[1], format="csr")
-        self._dense = tags.shape[1] <= _MAX_DENSE_TAGS
-        if self._dense:
-            self._factor = cho_factor(gram.toarray().astype(np.float64), overwrite_a=True)
-        else:
-            self._gram = sp.csr_array(gram, dtype=np.float32)
+        self._factor = None
+        if tags.shape[1] <= _MAX_DENSE_TAGS:
+            gram = sp.csr_array(self._Yt @ tags).toarray().astype(np.float64)
+            gram[np.diag_indices_from(gram)] += _RIDGE
+            self._factor = cho_factor(gram, overwrite_a=True)
 
-    def solve(self, M: Matrix, start: Matrix) -> Matrix:
+    def solve(self, M: Matrix, start: Matrix | None = None) -> Matrix:
         """The minimiser P of shape (n_tags, n_bits); ``start`` speeds up the iterative case."""
         rhs = self._Yt @ M
-        if self._dense:
+        if self._factor is not None:
             return cho_solve(self._factor, rhs).astype(np.float32)
-        return _conjugate_gradients(self._gram, rhs, start)
+        # Y'Y would be dense where images have many tags, so it is applied and never formed.
+        return _conjugate_gradients(
+            lambda P: self._Yt @ (self._Y @ P) + np.float32(_RIDGE) * P,
+            np.asarray(self._Y.sum(axis=0)).ravel() + np.float32(_RIDGE),  # of Y in {0, 1}
+            rhs,
+            np.zeros_like(rhs) if start is None else start,
+        )
 
 
 def _conjugate_gradients(
-    gram: sp.csr_array, rhs: Matrix, start: Matrix, tol: float = 1e-4, max_iter: int = 200
+    gram: Callable[[Matrix], Matrix],
+    diagonal: NDArray[np.float32],
+    rhs: Matrix,
+    start: Matrix,
+    tol: float = 1e-4,
+    max_iter: int = 200,
 ) -> Matrix:
-    """Solve ``gram @ P = rhs`` for all columns at once, preconditioned by the diagonal."""
-    inverse_diagonal = (1 / gram.diagonal())[:, None]
+    """Solve ``gram(P) = rhs`` for all columns at once, preconditioned by the diagonal of gram."""
+    inverse_diagonal = (1 / diagonal)[:, None]
     P = start.copy()
-    residual = rhs - gram @ P
+    residual = rhs - gram(P)
     z = inverse_diagonal * residual
     direction = z.copy()
     rz = np.einsum("ij,ij->j", residual, z)
@@ -82,14 +92,15 @@ def _conjugate_gradients(
     for _ in range(max_iter):
         if rz.sum() <= target:
             break
-        product = gram @ direction
+        product = gram(direction)
         curvature = np.einsum("ij,ij->j", direction, product)
         step = np.where(curvature > 0, rz / np.where(curvature > 0, curvature, 1), 0)
         P += step * direction
         residual -= step * product
         z = inverse_diagonal * residual
         rz, previous = np.einsum("ij,ij->j", residual, z), rz
-        direction = z + np.where(previous > 0, rz / np.where(previous > 0, previous, 1), 0) * direction
+        direction *= np.where(previous > 0, rz / np.where(previous > 0, previous, 1), 0)
+        direction += z
     return P
 
 
@@ -165,14 +176,13 @@ class DiscreteALM:
         self._Z = codes.astype(np.float32)
         self._visual = visual if alpha else None
         self._conceptual = conceptual if beta else None
-        self._regression = None if tags is None or not tags.shape[1] else TagRegression(tags)
-        if self._regression is not None:
+        self.transfer: Matrix | None = None
+        self._regression: TagRegression | None = None
+        if tags is not None and tags.shape[1]:
+            self._regression = TagRegression(tags)
             self._Y = tags
-            self.transfer: Matrix | None = np.zeros((tags.shape[1], codes.shape[1]), np.float32)
             self._A = np.zeros_like(self._Z)
             self._EA = np.zeros_like(self._Z)
-        else:
-            self.transfer = None
         self._EB = np.zeros_like(self._Z)
         self._linked = self._link(self._Z)
         self.objective: list[float] = []
@@ -226,7 +236,7 @@ class DiscreteALM:
         mu, Z = self.mu, self._Z
         # B and its image under the graphs; S Z is at hand from the last iteration.
         B = Z + (self._EB + self._linked) / mu
-        argument = mu * B - self._EB + self._link(B)
+        argument: Matrix = np.float32(mu) * B - self._EB + self._link(B)
         if phi is not None and self.nu:
             argument += 2 * self.nu * phi
         if self._regression is not None:
@@ -237,7 +247,8 @@ class DiscreteALM:
         if self.discrete:
             Z = signs(argument)
         else:
-            Z = argument / max(float(np.abs(argument).mean()), np.finfo(np.float32).tiny)
+            argument /= max(float(np.abs(argument).mean()), 1e-30)
+            Z = argument
         if self._regression is not None:
             self._EA += mu * (Z - fit - self._A)
             self._fit = fit
@@ -260,8 +271,9 @@ class DiscreteALM:
         """Minimiser over A of ``loss(A) + mu / 2 ||A - T||_F^2`` (Eqs. 14 to 16)."""
         if not self.denoise:
             return T * np.float32(self.mu / (self.mu + 2 * self.tag_weight))
-        norms = np.linalg.norm(T, axis=self.axis, keepdims=True)
-        return T * np.maximum(1 - self.tag_weight / (self.mu * np.maximum(norms, 1e-12)), 0).astype(np.float32)
+        norms = np.maximum(np.linalg.norm(T, axis=self.axis, keepdims=True), 1e-30)
+        kept = np.maximum(1 - self.tag_weight / (self.mu * norms), 0)
+        return T * kept.astype(np.float32)
 
     def _objective(self, phi: Matrix | None) -> float:
         """Eq. 12 of the terms and graphs in use (the squared Frobenius norm if not denoising)."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
-from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -25,10 +23,7 @@ from ._alm import DiscreteALM, signs
 
 __all__ = ["DSTDHLinear"]
 
-_ALPHAS = (1e-3, 3e-3, 1e-2)  # what alpha="auto" tries
-_CV_FOLDS = 3
 _PAPER_SAMPLES = 5325  # the training set on which the paper's weights were found
-_CV_SAMPLES = 6_000
 
 _PAPER_SETTINGS = {
     "mirflickr": {
@@ -51,27 +46,6 @@ _SOURCES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """What the codes of some samples are learned from."""
-
-    path: RidgePath
-    targets: sp.csr_array  # weighted tags
-    indicator: sp.csr_array
-    visual: AnchorGraph | None
-    conceptual: ConceptHypergraph | None
-
-    def subset(self, rows: NDArray[np.intp]) -> _Problem:
-        """The problem of some of the samples, on the same anchors and concepts."""
-        return _Problem(
-            RidgePath(self.path.X[rows]),
-            self.targets[rows],
-            self.indicator[rows],
-            self.visual and self.visual.subset(rows),
-            self.conceptual and self.conceptual.subset(rows),
-        )
-
-
 class DSTDHLinear(LinearHasher):
     """Dual-level semantic transfer hashing with a linear hash function (DSTDH-L) [1]_.
 
@@ -88,7 +62,8 @@ class DSTDHLinear(LinearHasher):
 
     - the optimiser starts from the codes of :class:`~skhash.social.TagITQ`
       (the paper: random codes; the program: ITQ);
-    - ``alpha`` and ``beta`` are chosen by cross-validation (fixed by dataset);
+    - the graphs weigh less (``alpha``, ``beta``): what they gain where tags are
+      noisy they lose where tags are clean;
     - the l2,1 loss weighs more the more samples there are (``tag_weight``; 1);
     - trivial directions are taken out of both graphs (``balance``; kept);
     - the hypergraph's bandwidth follows from the data (40);
@@ -99,15 +74,10 @@ class DSTDHLinear(LinearHasher):
     ----------
     n_bits : int, default=64
         Length of a code.
-    alpha : float or "auto", default="auto"
-        Weight of the anchor graph. "auto" chooses among 0.001, 0.003 and
-        0.01 by 3-fold cross-validation within (at most 6,000 of) the training
-        samples: where similarities of codes agree best with similarities of
-        TF-IDF tags, between held-out and other samples. Without tags it is
-        0.01, the paper's setting for MIR Flickr.
-    beta : float or "auto", default="auto"
-        Weight of the hypergraph. "auto" is a tenth of ``alpha``, the paper's
-        proportion on MIR Flickr.
+    alpha : float, default=0.003
+        Weight of the anchor graph.
+    beta : float, default=0.0003
+        Weight of the hypergraph.
     n_anchors : int, default=100
         Number m of anchors, at most the number of samples.
     n_concepts : int, default=500
@@ -181,13 +151,8 @@ class DSTDHLinear(LinearHasher):
         The objective (Eq. 12 without the network's term) after each iteration.
     n_iter_ : int
         Number of iterations.
-    alpha_, beta_ : float
-        The weights used.
     ridge_ : float
         The strength of the ridge used.
-    cv_results_ : dict
-        If ``alpha="auto"`` had tags to choose by: "alpha" and "score", the
-        mean alignment of codes and tags.
     transfer_ : ndarray of shape (n_tags, n_bits), float32
         The semantic transfer matrix P (Eq. 18); rows belong to
         ``vocabulary_``. None without direct transfer.
@@ -220,10 +185,10 @@ class DSTDHLinear(LinearHasher):
     (2, 4)
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar = {
         "n_bits": [Interval(Integral, 1, None, closed="left")],
-        "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "beta": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "beta": [Interval(Real, 0, None, closed="left")],
         "n_anchors": [Interval(Integral, 1, None, closed="left")],
         "n_concepts": [Interval(Integral, 1, None, closed="left")],
         "mu": [Interval(Real, 0, None, closed="neither")],
@@ -252,8 +217,8 @@ class DSTDHLinear(LinearHasher):
         self,
         n_bits: int = 64,
         *,
-        alpha: float | str = "auto",
-        beta: float | str = "auto",
+        alpha: float = 3e-3,
+        beta: float = 3e-4,
         n_anchors: int = 100,
         n_concepts: int = 500,
         mu: float = 1e-2,
@@ -364,21 +329,37 @@ class DSTDHLinear(LinearHasher):
         if len(X) < 2:
             raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
         random_state = check_random_state(self.random_state)
-        problem = self._pose(X, y, random_state)
         given = self._given_codes(len(X))
-        self.alpha_ = self._choose_alpha(problem, given, random_state)
-        self.beta_ = self._beta(self.alpha_)
-        codes, start = self._start(problem, given, random_state)
-        solver = self._solver(problem, codes, self.alpha_)
+        indicator = self._encode(y, len(X))
+        visual, conceptual = self._graphs(X, indicator, random_state)
+        path = RidgePath(X)
+        codes, start = self._start(path, indicator, given, random_state)
+        solver = DiscreteALM(
+            codes,
+            indicator if self.direct else None,
+            visual,
+            conceptual,
+            alpha=self.alpha,
+            beta=self.beta,
+            tag_weight=(
+                float(np.sqrt(len(X) / _PAPER_SAMPLES))
+                if self.tag_weight == "auto"
+                else self.tag_weight
+            ),
+            mu=self.mu,
+            rho=self.rho,
+            shrinkage=self.shrinkage,
+            balance=self.balance,
+            denoise=self.denoise,
+            discrete=self.discrete,
+        )
         self.n_iter_ = solver.run(
             self.max_iter, tol=self.tol, report=self._report if self.verbose else None
         )
         self.objective_ = np.asarray(solver.objective)
         self.transfer_ = solver.transfer
         self.codes_ = (solver.codes > 0).astype(np.uint8)
-        self.coef_, self.intercept_, self.ridge_ = self._regress(
-            problem.path, solver.codes, codes, start
-        )
+        self.coef_, self.intercept_, self.ridge_ = self._regress(path, solver.codes, codes, start)
         warn_constant_bits(
             self.codes_,
             "the features or tags hardly vary, or the graph terms outweigh the rest; "
@@ -386,22 +367,25 @@ class DSTDHLinear(LinearHasher):
         )
         return self
 
-    def _pose(self, X: NDArray[Any], y: Any, random_state: np.random.RandomState) -> _Problem:
-        if y is None or not self.use_tags:
-            self.vocabulary_ = np.empty(0, dtype=object)
-            indicator = sp.csr_array((len(X), 0), dtype=np.float32)
-        else:
-            tags = encode_tags(y, n_samples=len(X))
-            self.vocabulary_, indicator = tags.vocabulary, tags.indicator
+    def _encode(self, y: Any, n_samples: int) -> sp.csr_array:
+        """Indicator of the tags, without columns if there are none; sets ``vocabulary_``."""
+        if y is not None and self.use_tags:
+            tags = encode_tags(y, n_samples=n_samples)
+            if tags.indicator.nnz:  # columns without any tag are no tags
+                self.vocabulary_ = tags.vocabulary
+                return tags.indicator
+        self.vocabulary_ = np.empty(0, dtype=object)
+        return sp.csr_array((n_samples, 0), dtype=np.float32)
+
+    def _graphs(
+        self, X: NDArray[Any], indicator: sp.csr_array, random_state: np.random.RandomState
+    ) -> tuple[AnchorGraph | None, ConceptHypergraph | None]:
         visual = conceptual = None
-        if self.alpha != 0:
+        if self.alpha:
             visual = anchor_graph(
-                X,
-                self.n_anchors,
-                n_neighbors=self.n_nearest_anchors,
-                random_state=random_state,
+                X, self.n_anchors, n_neighbors=self.n_nearest_anchors, random_state=random_state
             )
-        if self.indirect and self.beta != 0:
+        if self.indirect and self.beta:
             conceptual = concept_hypergraph(
                 X,
                 indicator,
@@ -410,9 +394,7 @@ class DSTDHLinear(LinearHasher):
                 tag_scale=self.tag_scale,
                 random_state=random_state,
             )
-        return _Problem(
-            RidgePath(X), weighted_tags(indicator, random_state), indicator, visual, conceptual
-        )
+        return visual, conceptual
 
     def _given_codes(self, n_samples: int) -> NDArray[np.uint8] | None:
         """Codes that a user or the last fit gives to start from."""
@@ -428,49 +410,25 @@ class DSTDHLinear(LinearHasher):
 
     def _start(
         self,
-        problem: _Problem,
+        path: RidgePath,
+        indicator: sp.csr_array,
         given: NDArray[np.uint8] | None,
         random_state: np.random.RandomState,
     ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
-        """Codes to start from, and the coefficients that they are the signs of, if there are any."""
-        X = problem.path.X
+        """Codes to start from, and the coefficients whose outputs have their signs, if any."""
         if given is not None:
             return signs(given - 0.5), None
         if self.init == "random":
-            return signs(random_state.uniform(-1, 1, size=(len(X), self.n_bits))), None
-        mean = problem.path.mean.astype(X.dtype)
+            return signs(random_state.uniform(-1, 1, size=(len(path.X), self.n_bits))), None
         projection = None
-        if self.init == "tags" and problem.targets.shape[1]:
-            projection, _ = tag_projection(problem.path, problem.targets, self.n_bits)
+        if self.init == "tags" and indicator.shape[1]:
+            targets = weighted_tags(indicator, random_state)
+            projection, _ = tag_projection(path, targets, self.n_bits)
         if projection is None or not projection.any():
-            projection = principal_projection(X, self.n_bits)[1]
-        V = (X - mean) @ projection.T
+            projection = principal_projection(path.X, self.n_bits)[1]
+        V = path.project(projection)
         R, _ = itq_rotation(V, random_state=random_state)
         return signs(V @ R), R.T @ projection
-
-    def _beta(self, alpha: float) -> float:
-        return float(alpha / 10 if self.beta == "auto" else self.beta)
-
-    def _solver(self, problem: _Problem, codes: NDArray[np.float32], alpha: float) -> DiscreteALM:
-        return DiscreteALM(
-            codes,
-            problem.indicator if self.direct else None,
-            problem.visual,
-            problem.conceptual,
-            alpha=alpha,
-            beta=self._beta(alpha),
-            tag_weight=(
-                np.sqrt(len(codes) / _PAPER_SAMPLES)
-                if self.tag_weight == "auto"
-                else self.tag_weight
-            ),
-            mu=self.mu,
-            rho=self.rho,
-            shrinkage=self.shrinkage,
-            balance=self.balance,
-            denoise=self.denoise,
-            discrete=self.discrete,
-        )
 
     def _regress(
         self,
@@ -483,7 +441,7 @@ class DSTDHLinear(LinearHasher):
         if start is None or self.ridge != "auto":
             return path.fit(codes, self.ridge)
         # The start's outputs, scaled to come nearest its codes.
-        outputs = (path.X - path.mean.astype(path.X.dtype)) @ start.T
+        outputs = path.project(start)
         scale = np.abs(outputs).sum(axis=0) / np.maximum(np.square(outputs).sum(axis=0), 1e-30)
         lacking = codes - (start_codes + outputs * scale) / 2
         coef, intercept, strength = path.fit(lacking)
@@ -491,61 +449,8 @@ class DSTDHLinear(LinearHasher):
         coef = coef + kept
         return coef, intercept - (kept @ path.mean).astype(coef.dtype), strength
 
-    def _choose_alpha(
-        self,
-        problem: _Problem,
-        given: NDArray[np.uint8] | None,
-        random_state: np.random.RandomState,
-    ) -> float:
-        if self.alpha != "auto":
-            return float(self.alpha)
-        n_samples = len(problem.path.X)
-        if not problem.targets.nnz or n_samples < 10 * _CV_FOLDS or not self.max_iter:
-            return 1e-2
-        rows = random_state.permutation(n_samples)[:_CV_SAMPLES]
-        scores = np.zeros(len(_ALPHAS))
-        for train, test in KFold(_CV_FOLDS).split(rows):
-            train, test = rows[train], rows[test]
-            part = problem.subset(train)
-            codes, start = self._start(part, None if given is None else given[train], random_state)
-            for i, alpha in enumerate(_ALPHAS):
-                solver = self._solver(part, codes, alpha)
-                solver.run(self.max_iter, tol=self.tol)
-                coef, intercept, _ = self._regress(part.path, solver.codes, codes, start)
-                scores[i] += _alignment(
-                    signs(part.path.X @ coef.T + intercept),
-                    signs(problem.path.X[test] @ coef.T + intercept),
-                    part.targets,
-                    problem.targets[test],
-                )
-        self.cv_results_ = {"alpha": np.asarray(_ALPHAS), "score": scores / _CV_FOLDS}
-        if self.verbose:
-            for alpha, score in zip(_ALPHAS, scores / _CV_FOLDS, strict=True):
-                print(f"[DSTDHLinear] alpha={alpha:g}: alignment with held-out tags {score:.5f}")
-        return _ALPHAS[int(np.argmax(scores))]
-
     @staticmethod
     def _report(iteration: int, objective: float, changed: float) -> None:
-        print(f"[DSTDHLinear] iteration {iteration}: objective {objective:.6g}, changed {changed:.2%}")
-
-
-def _alignment(
-    codes: NDArray[np.float32],
-    held_out_codes: NDArray[np.float32],
-    tags: sp.csr_array,
-    held_out_tags: sp.csr_array,
-) -> float:
-    """Cosine between similarities of codes and of tags, over pairs of held-out and other samples.
-
-    Codes and tags are centred by the mean of the others. Only r x r, r x c and sums over tags are
-    formed, never the similarities themselves.
-    """
-    mean = codes.mean(axis=0)
-    tag_mean = np.asarray(tags.mean(axis=0), dtype=np.float32).ravel()
-    crosses, grams, energies = [], [], []
-    for H, T in ((codes - mean, tags), (held_out_codes - mean, held_out_tags)):
-        crosses.append((T.T @ H).T - np.outer(H.sum(axis=0), tag_mean))
-        grams.append(H.T @ H)
-        energies.append(float(np.square(T.data).sum()))
-    agreement = float(np.vdot(*crosses))
-    return agreement / max(float(np.sqrt(np.vdot(*grams) * energies[0] * energies[1])), 1e-30)
+        print(
+            f"[DSTDHLinear] iteration {iteration}: objective {objective:.6g}, changed {changed:.2%}"
+        )

@@ -109,12 +109,23 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def n_features_out(self) -> int:
-        """Number of features, found by running a blank image."""
+        """Number of features, found by running a blank image.
+
+        Returns
+        -------
+        int
+        """
         blank = torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8)
         return int(self.eval()(blank).shape[1])
 
     def fingerprint(self) -> str:
-        """Digest of everything that decides the features: layers, weights, preprocessing."""
+        """Digest of everything that decides the features.
+
+        Returns
+        -------
+        str
+            Of layers, weights and preprocessing.
+        """
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self!r} {self.image_size}".encode())
         for tensor in (self.mean, self.std, *self.net.state_dict().values()):
@@ -168,12 +179,12 @@ def make_backbone(
     OSError
         If the weights cannot be read or downloaded.
     """
+    known: set[str] = set()
+    normalisation: dict[str, Any] = {}
     if isinstance(backbone, nn.Module):
         if output != "pool":
-            raise ValueError(
-                f"output={output!r} is for torchvision models; a network of your own gives its output."
-            )
-        net, known, normalisation = copy.deepcopy(backbone), set[str](), {}
+            raise ValueError(f"output={output!r} is for torchvision models only; use 'pool'.")
+        net = copy.deepcopy(backbone)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_random_state(random_state).randint(2**31 - 1))
@@ -211,7 +222,8 @@ def _torchvision_net(
 
 
 def _cut(net: nn.Module, name: str, output: str) -> None:
-    """Replace what comes after ``output``; in torchvision's models the classifier is the last child."""
+    """Replace what comes after ``output``."""
+    # In all of torchvision's models the classifier is the last child.
     last, classifier = list(net.named_children())[-1]
     if output == "pool":
         # A classifier that pools by itself (SqueezeNet, MaxViT) is fed with maps.
@@ -257,15 +269,19 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"weights: there is no file {os.fspath(path)!r}.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load_file  # type: ignore[import-not-found]
 
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
-        raise ImportError("weights in a .safetensors file need `pip install safetensors`.") from error
+        raise ImportError(
+            "weights in a .safetensors file need `pip install safetensors`."
+        ) from error
     except Exception as error:  # unpickling a damaged file can raise nearly anything
-        raise ValueError(f"weights: {os.fspath(path)!r} is no readable state dict: {error}") from error
+        raise ValueError(
+            f"weights: {os.fspath(path)!r} is no readable state dict: {error}"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ValueError(
             f"weights: {os.fspath(path)!r} is no state dict (a dict of tensors, as "

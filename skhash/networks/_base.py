@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from ..base import HasherMixin
-from ..tags import encode_tags
-from ._backbones import make_backbone
+from ._backbones import Backbone, make_backbone
 from ._extract import (
     extract_features,
     find_unreadable,
+    place,
     resolve_device,
     run_head,
     warn_unreadable,
@@ -29,6 +29,7 @@ from ._extract import (
 from ._head import HashHead
 from ._images import Images
 from ._inherit import inherit_parameters
+from ._labels import labelled_rows
 from ._trainer import HashNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher"]
@@ -141,9 +142,9 @@ class DeepHasher(HasherMixin, BaseEstimator):
     Attributes
     ----------
     backbone_ : Backbone or None
-        The backbone with its preprocessing.
+        The backbone with its preprocessing, on the CPU between calls.
     head_ : nn.Module
-        The head. Both are on the CPU between calls.
+        The head, on the CPU between calls.
     loss_ : nn.Module
         The loss with its trained parameters, if it has any.
     objective_ : ndarray of shape (n_iter_,)
@@ -152,7 +153,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         What skorch recorded in each epoch.
     n_iter_ : int
         Number of epochs.
-    skipped_ : ndarray of int
+    skipped_ : ndarray of shape (n_skipped,), int
         Rows of the training images that could not be read.
     n_features_in_ : int
         Number of features, if X is features.
@@ -164,7 +165,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
     _tanh = False
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_bits": [Interval(Integral, 1, None, closed="left")],
         "backbone": [str, nn.Module, None],
         "weights": [str, os.PathLike, None],
@@ -262,21 +263,12 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
     def _make_targets(self, y: Any, n_samples: int) -> tuple[Targets, NDArray[np.intp]]:
         """Row-aligned targets of the loss, and the rows that have any."""
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None: "
-                "give the labels (or tags) of every image."
-            )
-        labels = encode_tags(y, n_samples=n_samples).indicator
-        rows = np.flatnonzero(np.diff(labels.indptr))
-        if len(rows) < 2:
-            raise ValueError(f"y has labels for {len(rows)} samples; at least 2 are needed.")
-        return labels, rows
+        return labelled_rows(y, n_samples, self)
 
     # What a fit consists of.
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> DeepHasher:
+    def fit(self, X: Any, y: Any) -> DeepHasher:
         """Train the network.
 
         Parameters
@@ -302,22 +294,26 @@ class DeepHasher(HasherMixin, BaseEstimator):
         FloatingPointError
             If the training diverges.
         """
-        targets, rows = self._make_targets(y, _num_samples(X))
-        inputs = self._start(X)
+        data = self._open(X)
+        targets, rows = self._make_targets(y, len(data))
+        inputs = self._embed(data)
         self._train(inputs, targets, self._make_loss(), rows=rows)
         return self
 
     def _start(self, X: Any) -> NDArray[np.float32] | Images:
-        """Build the network; return what it is trained on.
+        """Build the network for X; return what it is trained on.
 
         That is the features of X, or the images where the backbone is trained.
         Sets ``backbone_``, ``head_`` and ``skipped_``.
         """
+        return self._embed(self._open(X))
+
+    def _open(self, X: Any) -> NDArray[np.float32] | Images:
+        """Begin :meth:`_start`: build the backbone, check X, but compute nothing yet."""
         if self.checkpoint is not None and not isinstance(self.random_state, Integral):
             raise ValueError("checkpoint needs an integer random_state: a resumed fit repeats it.")
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.skipped_ = np.empty(0, np.intp)
-        self.backbone_ = None
+        self.backbone_: Backbone | None = None
         if self.backbone is not None:
             self.backbone_ = make_backbone(
                 self.backbone,
@@ -327,13 +323,19 @@ class DeepHasher(HasherMixin, BaseEstimator):
                 random_state=self._seed,
             )
             self.backbone_.set_trainable(self.trainable)
-        inputs: NDArray[np.float32] | Images
+        return self._as_data(X, reset=True)
+
+    def _embed(self, data: NDArray[np.float32] | Images) -> NDArray[np.float32] | Images:
+        """End :meth:`_start`: compute features and build the head."""
+        self.skipped_ = np.empty(0, np.intp)
         if self.backbone_ is None or self.backbone_.frozen:
-            features, self.skipped_ = self._features(X, reset=True)
-            inputs = features
+            inputs: NDArray[np.float32] | Images
+            inputs, self.skipped_ = self._features(data)
+            features = np.delete(inputs, self.skipped_, axis=0)
         else:
-            inputs = self._as_images(X)
-            features = self._features_of_some(inputs)
+            assert isinstance(data, Images)
+            inputs = data
+            features = self._features_of_some(data)
         self.head_ = HashHead(
             features,
             self.n_bits,
@@ -421,7 +423,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         try:
             history = net(module, loss, valid=valid, **settings).fit(data).history
         finally:  # on the CPU, where they pickle
-            module.to("cpu", memory_format=torch.contiguous_format).eval()
+            place(module.eval(), "cpu")
             self.loss_ = loss.to("cpu").eval()
         self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in history]
         self.objective_ = np.array([row["train_loss"] for row in self.history_])
@@ -443,24 +445,29 @@ class DeepHasher(HasherMixin, BaseEstimator):
             The row of an unreadable image is zero.
         """
         check_is_fitted(self)
-        features, unreadable = self._features(X)
+        features, unreadable = self._features(self._as_data(X, reset=False))
         values = run_head(self.head_, features, device=self.device)
         values[unreadable] = 0
         return values
 
+    def _as_data(self, X: Any, *, reset: bool) -> NDArray[np.float32] | Images:
+        """X as checked features or as images to be read."""
+        if self.backbone_ is not None:
+            return Images(X, self.backbone_.image_size, skip_unreadable=self.on_error == "skip")
+        return validate_data(
+            self, X, dtype=np.float32, order="C", reset=reset, ensure_min_samples=1 + reset
+        )
+
     def _features(
-        self, X: Any, *, reset: bool = False
+        self, data: NDArray[np.float32] | Images
     ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        """Features of X and the rows of images that cannot be read."""
-        if self.backbone_ is None:
-            features = validate_data(
-                self, X, dtype=np.float32, order="C", reset=reset, ensure_min_samples=1 + reset
-            )
-            return features, np.empty(0, np.intp)
-        images = self._as_images(X)
+        """Features, and the rows of images that cannot be read."""
+        if not isinstance(data, Images):
+            return data, np.empty(0, np.intp)
+        assert self.backbone_ is not None
         cache = self.cache if self.backbone_.frozen else None
-        features, unreadable = self._extract(images, cache=cache, verbose=self.verbose)
-        warn_unreadable(images, unreadable)
+        features, unreadable = self._extract(data, cache=cache, verbose=self.verbose)
+        warn_unreadable(data, unreadable)
         return features, unreadable
 
     def _features_of_some(self, images: Images) -> NDArray[np.float32]:
@@ -484,10 +491,6 @@ class DeepHasher(HasherMixin, BaseEstimator):
             num_workers=self.num_workers,
             **options,
         )
-
-    def _as_images(self, X: Any) -> Images:
-        assert self.backbone_ is not None
-        return Images(X, self.backbone_.image_size, skip_unreadable=self.on_error == "skip")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

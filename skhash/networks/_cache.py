@@ -74,4 +74,6 @@ class FeatureCache:
             with np.load(file, allow_pickle=False) as arrays:
                 return arrays[member]
         except Exception as error:  # a damaged zip file can raise nearly anything
-            raise ValueError(f"cache file {str(file)!r} is damaged ({error}); delete it.") from error
+            raise ValueError(
+                f"cache file {str(file)!r} is damaged ({error}); delete it."
+            ) from error

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,15 @@ from ._backbones import Backbone
 from ._cache import FeatureCache
 from ._images import Images, unchanged
 
-__all__ = ["autocast", "extract_features", "find_unreadable", "resolve_device", "run_head", "warn_unreadable"]
+__all__ = [
+    "autocast",
+    "extract_features",
+    "find_unreadable",
+    "place",
+    "resolve_device",
+    "run_head",
+    "warn_unreadable",
+]
 
 _HEAD_BATCH = 8192
 _CACHE_FILE_ROWS = 1024
@@ -39,16 +48,21 @@ def autocast(device: torch.device, amp: bool) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=amp)
 
 
+def place(module: nn.Module, device: str | torch.device, *, channels_last: bool = False) -> None:
+    """Move a module to a device, its convolutions in one layout or the other."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    module.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+
+
 @contextmanager
 def _in_evaluation(module: nn.Module, device: torch.device, amp: bool) -> Iterator[None]:
     """Run a module on a device; between calls modules stay on the CPU, where they pickle."""
-    memory_format = torch.channels_last if amp else torch.contiguous_format
-    module.eval().to(device, memory_format=memory_format)
+    place(module.eval(), device, channels_last=amp)
     try:
         with torch.no_grad(), autocast(device, amp):
             yield
     finally:
-        module.to("cpu", memory_format=torch.contiguous_format)
+        place(module, "cpu")
 
 
 def run_head(
@@ -139,7 +153,7 @@ def extract_features(
             store.put([keys[i] for i in done], features[done])  # type: ignore[index]
             unsaved.clear()
 
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         Subset(images, rows.tolist()),  # type: ignore[arg-type]
         batch_size=batch_size,
         num_workers=num_workers,
@@ -168,7 +182,7 @@ def extract_features(
 
 def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]:
     """Rows of images that cannot be read, found by reading all."""
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         images,  # type: ignore[arg-type]
         batch_size=32,
         num_workers=num_workers,
@@ -192,7 +206,8 @@ def warn_unreadable(images: Images, unreadable: NDArray[np.intp]) -> None:
     names = ", ".join(images.name(i) for i in unreadable[:10])
     more = f" and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
     warnings.warn(
-        f"{len(unreadable)} of {len(images)} images cannot be read; their rows are zero: {names}{more}.",
+        f"{len(unreadable)} of {len(images)} images cannot be read; "
+        f"their rows are zero: {names}{more}.",
         stacklevel=4,
     )
 
@@ -202,7 +217,7 @@ def _progress(batches: Iterable, n_images: int, verbose: int) -> Iterable:
     if not verbose:
         yield from batches
         return
-    from tqdm.auto import tqdm
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
     with tqdm(total=n_images, unit="image", desc="features") as bar:
         for batch in batches:

@@ -63,9 +63,11 @@ def read_image(source: Any, size: int) -> NDArray[np.uint8]:
 def _from_memory(source: Any) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
-    if isinstance(source, np.ndarray) and source.dtype == np.uint8:
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim in (2, 3):
         return Image.fromarray(source)
-    raise TypeError(f"an image must be a file, a PIL image or an array of uint8, got {_kind(source)}.")
+    raise TypeError(
+        f"an image must be a file, a PIL image or an array of uint8, got {_kind(source)}."
+    )
 
 
 def _kind(value: Any) -> str:

@@ -20,9 +20,8 @@ _SECTIONS = ("Parameters", "Attributes", "Raises", "See Also", "Notes", "Referen
 def inherit_parameters(cls: type) -> None:
     """Replace ``**kwargs`` of ``cls.__init__`` by what the next base takes.
 
-    A parameter that ``cls`` declares itself hides the base's. In the docstring
-    an entry ``**name`` under "Parameters" is replaced alike, and the base's
-    "Attributes" are added to those of ``cls``.
+    A parameter that ``cls`` declares itself hides the base's. The docstring's
+    "Parameters" and "Attributes" are completed from the base's alike.
     """
     init: Any = vars(cls).get("__init__")
     if init is None:
@@ -38,17 +37,18 @@ def inherit_parameters(cls: type) -> None:
     parameters = {**parameters, **{k: p for k, p in inherited.items() if k not in parameters}}
     init.__signature__ = own.replace(parameters=sorted(parameters.values(), key=lambda p: p.kind))
     if cls.__doc__ and base.__doc__:
-        cls.__doc__ = _merge(cls.__doc__, base.__doc__, rest[0])
+        cls.__doc__ = _merge(cls.__doc__, base.__doc__, list(init.__signature__.parameters))
 
 
-def _merge(own_doc: str, base_doc: str, rest: str) -> str:
+def _merge(own_doc: str, base_doc: str, parameters: list[str]) -> str:
     own, base = _sections(own_doc), _sections(base_doc)
-    for section in ("Parameters", "Attributes"):
-        mine = _entries(own.get(section, ""))
-        mine.pop(f"**{rest}", None)
-        theirs = _entries(base.get(section, ""))
-        merged = {**mine, **{name: text for name, text in theirs.items() if name not in mine}}
-        own[section] = "\n".join(merged.values())
+    entries = {
+        section: {**_entries(base.get(section, "")), **_entries(own.get(section, ""))}
+        for section in ("Parameters", "Attributes")
+    }
+    described = entries["Parameters"]
+    own["Parameters"] = "\n".join(described[name] for name in parameters if name in described)
+    own["Attributes"] = "\n".join(entries["Attributes"].values())
     text = [own[""]]
     text += [f"{s}\n{'-' * len(s)}\n{own[s]}" for s in _SECTIONS if own.get(s)]
     return "\n\n".join(text) + "\n"
@@ -63,6 +63,6 @@ def _sections(doc: str) -> dict[str, str]:
 
 
 def _entries(section: str) -> dict[str, str]:
-    """Entries of a list of parameters by name; "a, b : float" is one entry."""
+    """Entries of a list of parameters, by name."""
     entries = re.findall(r"^\S.*(?:\n(?:[ ].*)?)*", section, flags=re.MULTILINE)
-    return {entry.split(" : ")[0].split("\n")[0]: entry.rstrip() for entry in entries}
+    return {re.split(r" : |\n", entry)[0]: entry.rstrip() for entry in entries}

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import joblib
 import numpy as np
@@ -18,12 +18,12 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
 from skorch.helper import predefined_split
 from torch.utils.data import Dataset
 
-from ._extract import autocast
+from ._extract import autocast, place
 from ._images import Images, unchanged
 
 __all__ = ["HashNet", "TrainingSet"]
 
-Targets = NDArray[Any] | sp.csr_array
+Targets: TypeAlias = "NDArray[Any] | sp.csr_array"
 
 
 class TrainingSet(Dataset):
@@ -41,7 +41,9 @@ class TrainingSet(Dataset):
         The rows in use.
     """
 
-    def __init__(self, inputs: NDArray[np.float32] | Images, targets: Targets, rows: NDArray) -> None:
+    def __init__(
+        self, inputs: NDArray[np.float32] | Images, targets: Targets, rows: NDArray
+    ) -> None:
         self.inputs = inputs
         self.targets = targets
         self.rows = rows
@@ -64,7 +66,13 @@ class TrainingSet(Dataset):
         return inputs[0], targets[0]
 
     def content(self) -> list[Any]:
-        """What tells this set from another; images that are files are told by their names."""
+        """List what tells this set from another.
+
+        Returns
+        -------
+        list
+            Of arrays; images that are files are told by their names.
+        """
         inputs: Any = self.inputs
         if isinstance(inputs, Images):
             inputs = [
@@ -115,6 +123,8 @@ class HashNet(NeuralNet):
         Processes that read batches.
     callbacks : list, default=None
         skorch callbacks.
+    verbose : int, default=0
+        1 prints a line per epoch, 2 shows a progress bar per epoch too.
     **params
         Other parameters of :class:`skorch.NeuralNet`.
     """
@@ -134,7 +144,9 @@ class HashNet(NeuralNet):
         verbose: int = 0,
         **params: Any,
     ) -> None:
-        own: list[Any] = [] if patience is None else [EarlyStopping(patience=patience, load_best=True)]
+        own: list[Any] = (
+            [] if patience is None else [EarlyStopping(patience=patience, load_best=True)]
+        )
         if verbose > 1:
             own.append(ProgressBar())
         for part in ("iterator_train", "iterator_valid"):
@@ -181,8 +193,7 @@ class HashNet(NeuralNet):
         gpus = [device.index or 0] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=gpus):  # the caller's generators stay as they are
             self.initialize()
-            if self.amp:
-                self.module_.to(memory_format=torch.channels_last)
+            place(self.module_, device, channels_last=self.amp)
             state = self._prepare_checkpoint(X)
             if state is not None:
                 self._restore(state)
@@ -234,7 +245,9 @@ class HashNet(NeuralNet):
             state = torch.load(file, map_location="cpu", weights_only=True)
             fingerprint, n_epochs = state["fingerprint"], len(json.loads(state["history"]))
         except Exception as error:  # unpickling a damaged file can raise nearly anything
-            raise ValueError(f"checkpoint {str(file)!r} is damaged ({error}); delete it.") from error
+            raise ValueError(
+                f"checkpoint {str(file)!r} is damaged ({error}); delete it."
+            ) from error
         if fingerprint != self._fingerprint:
             raise ValueError(
                 f"checkpoint {str(file)!r} is of another training (other data, settings or "
@@ -269,9 +282,12 @@ class HashNet(NeuralNet):
             "optimizer": self.optimizer_.state_dict(),
             "callbacks": {name: _state_of(cb) for name, cb in self.callbacks_},
         }
-        partial = f"{os.fspath(self.checkpoint)}.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        partial = Path(f"{os.fspath(self.checkpoint)}.partial")
+        try:
+            torch.save(state, partial)
+            os.replace(partial, self.checkpoint)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.module_.load_state_dict(state["module"])

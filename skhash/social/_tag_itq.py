@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -70,7 +70,7 @@ def tag_projection(
     if strength == "auto":
         strength = path.choose(cross, total)
     # Rounding leaves a trace of targets that are all the same.
-    if total <= 1e-6 * max(float(np.square(targets.data, dtype=np.float64).sum()), 1e-30):
+    if not len(cross) or total <= 1e-6 * float(np.square(targets.data, dtype=np.float64).sum()):
         return projection, float(strength)
     # The predictions are Q M with Q'Q = diag(eigenvalues), so their principal components come from
     # a matrix of the features' rank, whatever the number of tags.
@@ -149,7 +149,7 @@ class TagITQ(LinearHasher):
     (100, 4)
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar = {
         "n_bits": [Interval(Integral, 1, None, closed="left")],
         "ridge": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -188,7 +188,8 @@ class TagITQ(LinearHasher):
         Raises
         ------
         ValueError
-            If no tag tells one image from another, or the lengths differ.
+            If no tag tells one image from another, the lengths differ, or there
+            is one sample only.
         """
         if y is None:
             raise ValueError(
@@ -196,6 +197,8 @@ class TagITQ(LinearHasher):
                 "is None. Pass the images' tags, or use ITQ, which needs none."
             )
         X = check_features(self, X, reset=True)
+        if len(X) < 2:
+            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
         tags = encode_tags(y, n_samples=len(X))
         random_state = check_random_state(self.random_state)
         path = RidgePath(X)
@@ -206,12 +209,13 @@ class TagITQ(LinearHasher):
                 "y tells no image from another (no tags, the same for all, or features that do "
                 "not vary); use ITQ, which needs no tags."
             )
-        mean = path.mean.astype(X.dtype)
         R, self.objective_ = itq_rotation(
-            (X - mean) @ projection.T, n_iter=self.max_iter, random_state=random_state
+            path.project(projection), n_iter=self.max_iter, random_state=random_state
         )
         self.n_iter_ = self.max_iter
-        self._set_projection(X, mean, R.T @ projection, cause="the tags predicted hardly vary.")
+        self._set_projection(
+            X, path.mean, R.T @ projection, cause="the tags predicted hardly vary."
+        )
         return self
 
     def __sklearn_tags__(self) -> Any:

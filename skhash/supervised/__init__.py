@@ -1,5 +1,6 @@
 """Hashers that learn from labels: similar is what shares one."""
 
 from ._deep import DRSCHHasher, DSHHasher, KSHHasher
+from ._ksh import KSH
 
-__all__ = ["DRSCHHasher", "DSHHasher", "KSHHasher"]
+__all__ = ["KSH", "DRSCHHasher", "DSHHasher", "KSHHasher"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class DSHHasher(DeepHasher):
     1.0
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
         "quantization": [Interval(Real, 0, None, closed="left")],
@@ -126,7 +126,7 @@ class KSHHasher(DeepHasher):
 
     _tanh = True
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "balance": ["boolean"],
     }
@@ -144,8 +144,7 @@ class DRSCHHasher(DeepHasher):
 
     Learns a weight per bit beside the network: the codes of a similar pair are
     to differ by less weight than those of a dissimilar pair. Comparing codes by
-    plain Hamming distance drops the weights; where shorter codes are wanted,
-    the bits of largest weight are the ones to keep.
+    plain Hamming distance drops the weights.
 
     Zhang, Lin, Zhang, Zuo and Zhang, "Bit-scalable deep hashing with regularized
     similarity learning for image retrieval and person re-identification", IEEE
@@ -155,18 +154,23 @@ class DRSCHHasher(DeepHasher):
     ----------
     n_bits : int, default=64
         Length of the codes.
-    margin : float, default=0.25
+    margin : float, default=1.0
         By how much the dissimilar pair is to be farther apart, in units of
-        ``n_bits`` (squared distance of weighted codes in [0, 1]).
+        ``n_bits``: squared distance of codes in [0, bit weight]. The authors'
+        code starts from 5 at any length, which for long codes leaves most
+        triplets alone.
     smoothing : float, default=0.001
         Weight of the Laplacian term, which pulls similar codes together.
+    batch_size : int, default=64
+        Samples a training step; its triplets grow with the cube.
     **network
         Parameters of DeepHasher.
 
     Attributes
     ----------
     bit_weights_ : ndarray of shape (n_bits,)
-        Absolute weight of each bit.
+        Absolute weight of each bit, where shorter codes are wanted the order in
+        which to keep bits.
 
     See Also
     --------
@@ -183,7 +187,7 @@ class DRSCHHasher(DeepHasher):
     1.0
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
         "smoothing": [Interval(Real, 0, None, closed="left")],
@@ -193,7 +197,7 @@ class DRSCHHasher(DeepHasher):
         self,
         n_bits: int = 64,
         *,
-        margin: float = 0.25,
+        margin: float = 1.0,
         smoothing: float = 0.001,
         batch_size: int = 64,
         **network: Any,
@@ -208,4 +212,5 @@ class DRSCHHasher(DeepHasher):
     @property
     def bit_weights_(self) -> NDArray[np.float32]:
         """Absolute weight of each bit."""
-        return np.abs(self.loss_.bit_weights.detach().numpy())
+        assert isinstance(self.loss_, DRSCHLoss)
+        return self.loss_.bit_weights.detach().abs().numpy()

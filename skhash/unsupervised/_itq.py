@@ -6,7 +6,6 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
@@ -58,7 +57,7 @@ def itq_rotation(
     losses = np.empty(n_iter)
     for i in range(n_iter):
         signs = np.where(rotated >= 0, V.dtype.type(1), V.dtype.type(-1))
-        left, _, right = scipy.linalg.svd((V.T @ signs).astype(np.float64), full_matrices=False)
+        left, _, right = np.linalg.svd((V.T @ signs).astype(np.float64), full_matrices=False)
         R = (left @ right).astype(V.dtype)
         rotated = V @ R
         losses[i] = constant - 2 * np.abs(rotated).sum(dtype=np.float64)

@@ -6,17 +6,14 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
-from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
+from .._spectrum import scatter_spectrum
 from ..base import LinearHasher, check_features
 
 __all__ = ["PCAH", "principal_projection"]
-
-_CHUNK_BYTES = 64 * 2**20  # of X in float64, so that float32 features are never copied whole
 
 
 def principal_projection(
@@ -52,27 +49,11 @@ def principal_projection(
             f"n_samples = {n_samples} and n_features = {n_features}; lower n_bits, or use LSH, "
             "which has no such limit."
         )
-    mean = X.mean(axis=0, dtype=np.float64)
-    constant = X.min(axis=0) == X.max(axis=0)
-    mean[constant] = X[0, constant]  # without rounding, so that centred they are exactly 0
-    if n_features <= n_samples:
-        covariance = np.zeros((n_features, n_features))
-        for rows in gen_batches(n_samples, max(1, _CHUNK_BYTES // (8 * n_features))):
-            centred = X[rows] - mean
-            covariance += centred.T @ centred
-        first = n_features - n_bits
-        variances, vectors = scipy.linalg.eigh(
-            covariance, subset_by_index=[first, n_features - 1], overwrite_a=True
-        )
-        variances, components = variances[::-1], vectors.T[::-1]
-    else:
-        _, singular, directions = scipy.linalg.svd(X - mean, full_matrices=False, overwrite_a=True)
-        variances, components = singular[:n_bits] ** 2, directions[:n_bits]
-    largest = np.abs(components).argmax(axis=1)
-    components = components * np.sign(components[np.arange(n_bits), largest])[:, None]
-    # What rounding leaves of no variance; there a direction is arbitrary and its signs are noise.
-    components[variances <= 1e-12 * variances[0]] = 0
-    return mean.astype(X.dtype), components.astype(X.dtype)
+    mean, _, directions = scatter_spectrum(X, n_bits)
+    # A direction without variance is arbitrary, and signs along it would be noise.
+    components = np.zeros((n_bits, n_features), X.dtype)
+    components[: len(directions)] = directions
+    return mean.astype(X.dtype), components
 
 
 class PCAH(LinearHasher):

@@ -1,0 +1,49 @@
+"""Labels as supervised hashers take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from ..tags import encode_tags
+
+__all__ = ["labelled_rows"]
+
+
+def labelled_rows(y: Any, n_samples: int, estimator: Any) -> tuple[sp.csr_array, NDArray[np.intp]]:
+    """Encode labels, and tell which rows have any.
+
+    Parameters
+    ----------
+    y : labels or tags of n_samples images
+        In any form that :func:`skhash.tags.encode_tags` takes.
+    n_samples : int
+        Number of images.
+    estimator : object
+        Whose ``fit`` got them, for the error message.
+
+    Returns
+    -------
+    labels : csr_array of shape (n_samples, n_labels), float32
+        Indicator.
+    rows : ndarray of int
+        Rows that have a label.
+
+    Raises
+    ------
+    ValueError
+        If ``y`` is None or fewer than 2 rows have labels.
+    """
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None: "
+            "give the labels (or tags) of every image."
+        )
+    labels = encode_tags(y, n_samples=n_samples).indicator
+    rows = np.flatnonzero(np.diff(labels.indptr))
+    if len(rows) < 2:
+        raise ValueError(f"y has labels for {len(rows)} sample(s); at least 2 are needed.")
+    return labels, rows

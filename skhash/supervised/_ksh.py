@@ -1,0 +1,212 @@
+"""KSH, supervised hashing with kernels."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.metrics import euclidean_distances
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..base import HasherMixin
+from ..networks._labels import labelled_rows
+from ..tags import share_any
+
+__all__ = ["KSH"]
+
+
+class KSH(HasherMixin, BaseEstimator):
+    """Supervised hashing with kernels.
+
+    Bits are signs of ``coef_ @ (k(x) - kernel_mean_)``, with k(x) the Gaussian
+    kernel of x to ``n_anchors`` training samples. They are learned one after
+    another so that the inner products of codes come near ``n_bits * S``, S = 1
+    for pairs of training samples that share a label and -1 for others: each bit
+    fits what the bits before it have left over, first with signs relaxed to
+    values (an eigenvector), then to a sigmoid.
+
+    Liu, Wang, Ji, Jiang and Chang, "Supervised hashing with kernels", CVPR 2012.
+
+    Parameters
+    ----------
+    n_bits : int, default=64
+        Length of the codes.
+    n_anchors : int, default=300
+        Training samples, drawn at random, whose kernels are the features.
+    n_pair_samples : int, default=2000
+        Labelled training samples, drawn at random, whose pairs are fitted: time
+        and memory grow with the square.
+    max_iter : int, default=500
+        Most iterations of the sigmoid's optimisation per bit.
+    random_state : int, RandomState instance or None, default=None
+        Determines anchors and samples.
+
+    Attributes
+    ----------
+    anchors_ : ndarray of shape (n_anchors, n_features)
+        Samples the kernels refer to.
+    gamma_ : float
+        The kernel is ``exp(-gamma_ |x - anchor|^2)``, gamma_ half the inverse of
+        the mean squared distance of training samples and anchors.
+    kernel_mean_ : ndarray of shape (n_anchors,)
+        Mean kernels of the training samples.
+    coef_ : ndarray of shape (n_bits, n_anchors)
+        Weights of the kernels.
+    objective_ : ndarray of shape (n_bits,)
+        Mean square of what ``n_bits * S`` less the sum of b b' over the bits b
+        so far leaves, over ``n_bits`` squared; at the last bit the objective
+        ``|| H H' / n_bits - S ||_F^2 / n^2``.
+    n_iter_ : int
+        Most iterations that a bit's optimisation took.
+    n_features_in_ : int
+        Number of features.
+
+    See Also
+    --------
+    KSHHasher : The same objective by a network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.supervised import KSH
+    >>> X = np.repeat(np.eye(4), 10, axis=0)
+    >>> y = np.repeat(["cat", "dog", "boat", "tree"], 10)
+    >>> KSH(n_bits=8, random_state=0).fit(X, y).score(X, y)
+    1.0
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_bits": [Interval(Integral, 1, None, closed="left")],
+        "n_anchors": [Interval(Integral, 1, None, closed="left")],
+        "n_pair_samples": [Interval(Integral, 2, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        n_anchors: int = 300,
+        n_pair_samples: int = 2000,
+        max_iter: int = 500,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_bits = n_bits
+        self.n_anchors = n_anchors
+        self.n_pair_samples = n_pair_samples
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any) -> KSH:
+        """Learn the bits.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : labels or tags of n_samples images
+            In any form that :func:`skhash.tags.encode_tags` takes. Two samples
+            are similar if they share one; the pairs of a sample without any are
+            unknown and left out.
+
+        Returns
+        -------
+        KSH
+            The fitted hasher.
+
+        Raises
+        ------
+        ValueError
+            If fewer than 2 samples have labels.
+        """
+        X = np.asarray(validate_data(self, X, dtype=[np.float32, np.float64], ensure_min_samples=2))
+        labels, rows = labelled_rows(y, len(X), self)
+        rng = check_random_state(self.random_state)
+        anchors = rng.choice(len(X), min(self.n_anchors, len(X)), replace=False)
+        self.anchors_ = X[np.sort(anchors)]
+        squares = euclidean_distances(X, self.anchors_, squared=True)
+        self.gamma_ = 1 / (2 * float(squares.mean()) or 1.0)
+        kernel = np.exp(-self.gamma_ * squares)
+        self.kernel_mean_ = kernel.mean(0)
+        if len(rows) > self.n_pair_samples:
+            rows = np.sort(rng.choice(rows, self.n_pair_samples, replace=False))
+        similar = share_any(labels[rows], labels[rows]).toarray()
+        similarity = np.where(similar, np.float32(1), np.float32(-1))
+        centred = kernel[rows].astype(np.float64) - self.kernel_mean_
+        self.coef_ = self._learn_bits(centred, similarity).astype(X.dtype)
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Real values whose signs are the codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_bits)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
+        return (rbf_kernel(X, self.anchors_, self.gamma_) - self.kernel_mean_) @ self.coef_.T
+
+    def _learn_bits(
+        self, kernel: NDArray[np.float64], similarity: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Learn bit after bit on the residual of ``n_bits * similarity``."""
+        n, n_anchors = kernel.shape
+        residual = self.n_bits * similarity
+        gram = kernel.T @ kernel
+        gram.flat[:: n_anchors + 1] += 1e-6 * np.trace(gram) / n_anchors + 1e-12
+        projected = kernel.T @ (residual @ kernel)
+        coef = np.empty((self.n_bits, n_anchors))
+        self.objective_ = np.empty(self.n_bits)
+        self.n_iter_ = 0
+        top = (n_anchors - 1, n_anchors - 1)
+        for k in range(self.n_bits):
+            spectral = scipy.linalg.eigh(projected, gram, subset_by_index=top)[1][:, 0]
+            spectral *= np.sqrt(n) / (np.linalg.norm(kernel @ spectral) or 1.0)
+            candidates = (spectral, self._refine(kernel, residual, spectral))
+            bits = [np.where(kernel @ w >= 0, 1, -1).astype(np.float32) for w in candidates]
+            best = int(np.argmax([bit @ residual @ bit for bit in bits]))
+            coef[k], bit = candidates[best], bits[best]
+            residual -= np.outer(bit, bit)
+            projection = kernel.T @ bit
+            projected -= np.outer(projection, projection)
+            self.objective_[k] = np.square(residual / self.n_bits).mean()
+        return coef
+
+    def _refine(
+        self, kernel: NDArray[np.float64], residual: NDArray[np.float32], start: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Maximise phi' R phi from ``start`` on, phi = tanh(kernel @ w / 2)."""
+        if self.max_iter == 0:
+            return start
+        scale = float(np.abs(residual).sum()) or 1.0
+
+        def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            phi = np.tanh(kernel @ w / 2)
+            image = residual @ phi.astype(np.float32) / scale
+            return -float(phi @ image), -(image * (1 - phi**2)) @ kernel
+
+        options = {"maxiter": self.max_iter, "ftol": 1e-7}
+        result = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
+        self.n_iter_ = max(self.n_iter_, result.nit)
+        return result.x
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
