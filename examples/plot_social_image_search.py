@@ -25,6 +25,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from joblib import Parallel, delayed
+from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from skimage.color import rgb2lab
 from skimage.feature import hog
@@ -47,14 +48,17 @@ from skhash.tags import encode_tags, share_any
 # --------
 # Two simple descriptions of an image, over a grid of 4 x 4 cells: which way its edges run
 # (histograms of oriented gradients), and its colours (histograms of lightness and of the two colour
-# axes of CIELAB). Features of a deep network would do better; these need no training.
+# axes of CIELAB). They need no training. A network's features are better: on the command line,
+# ``--backbone resnet18`` takes those of a model of torchvision.
 
 
-def describe(image: np.ndarray | str | Path, size: int = 64, grid: int = 4) -> np.ndarray:
+def describe(image: np.ndarray | str, size: int = 64, grid: int = 4) -> np.ndarray:
     """Gradient and colour histograms of an image, given as an array or a path."""
-    opened = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
-    with opened:
-        small = ImageOps.exif_transpose(opened).convert("RGB").resize((size, size))
+    try:
+        with Image.open(image) if isinstance(image, str) else Image.fromarray(image) as opened:
+            small = ImageOps.exif_transpose(opened).convert("RGB").resize((size, size))
+    except OSError as error:
+        raise OSError(f"cannot read the image {image}: {error}") from error
     pixels = np.asarray(small)
     cell = size // grid
     gradients = hog(pixels, orientations=8, pixels_per_cell=(cell, cell), channel_axis=-1)
@@ -63,6 +67,22 @@ def describe(image: np.ndarray | str | Path, size: int = 64, grid: int = 4) -> n
     colours = np.eye(8)[bins].reshape(grid, cell, grid, cell, -1).mean(axis=(1, 3))
     # The root keeps a few frequent colours from drowning the others.
     return np.concatenate([gradients, np.sqrt(colours.ravel())]).astype(np.float32)
+
+
+def extract(images: np.ndarray, args: argparse.Namespace) -> np.ndarray:
+    """Features of all images, by histograms or by a network."""
+    if args.backbone is None:
+        return np.stack(Parallel(n_jobs=-1)(delayed(describe)(image) for image in images))
+    from skhash.networks import ImageFeatures
+
+    network = ImageFeatures(
+        args.backbone,
+        weights=args.weights,
+        image_size=args.image_size,
+        cache=args.output.parent / "features",  # a second run need not wait
+        verbose=1,
+    )
+    return network.fit_transform(images)
 
 
 # %%
@@ -102,20 +122,16 @@ def load(args: argparse.Namespace) -> tuple[Bunch, Bunch]:
     truth = encode_tags(photos.tags if photos.labels is None else photos.labels).indicator
 
     rows = np.random.default_rng(args.seed).permutation(len(photos.images))[: args.n_images]
-    n_queries = max(len(rows) // 6, 1)
+    images, tags, truth = photos.images[rows], photos.tags[rows], truth[rows]
     print(f"Describing {len(rows)} photos ...", flush=True)
-    parts = []
-    for part in (rows[:n_queries], rows[n_queries:]):
-        features = Parallel(n_jobs=-1)(delayed(describe)(photos.images[i]) for i in part)
-        parts.append(
-            Bunch(
-                images=photos.images[part],
-                features=np.stack(features),
-                tags=photos.tags[part],
-                truth=truth[part],
-            )
-        )
-    return parts[0], parts[1]
+    features = extract(images, args)
+
+    n_queries = max(len(rows) // 6, 1)
+    query, database = (
+        Bunch(images=images[part], features=features[part], tags=tags[part], truth=truth[part])
+        for part in (slice(n_queries), slice(n_queries, None))
+    )
+    return query, database
 
 
 # %%
@@ -160,10 +176,10 @@ def format_table(reports: dict[int, dict[str, RetrievalReport]]) -> str:
 
 def draw(
     reports: dict[str, RetrievalReport], hasher: Any, query: Bunch, database: Bunch
-) -> plt.Figure:
+) -> Figure:
     """Precision-recall curves of all hashers, and nearest neighbours by one of them."""
     figure, (curves, sheet) = plt.subplots(
-        1, 2, figsize=(12, 5), width_ratios=(2, 3), layout="constrained"
+        1, 2, figsize=(11, 4.6), width_ratios=(2, 3), layout="constrained"
     )
     for i, (name, report) in enumerate(reports.items()):
         PrecisionRecallDisplay(**report.precision_recall, name=name).plot(
@@ -213,6 +229,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="use this many photos, drawn at random (default: all of --images; 3000 rendered ones)",
     )
     parser.add_argument(
+        "--backbone", help="model of torchvision that gives the features (default: histograms)"
+    )
+    parser.add_argument(
+        "--weights",
+        default="DEFAULT",
+        help="file of the backbone's state dict (default: torchvision downloads its own)",
+    )
+    parser.add_argument(
+        "--image-size", type=int, help="side in pixels that the backbone sees (default: its own)"
+    )
+    parser.add_argument(
         "--bits", type=int, nargs="+", default=[16, 32, 64], help="code lengths (default: 16 32 64)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of all chance (default: 0)")
@@ -225,6 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if (args.images is None) != (args.tags is None):
         parser.error("--images and --tags go together: a folder, and the table of its tags")
+    if args.n_images is not None and args.n_images < 12:
+        parser.error("--n-images must be at least 12: one photo in six becomes a query")
 
     query, database = load(args)
     print(f"{len(query.images)} queries, {len(database.images)} photos in the database", flush=True)

@@ -68,7 +68,7 @@ class RidgePath:
         cross = np.zeros((targets.shape[1], self.X.shape[1]))
         for rows, centred in self._centred():
             cross += targets[rows].T @ centred
-        target_mean = np.asarray(targets.mean(axis=0, dtype=np.float64)).ravel()
+        target_mean = _column_means(targets)
         values = targets.data if sp.issparse(targets) else targets
         total = float(np.square(values, dtype=np.float64).sum())
         total = max(total - len(self.X) * float(target_mean @ target_mean), 0.0)
@@ -115,7 +115,7 @@ class RidgePath:
         strength : float
             The strength used.
         """
-        target_mean = np.asarray(targets.mean(axis=0, dtype=np.float64)).ravel()
+        target_mean = _column_means(targets)
         cross, total = self.moments(targets)
         if strength == "auto":
             strength = self.choose(cross, total)
@@ -123,3 +123,8 @@ class RidgePath:
         intercept = target_mean - coef @ self.mean
         dtype = self.X.dtype
         return coef.astype(dtype), intercept.astype(dtype), float(strength)
+
+
+def _column_means(targets: Any) -> NDArray[np.float64]:
+    # The mean of a sparse matrix would be summed in its own precision.
+    return targets.T @ np.full(targets.shape[0], 1 / targets.shape[0])

@@ -77,13 +77,20 @@ class AnchorGraph(_LowRankGraph):
     ----------
     similarities : csr_array of shape (n_samples, n_anchors), float32
         V, each row summing to 1 and nonzero at the sample's nearest anchors.
+
+    Attributes
+    ----------
+    similarities : csr_array of shape (n_samples, n_anchors), float32
+        V.
+    trivial : ndarray of shape (n_samples,), float32
+        Unit eigenvector of the largest eigenvalue, 1: it is constant.
     """
 
     def __init__(self, similarities: sp.csr_array) -> None:
         n_samples = similarities.shape[0]
         super().__init__(
             similarities,
-            _inverse(np.asarray(similarities.sum(axis=0)).ravel()),
+            _inverse(similarities.T @ np.ones(n_samples)),  # summed in float64
             np.full(n_samples, 1 / np.sqrt(n_samples), np.float32),
         )
         self.similarities = similarities
@@ -113,6 +120,14 @@ class ConceptHypergraph(_LowRankGraph):
     ----------
     incidence : ndarray of shape (n_samples, n_concepts), float32
         H, with positive entries.
+
+    Attributes
+    ----------
+    incidence : ndarray of shape (n_samples, n_concepts), float32
+        H.
+    trivial : ndarray of shape (n_samples,), float32
+        Unit eigenvector of the largest eigenvalue, 1: the roots of the
+        vertices' degrees.
     """
 
     def __init__(self, incidence: NDArray[np.float32]) -> None:
@@ -123,6 +138,7 @@ class ConceptHypergraph(_LowRankGraph):
             (root_degrees / np.linalg.norm(root_degrees)).astype(np.float32),
         )
         self.incidence = incidence
+        # Dv^-1/2 is applied to vectors, which are smaller than H.
         self._scale = _inverse(root_degrees)[:, None]
 
     def _matmat(self, M: NDArray[Any]) -> NDArray[Any]:

@@ -116,11 +116,48 @@ def test_in_ones_own_folder_a_shared_label_is_relevant_if_there_are_labels(run, 
     assert result.table["chance"] == result.table["DSTDHLinear"] == ["0.000"]
 
 
-@pytest.mark.parametrize("arguments", [["--images", "photos"], ["--tags", "tags.csv"]])
-def test_images_and_tags_are_asked_for_together(run, arguments, capsys):
+def test_a_backbone_gives_the_features_and_keeps_them(run, folder, tmp_path):
+    import torch
+
+    from skhash.networks._torchvision import models
+
+    photos, rows = folder
+    table = write_table(tmp_path / "tags.csv", rows)
+    torch.manual_seed(0)
+    weights = tmp_path / "weights.pth"
+    torch.save(models.squeezenet1_1(weights=None).state_dict(), weights)
+    own = ["--images", photos, "--tags", table, "--bits", 8, "--n-images", 24]
+    network = ["--backbone", "squeezenet1_1", "--weights", weights, "--image-size", 64]
+
+    result = run(*own, *network)
+
+    assert set(result.table) == METHODS | {"chance", "MAP"}
+    assert any((result.figure.parent / "features").iterdir())
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        run(*own, *network, "--weights", tmp_path / "none.pth")
+
+
+def test_a_torn_photo_is_named(run, folder, tmp_path):
+    photos, rows = folder
+    torn = photos / rows[3]["file"]
+    torn.write_bytes(torn.read_bytes()[:200])
+
+    with pytest.raises(OSError, match=re.escape(f"cannot read the image {torn}")):
+        run("--images", photos, "--tags", write_table(tmp_path / "tags.csv", rows), "--bits", 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "photos"], "--images and --tags go together"),
+        (["--tags", "tags.csv"], "--images and --tags go together"),
+        (["--n-images", "5"], "--n-images must be at least 12"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(run, capsys, arguments, message):
     with pytest.raises(SystemExit):
         run(*arguments)
-    assert "--images and --tags" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def blocks(language):

@@ -187,6 +187,17 @@ def test_constant_features_predict_the_mean(rng, value, strength):
     np.testing.assert_allclose(intercept, T.mean(axis=0))
 
 
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
+def test_means_of_many_single_precision_targets_are_exact(rng, form):
+    targets = np.repeat(np.float32([[1, 0.7, 0]]), 200_000, axis=0)
+    path = RidgePath(rng.normal(size=(200_000, 1)).astype(np.float32))
+    _, total = path.moments(form(targets))
+    assert total < 1e-9 * np.square(targets, dtype=np.float64).sum()
+    coef, intercept, _ = path.fit(form(targets))
+    np.testing.assert_allclose(coef, 0, atol=1e-6)
+    np.testing.assert_allclose(intercept, targets[0], atol=1e-6)
+
+
 def test_constant_targets_are_their_own_prediction(rng):
     coef, intercept, _ = RidgePath(rng.normal(size=(20, 4))).fit(np.full((20, 2), 3.0))
     np.testing.assert_allclose(coef, 0, atol=1e-12)

@@ -135,9 +135,10 @@ class DSTDHLinear(LinearHasher):
     warm_start : bool, default=False
         Start from ``codes_`` of the previous fit, if they fit in shape.
     random_state : int, RandomState instance or None, default=None
-        Seed of k-means, ITQ's rotation, random codes and folds.
+        Seed of k-means, ITQ's rotation and random codes, and of the random
+        projections that stand in for thousands of tags.
     verbose : int, default=0
-        1 prints a line per iteration and per choice of "auto".
+        1 prints a line per iteration.
 
     Attributes
     ----------
@@ -155,7 +156,7 @@ class DSTDHLinear(LinearHasher):
         The strength of the ridge used.
     transfer_ : ndarray of shape (n_tags, n_bits), float32
         The semantic transfer matrix P (Eq. 18); rows belong to
-        ``vocabulary_``. None without direct transfer.
+        ``vocabulary_``. None without direct transfer, tags or iterations.
     vocabulary_ : ndarray of shape (n_tags,)
         The tags seen.
     n_features_in_ : int
@@ -322,18 +323,21 @@ class DSTDHLinear(LinearHasher):
         Raises
         ------
         ValueError
-            If lengths differ, or ITQ is to start with more bits than features
-            or samples.
+            If lengths differ, there is one sample only, ``init`` does not fit,
+            or ITQ is to start with more bits than features or samples.
         """
         X = check_features(self, X, reset=True)
         if len(X) < 2:
             raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        # A seed for each part, so that leaving one out leaves the others as they are.
         random_state = check_random_state(self.random_state)
+        seeds = random_state.randint(np.iinfo(np.int32).max, size=3)
         given = self._given_codes(len(X))
         indicator = self._encode(y, len(X))
-        visual, conceptual = self._graphs(X, indicator, random_state)
+        visual = self._anchor_graph(X, seeds[0])
+        conceptual = self._concept_hypergraph(X, indicator, seeds[1])
         path = RidgePath(X)
-        codes, start = self._start(path, indicator, given, random_state)
+        codes, start = self._start(path, indicator, given, check_random_state(seeds[2]))
         solver = DiscreteALM(
             codes,
             indicator if self.direct else None,
@@ -341,10 +345,8 @@ class DSTDHLinear(LinearHasher):
             conceptual,
             alpha=self.alpha,
             beta=self.beta,
-            tag_weight=(
-                float(np.sqrt(len(X) / _PAPER_SAMPLES))
-                if self.tag_weight == "auto"
-                else self.tag_weight
+            tag_weight=float(
+                np.sqrt(len(X) / _PAPER_SAMPLES) if self.tag_weight == "auto" else self.tag_weight
             ),
             mu=self.mu,
             rho=self.rho,
@@ -377,24 +379,26 @@ class DSTDHLinear(LinearHasher):
         self.vocabulary_ = np.empty(0, dtype=object)
         return sp.csr_array((n_samples, 0), dtype=np.float32)
 
-    def _graphs(
-        self, X: NDArray[Any], indicator: sp.csr_array, random_state: np.random.RandomState
-    ) -> tuple[AnchorGraph | None, ConceptHypergraph | None]:
-        visual = conceptual = None
-        if self.alpha:
-            visual = anchor_graph(
-                X, self.n_anchors, n_neighbors=self.n_nearest_anchors, random_state=random_state
-            )
-        if self.indirect and self.beta:
-            conceptual = concept_hypergraph(
-                X,
-                indicator,
-                self.n_concepts,
-                bandwidth=self.concept_bandwidth,
-                tag_scale=self.tag_scale,
-                random_state=random_state,
-            )
-        return visual, conceptual
+    def _anchor_graph(self, X: NDArray[Any], seed: int) -> AnchorGraph | None:
+        if not self.alpha:
+            return None
+        return anchor_graph(
+            X, self.n_anchors, n_neighbors=self.n_nearest_anchors, random_state=seed
+        )
+
+    def _concept_hypergraph(
+        self, X: NDArray[Any], indicator: sp.csr_array, seed: int
+    ) -> ConceptHypergraph | None:
+        if not (self.indirect and self.beta):
+            return None
+        return concept_hypergraph(
+            X,
+            indicator,
+            self.n_concepts,
+            bandwidth=self.concept_bandwidth,
+            tag_scale=self.tag_scale,
+            random_state=seed,
+        )
 
     def _given_codes(self, n_samples: int) -> NDArray[np.uint8] | None:
         """Codes that a user or the last fit gives to start from."""

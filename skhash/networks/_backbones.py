@@ -30,10 +30,12 @@ class Backbone(nn.Module):
     net : nn.Module
         Takes normalised images (n, 3, H, W); gives features (n, d), or maps
         (n, d, h, w), which are averaged over positions.
-    image_size : int
+    image_size : int, default=224
         Side in pixels of the images it takes.
-    mean, std : sequence of 3 floats
+    mean : sequence of 3 floats, default=(0.485, 0.456, 0.406)
         Of the RGB values in [0, 1] that ``net`` was trained on.
+    std : sequence of 3 floats, default=(0.229, 0.224, 0.225)
+        Their standard deviations.
     """
 
     mean: torch.Tensor
@@ -279,9 +281,7 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             "weights in a .safetensors file need `pip install safetensors`."
         ) from error
     except Exception as error:  # unpickling a damaged file can raise nearly anything
-        raise ValueError(
-            f"weights: {os.fspath(path)!r} is no readable state dict: {error}"
-        ) from error
+        raise ValueError(f"weights: {os.fspath(path)!r} is no readable state dict.") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ValueError(
             f"weights: {os.fspath(path)!r} is no state dict (a dict of tensors, as "

@@ -331,7 +331,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         if self.backbone_ is None or self.backbone_.frozen:
             inputs: NDArray[np.float32] | Images
             inputs, self.skipped_ = self._features(data)
-            features = np.delete(inputs, self.skipped_, axis=0)
+            features = np.delete(inputs, self.skipped_, 0) if len(self.skipped_) else inputs
         else:
             assert isinstance(data, Images)
             inputs = data

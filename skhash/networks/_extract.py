@@ -86,8 +86,8 @@ def run_head(
     target = resolve_device(device)
     with _in_evaluation(head, target, amp=False):
         outputs = [
-            head(batch.to(target)).float().cpu()
-            for batch in torch.from_numpy(features).split(_HEAD_BATCH)
+            head(torch.tensor(features[start : start + _HEAD_BATCH], device=target)).cpu()
+            for start in range(0, len(features), _HEAD_BATCH)
         ]
     return torch.cat(outputs).numpy()
 

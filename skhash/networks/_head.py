@@ -12,6 +12,8 @@ from torch import nn
 
 __all__ = ["HashHead"]
 
+_BLOCK_ROWS = 8192
+
 
 class HashHead(nn.Module):
     """Linear map, or a small multi-layer perceptron, from features to bits.
@@ -50,7 +52,9 @@ class HashHead(nn.Module):
     ) -> None:
         super().__init__()
         mean = features.mean(0, dtype=np.float64)
-        scale = float(np.sqrt(features.var(0, dtype=np.float64).mean()))
+        blocks = np.array_split(features, -(-len(features) // _BLOCK_ROWS))
+        variance = sum(float(np.square(block - mean).sum()) for block in blocks) / features.size
+        scale = np.sqrt(variance)
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale or 1.0, dtype=torch.float32))
         layers: list[nn.Module] = []

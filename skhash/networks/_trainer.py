@@ -245,9 +245,7 @@ class HashNet(NeuralNet):
             state = torch.load(file, map_location="cpu", weights_only=True)
             fingerprint, n_epochs = state["fingerprint"], len(json.loads(state["history"]))
         except Exception as error:  # unpickling a damaged file can raise nearly anything
-            raise ValueError(
-                f"checkpoint {str(file)!r} is damaged ({error}); delete it."
-            ) from error
+            raise ValueError(f"checkpoint {str(file)!r} is damaged; delete it.") from error
         if fingerprint != self._fingerprint:
             raise ValueError(
                 f"checkpoint {str(file)!r} is of another training (other data, settings or "

@@ -70,7 +70,7 @@ def tag_projection(
     if strength == "auto":
         strength = path.choose(cross, total)
     # Rounding leaves a trace of targets that are all the same.
-    if not len(cross) or total <= 1e-6 * float(np.square(targets.data, dtype=np.float64).sum()):
+    if not len(cross) or total <= 1e-9 * float(np.square(targets.data, dtype=np.float64).sum()):
         return projection, float(strength)
     # The predictions are Q M with Q'Q = diag(eigenvalues), so their principal components come from
     # a matrix of the features' rank, whatever the number of tags.

@@ -212,5 +212,6 @@ class DRSCHHasher(DeepHasher):
     @property
     def bit_weights_(self) -> NDArray[np.float32]:
         """Absolute weight of each bit."""
-        assert isinstance(self.loss_, DRSCHLoss)
+        if not isinstance(self.loss_, DRSCHLoss):
+            raise AttributeError("bit_weights_ are learned from labels, and there were none.")
         return self.loss_.bit_weights.detach().abs().numpy()

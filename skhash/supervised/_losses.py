@@ -165,14 +165,11 @@ class DRSCHLoss(nn.Module):
         similar = similar_pairs(labels)
         distances = squared_distances(self.bit_weights * outputs.sigmoid())
         near = similar & ~torch.eye(n, dtype=torch.bool, device=outputs.device)
-        anchor, other, far = torch.nonzero(near[:, :, None] & ~similar[:, None, :], as_tuple=True)
+        triplets = near[:, :, None] & ~similar[:, None, :]
+        gaps = (distances[:, :, None] - distances[:, None, :]).clamp_min(-self.margin)
+        comparison = (triplets * gaps).sum() / triplets.sum().clamp_min(1)
         # tr(Y' L Y) = 1/2 sum_ij S_ij |y_i - y_j|^2.
-        laplacian = (similar * distances).sum() / 2 / n**2
-        loss = self.smoothing * laplacian
-        if len(anchor):
-            gaps = distances[anchor, other] - distances[anchor, far]
-            loss = loss + gaps.clamp_min(-self.margin).mean()
-        return loss
+        return comparison + self.smoothing * (similar * distances).sum() / 2 / n**2
 
     def extra_repr(self) -> str:
         """Parameters, as the representation shows them."""

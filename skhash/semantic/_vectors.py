@@ -1,0 +1,177 @@
+"""Vectors of tags: trained by word2vec, or looked up in given ones."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import IO, Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+# Pairs of tags that training shows per tag of the vocabulary, where the number of epochs is not
+# given. Few: on MIR Flickr (where they make 5 epochs) sem-vectors get worse with more.
+_PAIRS_PER_TAG = 2_000
+_MAX_EPOCHS = 100
+# gensim leaves out whatever follows in a longer list.
+_MAX_LIST = 10_000
+
+
+def train_tag_vectors(
+    indicator: sp.csr_array,
+    *,
+    vector_size: int,
+    window: int | None,
+    epochs: int | None,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Skip-gram vectors of tags that occur at least once, by gensim.
+
+    Every pair of tags of an image is a pair of context, whatever their order.
+    One worker and gensim's drawing of the first vectors by the number of a tag
+    (not by its hash) make the result depend on nothing but the arguments.
+    """
+    from gensim.models import Word2Vec
+
+    n_tags = indicator.shape[1]
+    lengths = np.diff(indicator.indptr).astype(np.int64)
+    longest = int(lengths.max())
+    contexts = lengths - 1 if window is None else np.minimum(lengths - 1, 2 * window)
+    n_pairs = int((lengths * contexts).sum())
+    if n_pairs == 0:
+        warnings.warn(
+            "No image has two tags, so the tags have no context to learn from and their vectors "
+            "are random; give `tag_vectors` if you have them.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if epochs is None:
+        wanted = -(-_PAIRS_PER_TAG * n_tags // max(n_pairs, 1))
+        epochs = min(max(wanted, 1), _MAX_EPOCHS)
+    model = Word2Vec(
+        _TagLists(indicator),
+        sg=1,
+        vector_size=vector_size,
+        window=longest if window is None else window,
+        # Lists have no order, so that a tag far away is as much of a context as the next one.
+        shrink_windows=False,
+        min_count=1,
+        # Tags of more than their fair share are thinned out. gensim's own threshold, made for
+        # the vocabulary of a language, would leave almost nothing of a small one.
+        sample=max(1e-3, 1 / n_tags),
+        epochs=epochs,
+        seed=seed,
+        workers=1,
+    )
+    order = [model.wv.key_to_index[str(column)] for column in range(n_tags)]
+    return np.asarray(model.wv.vectors[order], dtype=np.float32)
+
+
+class _TagLists:
+    """The lists of tags of an indicator, as gensim wants them: anew in each epoch.
+
+    Tags go by the numbers of their columns, so that neither the form in which
+    tags were given nor their order within an image makes a difference.
+    """
+
+    def __init__(self, indicator: sp.csr_array) -> None:
+        self.indicator = indicator
+        self.names = np.array([str(column) for column in range(indicator.shape[1])], dtype=object)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        indices, indptr = self.indicator.indices, self.indicator.indptr.tolist()
+        for start, stop in pairwise(indptr):
+            for first in range(start, stop, _MAX_LIST):
+                yield self.names[indices[first : min(stop, first + _MAX_LIST)]].tolist()
+
+
+def look_up_tag_vectors(
+    vocabulary: NDArray[Any], source: Any
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Vectors of the tags that a source knows, and which tags these are.
+
+    Parameters
+    ----------
+    vocabulary : ndarray of shape (n_tags,)
+        Tags. One that is no str is looked up as it is, then as ``str(tag)``.
+    source : mapping from tags to vectors, gensim KeyedVectors, or path
+        See :class:`SemanticSpace`.
+
+    Returns
+    -------
+    vectors : ndarray of shape (n_known, n_dimensions), float32
+    known : ndarray of shape (n_tags,), bool
+
+    Raises
+    ------
+    ValueError
+        If no tag is known, or vectors differ in length or are not finite.
+    """
+    if isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+        source = _read_text_vectors(name, {str(tag) for tag in vocabulary.tolist()})
+    else:
+        name = "tag_vectors"
+    vectors, known = [], np.zeros(len(vocabulary), dtype=bool)
+    for j, tag in enumerate(vocabulary.tolist()):
+        key = tag if isinstance(tag, str) or tag in source else str(tag)
+        if key in source:
+            known[j] = True
+            vectors.append(np.asarray(source[key], dtype=np.float32))
+    if not vectors:
+        raise ValueError(f"{name} knows none of the {len(vocabulary)} tags; check their spelling.")
+    if len({vector.shape for vector in vectors}) > 1 or vectors[0].ndim != 1:
+        raise ValueError(f"{name} must hold one-dimensional vectors of the same length.")
+    stacked = np.stack(vectors)
+    if not np.isfinite(stacked).all():
+        raise ValueError(f"{name} holds vectors with NaN or infinite values.")
+    return stacked, known
+
+
+def _open_text(path: str) -> IO[str]:
+    if path.endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8", newline="\n")
+    return open(path, encoding="utf-8", newline="\n")
+
+
+def _read_text_vectors(path: str, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
+    """The wanted ones of a text file of vectors; of a repeated word the first.
+
+    A line is a word and its numbers, separated by spaces. word2vec writes the
+    number of words and of dimensions into a first line, GloVe does not.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    n_dimensions = None
+    with _open_text(path) as file:
+        try:
+            for number, line in enumerate(file, 1):
+                line = line.strip(" \r\n")
+                if number == 1 and (header := re.fullmatch(r"\d+[ \t](\d+)", line)):
+                    n_dimensions = int(header[1])
+                    continue
+                if n_dimensions is None:
+                    n_dimensions = len(line.split(" ")) - 1
+                # From the right, because a word may hold spaces.
+                word, *numbers = line.rsplit(" ", n_dimensions)
+                if word not in wanted or word in found:
+                    continue
+                try:
+                    found[word] = np.array(numbers, dtype=np.float32)
+                except ValueError:
+                    found[word] = np.empty(0, np.float32)
+                if len(found[word]) != n_dimensions or n_dimensions == 0:
+                    raise ValueError(
+                        f"{path}, line {number}: expected a word and {n_dimensions} numbers "
+                        "(the text format of word2vec or GloVe)."
+                    )
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"{path} is not UTF-8 text; load a binary file with gensim's "
+                "KeyedVectors.load_word2vec_format(path, binary=True) and give the result."
+            ) from None
+    return found

@@ -1,0 +1,240 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from skhash.networks import ImageFeatures, ImageReadError
+
+
+class Counting(nn.Module):
+    """Two convolutions that count the images they see."""
+
+    seen = 0
+    fail_at = None
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 7, 3, 2))
+
+    def forward(self, x):
+        Counting.seen += len(x)
+        if Counting.fail_at is not None and Counting.seen > Counting.fail_at:
+            raise RuntimeError("power cut")
+        return self.layers(x)
+
+
+@pytest.fixture(autouse=True)
+def _count_from_zero():
+    Counting.seen, Counting.fail_at = 0, None
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def files(pixels, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(len(pixels))]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def features_of(images, **params):
+    return ImageFeatures(Counting(), image_size=16, **params).fit_transform(images)
+
+
+def test_rows_do_not_depend_on_the_others(pixels):
+    features = features_of(pixels)
+    assert features.shape == (7, 7)
+    assert features.dtype == np.float32
+    alone = np.concatenate([features_of(image[None]) for image in pixels])
+    np.testing.assert_allclose(features, alone, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(features, features_of(pixels, batch_size=2), rtol=1e-5, atol=1e-6)
+    assert len(np.unique(features, axis=0)) == 7
+
+
+def test_files_and_arrays_give_the_same(pixels, files):
+    features = features_of(pixels)
+    for images in (files, [str(file) for file in files], np.array(files, dtype=str), list(pixels)):
+        np.testing.assert_array_equal(features_of(images), features)
+
+
+def test_images_are_read_in_other_processes(pixels, files):
+    np.testing.assert_array_equal(features_of(files, num_workers=1), features_of(pixels))
+
+
+def test_images_of_all_sizes_are_cut_to_one(pixels):
+    images = [pixels[0], np.repeat(pixels[1], 3, axis=0), pixels[2][:5]]
+    assert features_of(images).shape == (3, 7)
+
+
+def test_mixed_precision_is_close(pixels):
+    exact = features_of(pixels)
+    rough = features_of(pixels, amp=True)
+    assert rough.dtype == np.float32
+    assert not np.array_equal(rough, exact)
+    np.testing.assert_allclose(rough, exact, atol=0.02)
+
+
+def test_no_image_is_computed_twice(pixels, files, tmp_path):
+    cache = tmp_path / "cache"
+    features = features_of(files, cache=cache)
+    assert Counting.seen == 7
+    np.testing.assert_array_equal(features_of(files[::-1], cache=cache), features[::-1])
+    np.testing.assert_array_equal(features_of(files[2:3], cache=cache), features[2:3])
+    (tmp_path / "other").mkdir()
+    moved = [file.rename(tmp_path / "other" / file.name) for file in files]
+    np.testing.assert_array_equal(features_of(moved, cache=cache), features)
+    assert Counting.seen == 7
+
+
+def test_only_new_and_changed_images_are_computed(pixels, files, tmp_path):
+    cache = tmp_path / "cache"
+    features = features_of(files[:4], cache=cache)
+    Image.fromarray(255 - pixels[0]).save(files[0])
+    again = features_of(files, cache=cache)
+    assert Counting.seen == 4 + 1 + 3
+    np.testing.assert_array_equal(again[1:4], features[1:])
+    np.testing.assert_array_equal(again, features_of(files))
+
+
+def test_other_settings_have_their_own_features(pixels, tmp_path):
+    exact = features_of(pixels, cache=tmp_path)
+    rough = features_of(pixels, cache=tmp_path, amp=True)
+    small = ImageFeatures(Counting(), image_size=12, cache=tmp_path).fit_transform(pixels)
+    net = Counting()
+    with torch.no_grad():
+        net.layers[2].bias += 1
+    shifted = ImageFeatures(net, image_size=16, cache=tmp_path).fit_transform(pixels)
+    assert Counting.seen == 4 * 7
+    np.testing.assert_allclose(shifted, exact + 1, rtol=1e-5)
+    for other in (rough, small):
+        assert not np.array_equal(other, exact)
+
+
+def test_an_interrupted_run_keeps_what_it_had(pixels, tmp_path):
+    Counting.fail_at = 5
+    with pytest.raises(RuntimeError, match="power cut"):
+        features_of(pixels, batch_size=2, cache=tmp_path)
+    Counting.seen, Counting.fail_at = 0, None
+    features = features_of(pixels, batch_size=2, cache=tmp_path)
+    assert Counting.seen == 3
+    np.testing.assert_array_equal(features, features_of(pixels, batch_size=2))
+
+
+def test_a_damaged_cache_file_is_named(pixels, tmp_path):
+    features_of(pixels, cache=tmp_path)
+    (file,) = tmp_path.glob("*/*.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=file.name):
+        features_of(pixels, cache=tmp_path)
+    assert not list(tmp_path.glob("*/*.partial"))
+
+
+def test_an_unreadable_image_raises_with_its_path(files):
+    files[3].write_text("no image")
+    with pytest.raises(ImageReadError, match=files[3].name):
+        features_of(files)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_unreadable_images_may_be_skipped(pixels, files, tmp_path, cached):
+    files[3].write_text("no image")
+    files[5].unlink()
+    cache = tmp_path / "cache" if cached else None
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"2 of 7 images .*3\.png, .*5\.png"):
+            features = features_of(files, on_error="skip", cache=cache)
+        good = [0, 1, 2, 4, 6]
+        np.testing.assert_array_equal(features[good], features_of(pixels)[good])
+        assert not features[[3, 5]].any()
+    Image.fromarray(pixels[3]).save(files[3])
+    Image.fromarray(pixels[5]).save(files[5])
+    np.testing.assert_array_equal(features_of(files, cache=cache), features_of(pixels))
+
+
+def test_images_none_of_which_can_be_read_raise(tmp_path):
+    with pytest.raises(ValueError, match=r"none of the 2 images .*a\.png"):
+        features_of([tmp_path / "a.png", tmp_path / "b.png"], on_error="skip")
+
+
+def test_progress_is_shown_in_images_per_second(pixels, capsys):
+    features_of(pixels)
+    assert capsys.readouterr() == ("", "")
+    features_of(pixels, verbose=1)
+    assert "7/7" in (shown := capsys.readouterr().err)
+    assert "image/s" in shown
+
+
+def test_it_works_in_a_pipeline(pixels, files):
+    pipeline = make_pipeline(ImageFeatures(Counting(), image_size=16), PCA(2)).fit(files)
+    np.testing.assert_allclose(
+        pipeline.transform(pixels), PCA(2).fit_transform(features_of(pixels)), rtol=1e-4, atol=1e-5
+    )
+    assert pipeline.get_feature_names_out().tolist() == ["pca0", "pca1"]
+
+
+def test_features_have_names_and_come_as_a_data_frame(pixels):
+    transformer = ImageFeatures(Counting(), image_size=16).set_output(transform="pandas")
+    frame = transformer.fit_transform(pixels)
+    assert frame.columns.tolist() == [f"imagefeatures{i}" for i in range(7)]
+
+
+def test_it_clones_and_pickles(pixels):
+    transformer = ImageFeatures("resnet18", weights=None, image_size=32, random_state=3)
+    features = transformer.fit_transform(pixels)
+    np.testing.assert_array_equal(clone(transformer).fit_transform(pixels), features)
+    again = pickle.loads(pickle.dumps(transformer))
+    np.testing.assert_array_equal(again.transform(pixels), features)
+    other = clone(transformer).set_params(random_state=4).fit_transform(pixels)
+    assert not np.array_equal(other, features)
+
+
+def test_bad_parameters_are_named(pixels):
+    for params in ({"device": "abacus"}, {"output": "fc9"}, {"batch_size": 0}, {"image_size": 0}):
+        with pytest.raises(ValueError, match=next(iter(params))):
+            ImageFeatures(Counting(), **params).fit_transform(pixels)
+    with pytest.raises(TypeError, match="X must be"):
+        features_of(np.zeros((3, 5)))
+
+
+def test_real_photos_give_the_known_features(real_data):
+    folder = real_data / "mirflickr25k"
+    weights = real_data / "weights" / "vgg16_features_imagenet_tv_fp16.pth"
+    known = np.load(folder / "vgg16_pool5_gap512_f16.npy").astype(np.float32)
+    rows = np.random.default_rng(0).choice(len(known), 10, replace=False)
+    names = (folder / "images.txt").read_text().splitlines()
+    files = [folder / "images" / names[row] for row in rows]
+    features = ImageFeatures("vgg16", weights=weights, image_size=128).fit_transform(files)
+
+    # The network by its definition, on the pixels as Pillow reads them.
+    state = torch.load(weights, weights_only=True)
+    x = torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in files]))
+    x = (x / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    x = x.permute(0, 3, 1, 2)
+    position = 0
+    for n_convolutions in (2, 2, 3, 3, 3):
+        for _ in range(n_convolutions):
+            weight, bias = (
+                state[f"features.{position}.{part}"].float() for part in ("weight", "bias")
+            )
+            x = nn.functional.conv2d(x, weight, bias, padding=1).relu()
+            position += 2
+        x = nn.functional.max_pool2d(x, 2)
+        position += 1
+    np.testing.assert_allclose(features, x.mean((2, 3)), rtol=1e-3, atol=1e-3)
+
+    # The known ones are of the photos before they were stored as JPEG: near, but not the same.
+    distances = np.linalg.norm(features[:, None] - known, axis=2)
+    np.testing.assert_array_equal(distances.argmin(axis=1), rows)
+    assert (distances.min(axis=1) < 0.25 * np.linalg.norm(known[rows], axis=1)).all()

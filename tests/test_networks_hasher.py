@@ -1,0 +1,477 @@
+import inspect
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
+from torch import nn
+
+from skhash.networks import DeepHasher, ImageFeatures, ImageReadError
+
+
+class CentersLoss(nn.Module):
+    """Pulls the outputs of every label to a random corner."""
+
+    def __init__(self, n_bits, strength):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.corners = torch.randn(10, n_bits, generator=generator).sign()
+        self.strength = strength
+
+    def forward(self, outputs, labels):
+        target = labels @ self.corners[: labels.shape[1]] / labels.sum(1, keepdim=True)
+        return self.strength * (outputs - target).square().mean()
+
+
+class CentersHasher(DeepHasher):
+    """A hasher as a third party would write it.
+
+    Parameters
+    ----------
+    n_bits : int, default=16
+        Length.
+    strength : float, default=1.0
+        Weight of the loss.
+    lr : float, default=0.01
+        Learning rate.
+
+    Attributes
+    ----------
+    fame_ : int
+        Nothing.
+    """
+
+    def __init__(self, n_bits=16, *, strength=1.0, lr=0.01, **network):
+        super().__init__(n_bits, lr=lr, **network)
+        self.strength = strength
+
+    def _make_loss(self):
+        return CentersLoss(self.n_bits, self.strength)
+
+
+class Counting(nn.Module):
+    """Two convolutions that count the images they see."""
+
+    seen = 0
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU())
+            self.second = nn.Conv2d(6, 7, 3, 2)
+
+    def forward(self, x):
+        Counting.seen += len(x)
+        return self.second(self.first(x))
+
+
+@pytest.fixture
+def clusters(rng):
+    y = np.arange(60) % 3
+    X = rng.normal(size=(60, 8)).astype(np.float32)
+    X[np.arange(60), y] += 5
+    return X, y
+
+
+@pytest.fixture
+def photos(rng):
+    """Noise tinted by label."""
+    y = np.arange(30) % 3
+    pixels = rng.integers(0, 160, (30, 16, 16, 3))
+    pixels[np.arange(30), :, :, y] += 90
+    Counting.seen = 0
+    return pixels.astype(np.uint8), y
+
+
+def on_photos(**params):
+    settings = {"n_bits": 8, "backbone": Counting(), "image_size": 16, "batch_size": 10}
+    return CentersHasher(**{**settings, "max_epochs": 4, "random_state": 0, **params})
+
+
+def weights_of(hasher):
+    modules = [module for module in (hasher.backbone_, hasher.head_) if module is not None]
+    return torch.cat([p.detach().ravel() for module in modules for p in module.parameters()])
+
+
+def test_a_loss_is_all_that_a_hasher_needs(clusters):
+    X, y = clusters
+    hasher = CentersHasher(random_state=0).fit(X, y)
+    assert hasher.score(X, y) > 0.99
+    assert hasher.objective_.shape == (hasher.n_iter_,) == (30,)
+    assert hasher.objective_[-1] < 0.5 * hasher.objective_[0]
+    assert [row["epoch"] for row in hasher.history_] == list(range(1, 31))
+    assert isinstance(hasher.loss_, CentersLoss)
+    values = hasher.decision_function(X)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(hasher.transform(X), values >= 0)
+
+
+def test_a_class_without_a_loss_says_what_is_missing(clusters):
+    with pytest.raises(NotImplementedError, match=r"DeepHasher must define _make_loss"):
+        DeepHasher().fit(*clusters)
+
+
+def test_inherited_parameters_are_written_out():
+    hasher = CentersHasher(strength=2.0, max_epochs=7)
+    parameters = inspect.signature(CentersHasher).parameters
+    base = inspect.signature(DeepHasher).parameters
+    assert list(parameters)[:3] == ["n_bits", "strength", "lr"]
+    assert set(parameters) == set(base) | {"strength"}
+    assert (parameters["n_bits"].default, parameters["lr"].default) == (16, 0.01)
+    assert all(parameters[k].default == base[k].default for k in base if k not in ("n_bits", "lr"))
+    assert set(hasher.get_params()) == set(parameters)
+    assert clone(hasher).get_params() == hasher.get_params()
+    assert repr(hasher) == "CentersHasher(max_epochs=7, strength=2.0)"
+    with pytest.raises(TypeError, match="strenght"):
+        CentersHasher(strenght=2.0)
+
+
+def test_inherited_parameters_are_documented():
+    doc = inspect.getdoc(CentersHasher)
+    assert doc.startswith("A hasher as a third party would write it.\n\nParameters\n----------\n")
+    order = [f"\n{name} : " for name in inspect.signature(CentersHasher).parameters]
+    assert order == sorted(order, key=doc.index)
+    assert "lr : float, default=0.01\n    Learning rate.\n" in doc
+    assert doc.count("\nlr : ") == doc.count("\nn_bits : ") == 1
+    assert "\nfame_ : int\n    Nothing." in doc
+    assert "\nobjective_ : ndarray" in doc
+
+
+def test_parameters_of_grandchildren():
+    class Grandchild(CentersHasher):
+        def __init__(self, n_bits=4, **network):
+            super().__init__(n_bits, **network)
+
+    assert Grandchild(strength=3.0, lr=0.5).get_params()["strength"] == 3.0
+    assert list(inspect.signature(Grandchild).parameters)[:3] == ["n_bits", "strength", "lr"]
+
+
+def test_the_random_state_decides_everything(clusters):
+    X, y = clusters
+    before = torch.random.get_rng_state()
+    first, again, other = (
+        CentersHasher(hidden_layers=(5,), max_epochs=3, random_state=seed).fit(X, y)
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(weights_of(first), weights_of(again))
+    assert not torch.equal(weights_of(first), weights_of(other))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_fit_with_hidden_layers_solves_what_a_linear_head_cannot(rng):
+    X = rng.normal(size=(300, 2)).astype(np.float32)
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    linear = CentersHasher(8, weight_decay=0, random_state=0).fit(X, y)
+    deep = CentersHasher(8, weight_decay=0, hidden_layers=(32,), random_state=0).fit(X, y)
+    assert [type(layer) for layer in deep.head_.layers] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert linear.score(X, y) < 0.7 < 0.9 < deep.score(X, y)
+
+
+def test_features_are_centred_and_scaled_by_stored_numbers(clusters):
+    X, y = clusters
+    plain = CentersHasher(max_epochs=3, random_state=0).fit(X, y)
+    moved = CentersHasher(max_epochs=3, random_state=0).fit(1000 * X + 300, y)
+    np.testing.assert_allclose(
+        moved.decision_function(1000 * X[:5] + 300), plain.decision_function(X[:5]), atol=1e-3
+    )
+    np.testing.assert_allclose(plain.head_.mean, X.mean(0), atol=1e-6)
+    constant = CentersHasher(max_epochs=1).fit(np.ones((4, 3)), [0, 1, 0, 1])
+    assert np.isfinite(constant.decision_function(np.ones((1, 3)))).all()
+
+
+def test_samples_without_labels_take_no_part(clusters):
+    X, y = clusters
+    labels = [[str(label)] for label in y]
+    labels[4] = labels[7] = []
+    hasher = CentersHasher(random_state=0).fit(X, labels)  # a row of zeros makes its loss NaN
+    assert hasher.score(X, y) > 0.99
+    with pytest.raises(ValueError, match="y has labels for 1 sample"):
+        CentersHasher().fit(X, [["a"]] + [[]] * 59)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_bits": 0}, "n_bits"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"optimizer": "newton"}, "optimizer"),
+        ({"lr": 0.0}, "lr"),
+        ({"trainable": "body"}, "trainable"),
+        ({"device": "abacus"}, "device='abacus'"),
+        ({"checkpoint": "folder"}, "checkpoint needs an integer random_state"),
+        ({"backbone": "vgg17"}, "backbone='vgg17'"),
+        ({"early_stopping": True, "validation_fraction": 0.99}, "early_stopping needs"),
+    ],
+)
+def test_bad_parameters_are_named(clusters, params, message):
+    X, y = clusters
+    if "backbone" in params:
+        X = np.zeros((60, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=message):
+        CentersHasher(**params).fit(X, y)
+
+
+def test_bad_input_is_named(clusters, photos):
+    X, y = clusters
+    pixels, _ = photos
+    for bad in (X[:1], np.where(X > 4, np.nan, X), X[0], pixels):
+        with pytest.raises(ValueError, match=r"X|sample|dim"):
+            CentersHasher().fit(bad, y[: len(bad)])
+    with pytest.raises(ValueError, match="y has tags for 59 images, expected 60"):
+        CentersHasher().fit(X, y[:59])
+    with pytest.raises(ValueError, match="CentersHasher requires y"):
+        CentersHasher().fit(X, None)
+    with pytest.raises(TypeError, match="X must be a sequence of image files"):
+        on_photos().fit(X, y)
+    with pytest.raises(ValueError, match="y has tags for 3 images"):
+        on_photos().fit(pixels, y[:3])
+    assert Counting.seen == 0  # labels are checked before images are computed
+
+
+def test_optimizers_differ(clusters):
+    X, y = clusters
+    weights = {
+        optimizer: weights_of(CentersHasher(max_epochs=2, random_state=0, **params).fit(X, y))
+        for optimizer, params in {
+            "adamw": {},
+            "sgd": {"optimizer": "sgd"},
+            "no momentum": {"optimizer": "sgd", "momentum": 0.0},
+            "no decay": {"optimizer": "sgd", "weight_decay": 0.0},
+        }.items()
+    }
+    assert len({tuple(values.tolist()) for values in weights.values()}) == 4
+    assert weights["sgd"].norm() < weights["no decay"].norm()
+
+
+def test_callbacks_see_the_training(clusters):
+    class Watch(Callback):
+        epochs = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            self.epochs += 1
+
+    watch = Watch()
+    CentersHasher(max_epochs=3, callbacks=[watch]).fit(*clusters)
+    assert watch.epochs == 3
+
+
+def test_early_stopping_holds_out_a_part(clusters):
+    X, y = clusters
+    params = {"early_stopping": True, "validation_fraction": 0.2, "n_iter_no_change": 3}
+    hasher = CentersHasher(max_epochs=500, lr=0.05, random_state=0, **params).fit(X, y)
+    assert hasher.n_iter_ < 500
+    losses = [row["valid_loss"] for row in hasher.history_]
+    assert min(losses) < losses[0]
+    assert hasher.history_[0]["train_batch_count"] == 1
+    assert hasher.score(X, y) > 0.99
+
+
+def test_grid_search_over_network_parameters(clusters):
+    X, y = clusters
+    hasher = CentersHasher(2, max_epochs=3, random_state=0)
+    search = GridSearchCV(hasher, {"lr": [0.01, 0.1]}, error_score="raise", cv=3).fit(X, y)
+    for i, lr in enumerate([0.01, 0.1]):
+        expected = clone(hasher).set_params(lr=lr).fit(X[20:], y[20:]).score(X[:20], y[:20])
+        assert search.cv_results_["split0_test_score"][i] == pytest.approx(expected)
+
+
+def test_features_may_be_a_file_that_cannot_be_written(clusters, tmp_path):
+    X, y = clusters
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    hasher = CentersHasher(max_epochs=2, random_state=0).fit(mapped, y)
+    expected = CentersHasher(max_epochs=2, random_state=0).fit(X, y).decision_function(X)
+    np.testing.assert_array_equal(hasher.decision_function(mapped), expected)
+
+
+def test_it_pickles(clusters, photos):
+    X, y = clusters
+    hasher = CentersHasher(max_epochs=2).fit(X, y)
+    again = pickle.loads(pickle.dumps(hasher))
+    np.testing.assert_array_equal(again.decision_function(X), hasher.decision_function(X))
+    pixels, y = photos
+    hasher = on_photos(trainable="all").fit(pixels, y)
+    again = pickle.loads(pickle.dumps(hasher))
+    np.testing.assert_array_equal(again.decision_function(pixels), hasher.decision_function(pixels))
+
+
+def test_a_frozen_backbone_sees_every_image_once(photos):
+    pixels, y = photos
+    hasher = on_photos().fit(pixels, y)
+    assert Counting.seen == 30
+    hasher.transform(pixels[:7])
+    assert Counting.seen == 37
+
+
+def test_a_trained_backbone_sees_the_images_in_every_epoch(photos):
+    pixels, y = photos
+    on_photos(trainable="all").fit(pixels, y)
+    assert Counting.seen == 30 + 4 * 30  # the first pass finds the scale of the features
+
+
+def test_a_cache_serves_later_hashers(photos, tmp_path):
+    pixels, y = photos
+    first = on_photos(cache=tmp_path).fit(pixels, y)
+    second = on_photos(cache=tmp_path, strength=0.5).fit(pixels, y)
+    codes = second.transform(pixels)
+    assert Counting.seen == 30
+    np.testing.assert_array_equal(codes, on_photos(strength=0.5).fit(pixels, y).transform(pixels))
+    np.testing.assert_array_equal(
+        first.decision_function(pixels), on_photos().fit(pixels, y).decision_function(pixels)
+    )
+    trained = on_photos(cache=tmp_path, trainable="all").fit(pixels, y)
+    trained.transform(pixels)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_frozen_backbone_is_the_same_as_features(photos):
+    pixels, y = photos
+    hasher = on_photos().fit(pixels, y)
+    features = ImageFeatures(Counting(), image_size=16).fit_transform(pixels)
+    on_features = on_photos(backbone=None).fit(features, y)
+    np.testing.assert_array_equal(
+        hasher.decision_function(pixels), on_features.decision_function(features)
+    )
+
+
+def test_trainable_says_what_is_trained(photos):
+    pixels, y = photos
+    start = Counting().state_dict()
+
+    def changed(**params):
+        hasher = on_photos(**params).fit(pixels, y)
+        state = hasher.backbone_.net.state_dict()
+        return {k.split(".")[0] for k, value in state.items() if not torch.equal(value, start[k])}
+
+    assert changed() == set()
+    assert changed(trainable=["second"]) == {"second"}
+    assert changed(trainable="all") == {"first", "second"}
+
+
+def test_training_the_backbone_helps(photos):
+    pixels, y = photos
+    frozen = on_photos(max_epochs=20).fit(pixels, y)
+    trained = on_photos(max_epochs=20, trainable="all", backbone_lr=0.01).fit(pixels, y)
+    assert trained.objective_[-1] < 0.5 * frozen.objective_[-1]
+    slow = on_photos(max_epochs=20, trainable="all", backbone_lr=1e-9).fit(pixels, y)
+    assert trained.objective_[-1] < 0.5 * slow.objective_[-1]
+
+
+@pytest.fixture
+def files(photos, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(30)]
+    for path, image in zip(paths, photos[0], strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("trainable", ["head", "all"])
+def test_unreadable_images_may_be_skipped(photos, files, trainable):
+    pixels, y = photos
+    files[4].write_text("no image")
+    files[9].unlink()
+    with pytest.raises(ImageReadError, match=r"4\.png"):
+        on_photos(trainable=trainable).fit(files, y)
+    with pytest.warns(UserWarning, match=r"2 of 30 images .*4\.png, .*9\.png"):
+        hasher = on_photos(trainable=trainable, on_error="skip").fit(files, y)
+    assert hasher.skipped_.tolist() == [4, 9]
+    good = np.setdiff1d(np.arange(30), [4, 9])
+    without = on_photos(trainable=trainable).fit(pixels[good], y[good])
+    assert without.skipped_.tolist() == []
+    assert torch.equal(weights_of(hasher), weights_of(without))
+    with pytest.warns(UserWarning, match="cannot be read"):
+        values = hasher.decision_function(files)
+    expected = without.decision_function(pixels[good])
+    np.testing.assert_allclose(values[good], expected, rtol=1e-4, atol=1e-6)
+    assert not values[[4, 9]].any()
+
+
+def test_mixed_precision_gives_about_the_same_codes(photos):
+    pixels, y = photos
+    for trainable in ("head", "all"):
+        exact = on_photos(trainable=trainable, max_epochs=10).fit(pixels, y)
+        rough = on_photos(trainable=trainable, max_epochs=10, amp=True).fit(pixels, y)
+        codes = [hasher.transform(pixels) for hasher in (exact, rough)]
+        assert (codes[0] == codes[1]).mean() > 0.95
+        assert not torch.equal(weights_of(exact), weights_of(rough))
+
+
+SCRIPT = """
+    import os, signal, sys
+    sys.path.insert(0, {folder!r})
+    import numpy as np
+    import torch
+    from skorch.callbacks import Callback
+    from test_networks_hasher import on_photos
+
+    class Kill(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            if len(net.history) == 3 and len(net.history[-1]["batches"]) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    photos = np.load({photos!r})
+    hasher = on_photos(trainable="all", checkpoint={checkpoint!r}, callbacks=[Kill()])
+    hasher.fit(photos["pixels"], photos["y"])
+"""
+
+
+def test_a_killed_fit_goes_on_to_the_same_weights(photos, tmp_path):
+    pixels, y = photos
+    np.savez(tmp_path / "photos.npz", pixels=pixels, y=y)
+    script = SCRIPT.format(
+        folder=os.path.dirname(__file__),
+        photos=str(tmp_path / "photos.npz"),
+        checkpoint=str(tmp_path / "state"),
+    )
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    Counting.seen = 0
+    resumed = on_photos(trainable="all", checkpoint=tmp_path / "state").fit(pixels, y)
+    assert Counting.seen == 30 + 2 * 30  # two of four epochs were done
+    unbroken = on_photos(trainable="all").fit(pixels, y)
+    torch.set_num_threads(n_threads)
+    assert torch.equal(weights_of(resumed), weights_of(unbroken))
+    np.testing.assert_array_equal(resumed.objective_, unbroken.objective_)
+    state = resumed.backbone_.state_dict()
+    for key, value in unbroken.backbone_.state_dict().items():
+        assert torch.equal(state[key], value), key
+    with pytest.raises(ValueError, match="is of another training"):
+        on_photos(trainable="all", checkpoint=tmp_path / "state").fit(pixels[::-1], y)
+
+
+def test_a_hasher_can_train_in_rounds_towards_other_targets(clusters):
+    """What the hashers that alternate between codes and network do."""
+
+    class RegressionHasher(DeepHasher):
+        _tanh = True
+
+        def fit(self, X, y=None):
+            inputs = self._start(X)
+            rng = np.random.default_rng(0)
+            self.codes_ = np.where(X @ rng.normal(size=(X.shape[1], self.n_bits)) >= 0, 1, -1)
+            self.losses_ = []
+            for n in range(3):
+                self._train(
+                    inputs, self.codes_.astype(np.float32), nn.MSELoss(), stage=f"round-{n}"
+                )
+                self.losses_.append(self.objective_[-1])
+            return self
+
+    X, _ = clusters
+    hasher = RegressionHasher(4, max_epochs=10, lr=0.02, random_state=0).fit(X)
+    assert hasher.losses_[2] < hasher.losses_[1] < hasher.losses_[0]
+    assert (np.abs(hasher.decision_function(X)) <= 1).all()
+    assert ((hasher.decision_function(X) >= 0) == (hasher.codes_ > 0)).mean() > 0.85
