@@ -25,6 +25,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"scikit-hash {version}"
 html_theme_options = {"navigation_with_keys": False}
 
+autodoc_typehints = "none"  # docstrings tell types, and shapes
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_show_inherited_class_members = False
@@ -47,11 +48,13 @@ sphinx_gallery_conf = {
 }
 
 
-def escape_shapes(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Keep a shape like ``(n_iter_,)`` from being read as a link."""
-    lines[:] = [re.sub(r"_(?!\w)", r"\_", line) if "shape (" in line else line for line in lines]
+def escape_names(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep a name like ``n_iter_`` in prose or in a shape from being read as a link."""
+    code = r"^ *(?:>>>|\.\.\. ).*|`+[^`]+`+|^[\w, ]+ : "  # a trailing underscore is right in these
+    for i, line in enumerate(lines):
+        lines[i] = re.sub(rf"({code})|(?<=\w)_(?!\w)", lambda m: m[1] or r"\_", line)
 
 
 def setup(app: Any) -> None:
     """Come before numpydoc's own handler."""
-    app.connect("autodoc-process-docstring", escape_shapes, priority=100)
+    app.connect("autodoc-process-docstring", escape_names, priority=100)

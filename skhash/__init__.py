@@ -10,14 +10,36 @@ __version__ = "0.1.0.dev0"
 # Public names are loaded on first use: importing the package must stay fast, and must load
 # neither torch nor gensim for those who only search or score.
 _MODULE_OF = {
+    "DRSCHHasher": "supervised",
+    "DSHHasher": "supervised",
     "DSTDHLinear": "dstdh",
+    "DeepHasher": "networks",
     "HammingNeighbors": "neighbors",
     "ITQ": "unsupervised",
+    "ImageFeatures": "networks",
+    "KSH": "supervised",
+    "KSHHasher": "supervised",
     "LSH": "unsupervised",
     "PCAH": "unsupervised",
+    "SemanticSpace": "semantic",
     "TagITQ": "social",
+    "WeaklySupervisedHasher": "weakly",
 }
-_SUBMODULES = ("codes", "datasets", "graphs", "metrics", "neighbors", "tags")
+_SUBMODULES = (
+    "codes",
+    "datasets",
+    "dstdh",
+    "graphs",
+    "metrics",
+    "neighbors",
+    "networks",
+    "semantic",
+    "social",
+    "supervised",
+    "tags",
+    "unsupervised",
+    "weakly",
+)
 
 __all__ = ["__version__", *sorted(_MODULE_OF), *_SUBMODULES]
 

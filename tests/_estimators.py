@@ -7,27 +7,63 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.base import clone
+
 import skhash
 from skhash.base import HasherMixin
 
+NETWORK = {"n_bits": 2, "max_epochs": 10, "batch_size": 16, "lr": 0.01, "random_state": 0}
+
 # Two bits, because the inputs of scikit-learn's common tests have as few as two features.
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "DRSCHHasher": NETWORK,
+    "DSHHasher": NETWORK,
     "DSTDHLinear": {"n_bits": 2, "n_anchors": 5, "n_concepts": 4, "random_state": 0},
     "ITQ": {"n_bits": 2, "max_iter": 5, "random_state": 0},
+    "KSH": {"n_bits": 2, "n_anchors": 20, "random_state": 0},
+    "KSHHasher": NETWORK,
     "LSH": {"n_bits": 2, "random_state": 0},
     "PCAH": {"n_bits": 2},
     "TagITQ": {"n_bits": 2, "random_state": 0},
+    "WeaklySupervisedHasher": {
+        "estimator": skhash.DSHHasher(**{**NETWORK, "random_state": None}),
+        "semantic_space": skhash.SemanticSpace(2, vector_size=4, window=2, epochs=4, max_iter=1),
+        "max_epochs": 10,
+        "batch_size": 16,
+        "lr": 0.02,
+        "weight_decay": 3.0,
+        "random_state": 0,
+    },
 }
 
 # Of scikit-learn's common tests: {hasher: {name of the test: why it cannot pass}}.
 EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {}
 
 # Hashers that learn from tags, and those of them that cannot do without.
-USES_TAGS = {"DSTDHLinear", "TagITQ"}
-NEEDS_TAGS = {"TagITQ"}
+NEEDS_TAGS = {
+    "DRSCHHasher",
+    "DSHHasher",
+    "KSH",
+    "KSHHasher",
+    "TagITQ",
+    "WeaklySupervisedHasher",
+}
+# Those to which one tagged image tells nothing: they learn from which images share tags.
+NEEDS_SEVERAL_TAGS = NEEDS_TAGS - {"TagITQ"}
+USES_TAGS = {"DSTDHLinear", *NEEDS_TAGS}
 
 # Hashers whose bits are principal directions: n_bits <= n_samples, n_features.
 BOUNDED_BITS = {"ITQ", "PCAH"}
+
+
+# Bases to write hashers with, which are none themselves.
+ABSTRACT = {"DeepHasher"}
+
+# Hashers around another one, whose parameter ``n_bits`` it is.
+WRAPPERS = {"WeaklySupervisedHasher"}
+
+# Hashers whose fit takes labels besides the tags.
+TAKES_LABELS = {"WeaklySupervisedHasher"}
 
 
 def public_hashers() -> set[str]:
@@ -36,13 +72,21 @@ def public_hashers() -> set[str]:
     return {
         name
         for name, value in values.items()
-        if isinstance(value, type) and issubclass(value, HasherMixin)
+        if isinstance(value, type) and issubclass(value, HasherMixin) and name not in ABSTRACT
     }
+
+
+def n_bits_parameter(name: str) -> str:
+    """What sets the number of bits of a hasher."""
+    return "estimator__n_bits" if name in WRAPPERS else "n_bits"
 
 
 def make_hasher(name: str, **changes: Any) -> Any:
     """A hasher with the arguments of the table, some of them changed."""
-    return getattr(skhash, name)(**{**ARGUMENTS[name], **changes})
+    if "n_bits" in changes:
+        changes[n_bits_parameter(name)] = changes.pop("n_bits")
+    # A clone, because a wrapper's arguments are estimators, which the table has once.
+    return clone(getattr(skhash, name)(**ARGUMENTS[name])).set_params(**changes)
 
 
 def expected_failed_checks(estimator: Any) -> dict[str, str]:

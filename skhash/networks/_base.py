@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ..base import HasherMixin
+from ..base import HasherMixin, check_features, warn_constant_bits
+from ..codes import sign_bits
 from ._backbones import Backbone, make_backbone
 from ._extract import (
     extract_features,
@@ -35,7 +36,7 @@ from ._trainer import HashNet, Targets, TrainingSet
 __all__ = ["DeepHasher"]
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
-_SCALE_ROWS = 1024
+_SAMPLE_ROWS = 1024
 
 
 class DeepHasher(HasherMixin, BaseEstimator):
@@ -298,6 +299,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         targets, rows = self._make_targets(y, len(data))
         inputs = self._embed(data)
         self._train(inputs, targets, self._make_loss(), rows=rows)
+        self._warn_constant_bits(inputs)
         return self
 
     def _start(self, X: Any) -> NDArray[np.float32] | Images:
@@ -323,21 +325,23 @@ class DeepHasher(HasherMixin, BaseEstimator):
                 random_state=self._seed,
             )
             self.backbone_.set_trainable(self.trainable)
-        return self._as_data(X, reset=True)
+        data = self._as_data(X, reset=True)
+        if len(data) < 2:
+            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        return data
 
     def _embed(self, data: NDArray[np.float32] | Images) -> NDArray[np.float32] | Images:
         """End :meth:`_start`: compute features and build the head."""
         self.skipped_ = np.empty(0, np.intp)
+        inputs = data
         if self.backbone_ is None or self.backbone_.frozen:
-            inputs: NDArray[np.float32] | Images
             inputs, self.skipped_ = self._features(data)
-            features = np.delete(inputs, self.skipped_, 0) if len(self.skipped_) else inputs
-        else:
+        elif self.on_error == "skip":
             assert isinstance(data, Images)
-            inputs = data
-            features = self._features_of_some(data)
+            self.skipped_ = find_unreadable(data, num_workers=self.num_workers)
+            warn_unreadable(data, self.skipped_)
         self.head_ = HashHead(
-            features,
+            self._sample(inputs),
             self.n_bits,
             hidden_layers=self.hidden_layers,
             tanh=self._tanh,
@@ -431,7 +435,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
     # From X to features and bits.
 
-    def decision_function(self, X: Any) -> NDArray[np.float32]:
+    def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
         """Outputs of the head, whose signs are the codes.
 
         Parameters
@@ -441,8 +445,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_bits), float32
-            The row of an unreadable image is zero.
+        ndarray of shape (n_samples, n_bits), float32 or float64
+            float64 only for features of that dtype. The row of an unreadable image is zero.
         """
         check_is_fitted(self)
         features, unreadable = self._features(self._as_data(X, reset=False))
@@ -450,17 +454,20 @@ class DeepHasher(HasherMixin, BaseEstimator):
         values[unreadable] = 0
         return values
 
-    def _as_data(self, X: Any, *, reset: bool) -> NDArray[np.float32] | Images:
-        """X as checked features or as images to be read."""
+    def _as_data(self, X: Any, *, reset: bool) -> NDArray[Any] | Images:
+        """X as checked features (float32 for training) or as images to be read."""
         if self.backbone_ is not None:
             return Images(X, self.backbone_.image_size, skip_unreadable=self.on_error == "skip")
-        return validate_data(
-            self, X, dtype=np.float32, order="C", reset=reset, ensure_min_samples=1 + reset
-        )
+        features = check_features(self, X, reset=reset)
+        if not reset:
+            return features
+        with np.errstate(over="ignore"):
+            narrow = np.ascontiguousarray(features, np.float32)
+        if narrow is not features and not np.isfinite(narrow).all():
+            raise ValueError("X has values beyond the range of float32; scale it first.")
+        return narrow
 
-    def _features(
-        self, data: NDArray[np.float32] | Images
-    ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    def _features(self, data: NDArray[Any] | Images) -> tuple[NDArray[Any], NDArray[np.intp]]:
         """Features, and the rows of images that cannot be read."""
         if not isinstance(data, Images):
             return data, np.empty(0, np.intp)
@@ -470,14 +477,21 @@ class DeepHasher(HasherMixin, BaseEstimator):
         warn_unreadable(data, unreadable)
         return features, unreadable
 
-    def _features_of_some(self, images: Images) -> NDArray[np.float32]:
-        """Features of a sample of the readable images; sets ``skipped_``."""
-        if self.on_error == "skip":
-            self.skipped_ = find_unreadable(images, num_workers=self.num_workers)
-            warn_unreadable(images, self.skipped_)
-        readable = np.setdiff1d(np.arange(len(images)), self.skipped_)
-        some = np.linspace(0, len(readable) - 1, min(len(readable), _SCALE_ROWS)).astype(int)
-        return self._extract(images.take(readable[some]))[0]
+    def _sample(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+        """Features of readable training samples: some of them where they must be computed."""
+        if not isinstance(inputs, Images):
+            return np.delete(inputs, self.skipped_, 0) if len(self.skipped_) else inputs
+        readable = np.setdiff1d(np.arange(len(inputs)), self.skipped_)
+        some = np.linspace(0, len(readable) - 1, min(len(readable), _SAMPLE_ROWS)).astype(int)
+        return self._extract(inputs.take(readable[some]))[0]
+
+    def _warn_constant_bits(self, inputs: NDArray[np.float32] | Images) -> None:
+        values = run_head(self.head_, self._sample(inputs), device=self.device)
+        warn_constant_bits(
+            sign_bits(values),
+            "the labels or features do not tell enough apart, or the training went astray; "
+            "lower n_bits or lr, or raise weight_decay.",
+        )
 
     def _extract(
         self, images: Images, **options: Any

@@ -66,29 +66,30 @@ def _in_evaluation(module: nn.Module, device: torch.device, amp: bool) -> Iterat
 
 
 def run_head(
-    head: nn.Module, features: NDArray[np.float32], *, device: str = "auto"
-) -> NDArray[np.float32]:
+    head: nn.Module, features: NDArray[np.floating[Any]], *, device: str = "auto"
+) -> NDArray[np.floating[Any]]:
     """Outputs of a head on features, in batches.
 
     Parameters
     ----------
     head : nn.Module
         Maps (n, n_features) to (n, n_bits).
-    features : ndarray of shape (n_samples, n_features), float32
-        Its input.
+    features : ndarray of shape (n_samples, n_features), float32 or float64
+        Its input; decides the precision.
     device : str, default="auto"
         Where to compute.
 
     Returns
     -------
-    ndarray of shape (n_samples, n_bits), float32
+    ndarray of shape (n_samples, n_bits) of the same dtype
     """
     target = resolve_device(device)
     with _in_evaluation(head, target, amp=False):
-        outputs = [
-            head(torch.tensor(features[start : start + _HEAD_BATCH], device=target)).cpu()
-            for start in range(0, len(features), _HEAD_BATCH)
-        ]
+        outputs = []
+        for start in range(0, len(features), _HEAD_BATCH):
+            batch = torch.tensor(features[start : start + _HEAD_BATCH], device=target)
+            outputs.append(head.to(batch.dtype)(batch).cpu())
+        head.float()
     return torch.cat(outputs).numpy()
 
 

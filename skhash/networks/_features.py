@@ -76,7 +76,7 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     Examples
     --------
     >>> import numpy as np
-    >>> from skhash.networks import ImageFeatures
+    >>> from skhash import ImageFeatures
     >>> images = np.zeros((2, 32, 32, 3), np.uint8)
     >>> features = ImageFeatures("resnet18", weights=None, image_size=32, random_state=0)
     >>> features.fit_transform(images).shape

@@ -36,6 +36,11 @@ class HashHead(nn.Module):
         Whether outputs pass through tanh.
     random_state : int, default=0
         Seed of the initial weights.
+
+    Raises
+    ------
+    ValueError
+        If the features do not vary.
     """
 
     mean: torch.Tensor
@@ -55,14 +60,19 @@ class HashHead(nn.Module):
         blocks = np.array_split(features, -(-len(features) // _BLOCK_ROWS))
         variance = sum(float(np.square(block - mean).sum()) for block in blocks) / features.size
         scale = np.sqrt(variance)
+        if scale <= 1e-7 * np.abs(mean).max():  # the resolution of float32
+            raise ValueError("X has features that do not vary; codes cannot tell images apart.")
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(scale or 1.0, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
         layers: list[nn.Module] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_state)
             for width, next_width in pairwise([features.shape[1], *hidden_layers, n_bits]):
                 layers += [nn.Linear(width, next_width), nn.ReLU()]
         layers.pop()  # no ReLU behind the last
+        nn.init.zeros_(
+            layers[-1].get_parameter("bias")
+        )  # of centred features: bits start out balanced
         if tanh:
             layers.append(nn.Tanh())
         self.layers = nn.Sequential(*layers)

@@ -35,7 +35,7 @@ def labelled_rows(y: Any, n_samples: int, estimator: Any) -> tuple[sp.csr_array,
     Raises
     ------
     ValueError
-        If ``y`` is None or fewer than 2 rows have labels.
+        If ``y`` is None, fewer than 2 rows have labels, or all share one.
     """
     if y is None:
         raise ValueError(
@@ -46,4 +46,6 @@ def labelled_rows(y: Any, n_samples: int, estimator: Any) -> tuple[sp.csr_array,
     rows = np.flatnonzero(np.diff(labels.indptr))
     if len(rows) < 2:
         raise ValueError(f"y has labels for {len(rows)} sample(s); at least 2 are needed.")
+    if (labels.sum(axis=0) == len(rows)).any():
+        raise ValueError("y has a label that all labelled samples share, so none are dissimilar.")
     return labels, rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ def learn_sparse_coding(
     n_components : int
         At most the number of vectors that are not zero.
     density : float
-        Wanted share of nonzeros in the codes, if alpha is None.
+        Wanted share of nonzeros in the codes; a guess at it if alpha is given.
     alpha : float or None
         Weight of the l1 norm.
     algorithm : {"cd", "lars"}
@@ -81,6 +82,9 @@ def learn_sparse_coding(
     first = random_state.choice(usable, n_components, replace=False)
     components = V[first] / norms[first, None]
     sample = V[random_state.choice(n_tags, min(n_tags, _CALIBRATION_TAGS), replace=False)]
+    # Ten steps a pass or more, but scikit-learn replaces atoms that its first batch does not use:
+    # so eight codes of a batch have use for an atom, in the mean.
+    batch_size = min(n_tags, max(ceil(8 / density), min(256, ceil(n_tags / 10))))
     # Atoms that are tags code themselves with a single nonzero. So each pass moves the dictionary
     # and then alpha, which is far off at first.
     for iteration in range(max_iter):
@@ -89,8 +93,7 @@ def learn_sparse_coding(
             n_components,
             alpha=strength,
             max_iter=1,
-            # At least ten steps a pass, however few tags there are.
-            batch_size=min(256, -(-n_tags // 10)),
+            batch_size=batch_size,
             fit_algorithm=algorithm,
             transform_max_iter=_LEARNING_ITER if algorithm == "cd" else _FINAL_ITER,
             dict_init=components,
@@ -110,7 +113,7 @@ def learn_sparse_coding(
             f"The codes of {missed.sum()} of {n_tags} tags are only approximate: their sparse "
             "coding did not converge. A smaller density or a larger alpha is easier.",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=5,
         )
     signs = np.where(codes.sum(axis=0) < 0, -1.0, 1.0)
     return SparseCoding(components * signs[:, None], codes * signs, float(strength))

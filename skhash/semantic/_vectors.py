@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 # Pairs of tags that training shows per tag of the vocabulary, where the number of epochs is not
-# given. Few: on MIR Flickr (where they make 5 epochs) sem-vectors get worse with more.
+# given. Few: on MIR Flickr (where they make 5 to 6 epochs) sem-vectors get worse with more.
 _PAIRS_PER_TAG = 2_000
 _MAX_EPOCHS = 100
 # gensim leaves out whatever follows in a longer list.
@@ -48,7 +48,7 @@ def train_tag_vectors(
             "No image has two tags, so the tags have no context to learn from and their vectors "
             "are random; give `tag_vectors` if you have them.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=4,
         )
     if epochs is None:
         wanted = -(-_PAIRS_PER_TAG * n_tags // max(n_pairs, 1))

@@ -56,7 +56,7 @@ class DSHHasher(DeepHasher):
     Examples
     --------
     >>> import numpy as np
-    >>> from skhash.supervised import DSHHasher
+    >>> from skhash import DSHHasher
     >>> X = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
     >>> y = np.repeat(["cat", "dog", "boat", "tree"], 10)
     >>> hasher = DSHHasher(n_bits=8, max_epochs=50, random_state=0).fit(X, y)
@@ -116,7 +116,7 @@ class KSHHasher(DeepHasher):
     Examples
     --------
     >>> import numpy as np
-    >>> from skhash.supervised import KSHHasher
+    >>> from skhash import KSHHasher
     >>> X = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
     >>> y = np.repeat(["cat", "dog", "boat", "tree"], 10)
     >>> hasher = KSHHasher(n_bits=8, max_epochs=50, random_state=0).fit(X, y)
@@ -179,7 +179,7 @@ class DRSCHHasher(DeepHasher):
     Examples
     --------
     >>> import numpy as np
-    >>> from skhash.supervised import DRSCHHasher
+    >>> from skhash import DRSCHHasher
     >>> X = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
     >>> y = np.repeat(["cat", "dog", "boat", "tree"], 10)
     >>> hasher = DRSCHHasher(n_bits=8, max_epochs=50, random_state=0).fit(X, y)

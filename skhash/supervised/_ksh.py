@@ -14,9 +14,9 @@ from sklearn.metrics import euclidean_distances
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..base import HasherMixin
+from ..base import HasherMixin, check_features, warn_constant_bits
+from ..codes import sign_bits
 from ..networks._labels import labelled_rows
 from ..tags import share_any
 
@@ -76,7 +76,7 @@ class KSH(HasherMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from skhash.supervised import KSH
+    >>> from skhash import KSH
     >>> X = np.repeat(np.eye(4), 10, axis=0)
     >>> y = np.repeat(["cat", "dog", "boat", "tree"], 10)
     >>> KSH(n_bits=8, random_state=0).fit(X, y).score(X, y)
@@ -129,13 +129,17 @@ class KSH(HasherMixin, BaseEstimator):
         ValueError
             If fewer than 2 samples have labels.
         """
-        X = np.asarray(validate_data(self, X, dtype=[np.float32, np.float64], ensure_min_samples=2))
+        X = check_features(self, X, reset=True)
+        if len(X) < 2:
+            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
         labels, rows = labelled_rows(y, len(X), self)
         rng = check_random_state(self.random_state)
         anchors = rng.choice(len(X), min(self.n_anchors, len(X)), replace=False)
         self.anchors_ = X[np.sort(anchors)]
         squares = euclidean_distances(X, self.anchors_, squared=True)
-        self.gamma_ = 1 / (2 * float(squares.mean()) or 1.0)
+        if squares.max() <= 1e-12 * np.square(X).max():
+            raise ValueError("X has features that do not vary; codes cannot tell images apart.")
+        self.gamma_ = 1 / (2 * float(squares.mean()))
         kernel = np.exp(-self.gamma_ * squares)
         self.kernel_mean_ = kernel.mean(0)
         if len(rows) > self.n_pair_samples:
@@ -144,6 +148,10 @@ class KSH(HasherMixin, BaseEstimator):
         similarity = np.where(similar, np.float32(1), np.float32(-1))
         centred = kernel[rows].astype(np.float64) - self.kernel_mean_
         self.coef_ = self._learn_bits(centred, similarity).astype(X.dtype)
+        warn_constant_bits(
+            sign_bits(centred @ self.coef_.T),
+            "the labels or features do not tell enough apart; lower n_bits.",
+        )
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -158,8 +166,7 @@ class KSH(HasherMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples, n_bits)
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
+        X = check_features(self, X, reset=False)
         return (rbf_kernel(X, self.anchors_, self.gamma_) - self.kernel_mean_) @ self.coef_.T
 
     def _learn_bits(

@@ -1,0 +1,312 @@
+"""WeaklySupervisedHasher: pre-training on tags for any gradient-trained hasher."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from ..base import HasherMixin
+from ..networks import DeepHasher
+from ..semantic import SemanticSpace
+from ..tags import encode_tags
+from ._joint import JointLoss, JointNet, RetainedLoss, scale_outputs
+
+__all__ = ["WeaklySupervisedHasher"]
+
+_SCALE_ROWS = 4096
+
+
+class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
+    """Weakly-supervised pre-training of a hasher on tags, then fine-tuning on labels [1]_.
+
+    Stage one learns from all tagged images: each has a sem-vector, started at
+    what its tags say in a :class:`~skhash.semantic.SemanticSpace`, and the
+    network and the sem-vectors learn from each other to agree on which images
+    are alike (Eq. 7, Algorithm 1). Stage two, if labels are given, trains the
+    network on the labelled images by the hasher's own loss. Fitted without
+    labels it is the paper's WP-X-, X being the hasher.
+
+    Parameters
+    ----------
+    estimator : DeepHasher
+        The hasher: its network is trained in both stages, by its own settings
+        in stage two. Any subclass of :class:`~skhash.networks.DeepHasher` will
+        do; all that one has to define is ``_make_loss()``, the loss of outputs
+        and labels that stage two minimises.
+    semantic_space : SemanticSpace, default=None
+        Turns tags into sem-vectors; fitted on the tags given to ``fit``. The
+        default space if None.
+    beta : float, default=0.001
+        Weight of the smoothing over correlated sem-words.
+    delta : float, default=1.0
+        Weight of the agreement of similarities.
+    max_epochs : int, default=20
+        Epochs of stage one.
+    lr : float, default=1e-3
+        Learning rate of the network in stage one.
+    weight_decay : float, default=60.0
+        Weight decay of the head in stage one. Tags are noisy: with little of
+        it the network learns them by heart. The default is for a linear head;
+        one with hidden layers wants less, about 3.
+    semantic_step : float, default=1.0
+        Step size of the sem-vectors, relative to the inverse of the largest
+        curvature of the objective. 0 keeps them as observed.
+    batch_size : int, default=64
+        Images in a batch of stage one.
+    retention : float, default=0.01
+        Weight of the squared distance of the head's weights from where stage
+        one left them, in place of the estimator's weight decay in stage two.
+        0 lets fine-tuning forget.
+    memory_limit : float, default=1024
+        Memory for the learned sem-vectors in MiB; if they need more, they are
+        kept in a temporary file.
+    random_state : int, RandomState instance or None, default=None
+        Passed on to the semantic space and the estimator where theirs is None.
+
+    Attributes
+    ----------
+    estimator_ : DeepHasher
+        The fitted hasher.
+    semantic_space_ : SemanticSpace
+        The fitted space.
+    objective_ : ndarray of shape (max_epochs,)
+        Mean of the joint objective over the batches of each epoch of stage one.
+    history_ : list of dict
+        What skorch recorded in each epoch of stage one; that of stage two is
+        in ``estimator_``.
+    n_features_in_ : int
+        Number of features, if X is features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X is a data frame of features.
+
+    See Also
+    --------
+    skhash.semantic.SemanticSpace : The space of sem-vectors.
+    skhash.supervised.DSHHasher : One of the hashers to wrap.
+
+    References
+    ----------
+    .. [1] Z. Guan, F. Xie, W. Zhao, X. Wang, L. Chen, W. Zhao and J. Peng,
+       "Tag-based weakly-supervised hashing for image retrieval", IJCAI 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash import DSHHasher, SemanticSpace, WeaklySupervisedHasher
+    >>> X = np.repeat(np.eye(4, dtype=np.float32), 25, axis=0)
+    >>> tags = [["cat", "pet"]] * 25 + [["dog", "pet"]] * 25 + [["boat"], ["sea", "boat"]] * 25
+    >>> space = SemanticSpace(n_components=4, vector_size=8)
+    >>> hasher = WeaklySupervisedHasher(DSHHasher(n_bits=8), space, random_state=0)
+    >>> hasher.fit(X, tags).transform(X).shape
+    (100, 8)
+
+    With the labels of a few images:
+
+    >>> labels = [[] for _ in X]
+    >>> labels[0], labels[30], labels[60], labels[90] = ["animal"], ["animal"], ["ship"], ["ship"]
+    >>> hasher.fit(X, tags, labels=labels).transform(X).shape
+    (100, 8)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [DeepHasher],
+        "semantic_space": [SemanticSpace, None],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "delta": [Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "semantic_step": [Interval(Real, 0, 1, closed="both")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "retention": [Interval(Real, 0, None, closed="left")],
+        "memory_limit": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator: DeepHasher,
+        semantic_space: SemanticSpace | None = None,
+        *,
+        beta: float = 1e-3,
+        delta: float = 1.0,
+        max_epochs: int = 20,
+        lr: float = 1e-3,
+        weight_decay: float = 60.0,
+        semantic_step: float = 1.0,
+        batch_size: int = 64,
+        retention: float = 0.01,
+        memory_limit: float = 1024,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.semantic_space = semantic_space
+        self.beta = beta
+        self.delta = delta
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.semantic_step = semantic_step
+        self.batch_size = batch_size
+        self.retention = retention
+        self.memory_limit = memory_limit
+        self.random_state = random_state
+
+    @property
+    def n_bits(self) -> int:  # type: ignore[override]
+        """Length of the codes."""
+        return self.estimator.n_bits
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, labels: Any = None) -> Self:
+        """Pre-train on tags, then fine-tune on labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As the estimator takes them.
+        y : tags of n_samples images
+            In any form that :func:`skhash.tags.encode_tags` takes. An image
+            without tags takes part by its content.
+        labels : labels of n_samples images, default=None
+            In the same forms; a row of none is an unlabelled image. None, or
+            no label at all, leaves stage two out. A routed argument:
+            ``set_fit_request(labels=True)``.
+
+        Returns
+        -------
+        WeaklySupervisedHasher
+            The fitted hasher.
+
+        Raises
+        ------
+        ValueError
+            If ``y`` is None or tells no image from another, lengths differ, or
+            the estimator cannot learn from the labels; besides what the
+            estimator raises for X.
+        """
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None: give the images' tags."
+            )
+        hasher = self.estimator_ = self._seeded(self.estimator)
+        data = hasher._open(X)
+        tags = encode_tags(y, n_samples=len(data))
+        if not tags.indicator.nnz:
+            raise ValueError("y has no tags at all; there is nothing to pre-train on.")
+        targets = None
+        if labels is not None:
+            labels = encode_tags(labels, n_samples=len(data), name="labels")
+            if labels.indicator.nnz:
+                with _naming("labels"):
+                    targets = hasher._make_targets(labels, len(data))
+        space = SemanticSpace() if self.semantic_space is None else self.semantic_space
+        with _naming("y"):
+            self.semantic_space_ = self._seeded(space).fit(tags)
+
+        inputs = hasher._embed(data)
+        self._pretrain(hasher, inputs, sp.csr_array(self.semantic_space_.transform(tags)))
+        if targets is not None:
+            self._finetune(hasher, inputs, *targets)
+        hasher._warn_constant_bits(inputs)
+        return self
+
+    def _seeded(self, estimator: Any) -> Any:
+        estimator = clone(estimator)
+        if estimator.random_state is None:
+            estimator.set_params(random_state=self.random_state)
+        estimator._validate_params()
+        return estimator
+
+    def _pretrain(self, hasher: DeepHasher, inputs: Any, observed: sp.csr_array) -> None:
+        with TemporaryDirectory(prefix="skhash-") as folder:
+            in_memory = 4 * observed.shape[0] * observed.shape[1] <= self.memory_limit * 2**20
+            loss = JointLoss(
+                observed,
+                self.semantic_space_.laplacian_,
+                beta=self.beta,
+                delta=self.delta,
+                step=self.semantic_step,
+                file=None if in_memory else os.path.join(folder, "sem-vectors.f32"),
+            )
+            # Batches of pairs are noisy; a rate that falls to 0 averages them out.
+            schedule = LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)
+            hasher._train(
+                inputs,
+                np.arange(len(inputs)),
+                loss,
+                stage="pre-training",
+                net=JointNet,
+                lr=self.lr,
+                batch_size=self.batch_size,
+                max_epochs=self.max_epochs,
+                callbacks=[*(hasher.callbacks or []), schedule],
+                optimizer__weight_decay=self.weight_decay,
+            )
+        # Stage one's loss holds a sem-vector for every image; the hasher has no more use for it.
+        hasher.loss_ = None  # type: ignore[assignment]
+        self.history_, self.objective_ = hasher.history_, hasher.objective_
+        scale_outputs(hasher.head_, torch.as_tensor(hasher._sample(inputs)[:_SCALE_ROWS]))
+
+    def _finetune(self, hasher: DeepHasher, inputs: Any, targets: Any, rows: Any) -> None:
+        loss = hasher._make_loss()
+        held = RetainedLoss(loss, hasher.head_, self.retention)
+        # Held near where the tags brought them, weights need no decay to 0 besides.
+        settings: dict[str, Any] = {"optimizer__weight_decay": 0.0} if self.retention else {}
+        hasher._train(inputs, targets, held, rows=rows, stage="fine-tuning", **settings)
+        hasher.loss_ = loss
+
+    def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
+        """Outputs of the hasher's network, whose signs are the codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_bits), float32 or float64
+            As of the estimator.
+        """
+        check_is_fitted(self)
+        return self.estimator_.decision_function(X)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features, if X is features."""
+        return self.estimator_.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> NDArray[np.object_]:
+        """Names of the features, if X is a data frame of features."""
+        return self.estimator_.feature_names_in_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+@contextmanager
+def _naming(argument: str) -> Iterator[None]:
+    """Name the argument that an error of another estimator is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{argument} cannot be learned from: {error}") from error

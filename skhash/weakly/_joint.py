@@ -1,0 +1,228 @@
+"""Joint learning of sem-vectors and hash codes (WP paper, section 3.2 and Algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..networks import HashNet
+from ..networks._head import HashHead
+
+__all__ = ["JointLoss", "JointNet", "RetainedLoss", "scale_outputs"]
+
+_BLOCK_ROWS = 16_384
+# Network steps that are due before the first batch: any share more makes one.
+_FIRST = 1 - 1e-6
+
+
+class JointLoss(nn.Module):
+    """The joint objective of sem-vectors and codes, batch by batch (Eq. 7).
+
+    For a batch of n images with observed sem-vectors z, learned ones zh and
+    outputs h of the network::
+
+        1/n sum_i [ 1/2 ||zh_i - z_i||^2 + beta/2 zh_i' L zh_i ]
+        + delta/(2 n (n - 1)) sum_{i != j} ((zh_i - c)' (zh_j - c) - h_i' h_j / n_bits)^2
+
+    It is Eq. 7 divided by the number of images, the pairs by theirs, with three
+    choices that the paper leaves open. Both similarities are on one scale:
+    sem-vectors have unit length at the start, and inner products of outputs are
+    divided by ``n_bits``. Sem-vectors are compared about their mean c, as codes
+    are about 0: else all images are alike to some degree. And the pairs of an
+    image with itself are left out: they are a share 1/n of a batch but 1/N of
+    all pairs, and would make the network fit lengths, not similarities.
+
+    Parameters
+    ----------
+    observed : csr_array of shape (n_images, n_components), float32
+        Observed sem-vectors z of all images.
+    laplacian : ndarray of shape (n_components, n_components)
+        L of the correlations between sem-words (Eq. 5).
+    beta : float
+        Weight of the smoothing over sem-words.
+    delta : float
+        Weight of the agreement of similarities.
+    step : float
+        Step size of :meth:`update`, in units of the inverse curvature.
+    file : path, default=None
+        Where to keep the learned sem-vectors; in memory if None.
+    """
+
+    zh: torch.Tensor
+    centre: torch.Tensor
+    laplacian: torch.Tensor
+
+    def __init__(
+        self,
+        observed: sp.csr_array,
+        laplacian: NDArray[Any],
+        *,
+        beta: float,
+        delta: float,
+        step: float = 1.0,
+        file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        norms = np.sqrt(np.asarray(observed.multiply(observed).sum(axis=1)).ravel())
+        scale = sp.diags_array(1 / np.where(norms > 0, norms, 1))
+        self.observed = sp.csr_array(scale @ observed, dtype=np.float32)
+        self.beta, self.delta, self.step = beta, delta, step
+        self.register_buffer("laplacian", torch.as_tensor(laplacian, dtype=torch.float32))
+        if file is None:
+            zh = torch.empty(observed.shape, dtype=torch.float32)
+        else:
+            size = math.prod(observed.shape)
+            zh = torch.from_file(os.fspath(file), shared=True, size=size, dtype=torch.float32)
+            zh = zh.view(observed.shape)
+        for start in range(0, len(zh), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            zh[rows] = torch.from_numpy(self.observed[rows].toarray())
+        self.register_buffer("zh", zh)
+        centre = np.asarray(self.observed.mean(axis=0), dtype=np.float32).ravel()
+        self.register_buffer("centre", torch.from_numpy(centre))
+        self._curvature = 1 + beta * float(np.linalg.eigvalsh(laplacian)[-1]) + 2 * delta
+
+    def forward(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Objective of a batch; ``rows`` are the numbers of its images."""
+        zh, deviation = self._rows(rows)
+        smoothing = (zh @ self.laplacian * zh).sum()
+        single = (deviation.square().sum() + self.beta * smoothing) / 2 / len(zh)
+        disagreement = self._disagreement(zh - self.centre, outputs)
+        n_pairs = max(len(zh) * (len(zh) - 1), 1)
+        return single + self.delta / 2 * disagreement.square().sum() / n_pairs
+
+    @torch.no_grad()
+    def update(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Step 1 of Algorithm 1: a gradient step of the sem-vectors of a batch.
+
+        Returns the objective before the step.
+        """
+        zh, _ = self._rows(rows)
+        step = self.step / self._curvature
+        objective = self(outputs, rows)
+        self.zh[rows] = zh - step * self.gradient(outputs, rows)
+        return objective
+
+    @torch.no_grad()
+    def gradient(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Gradient of ``n`` times the batch's objective by its sem-vectors (Eq. 8).
+
+        With the factor 2 of the last term, which the paper drops: a sem-vector
+        stands in the pairs (i, j) and (j, i).
+        """
+        zh, deviation = self._rows(rows)
+        centred = zh - self.centre
+        pairs = self._disagreement(centred, outputs) @ centred / max(len(zh) - 1, 1)
+        return deviation + self.beta * zh @ self.laplacian + 2 * self.delta * pairs
+
+    def _rows(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        zh = self.zh[rows]
+        observed = torch.from_numpy(self.observed[rows.cpu().numpy()].toarray()).to(zh.device)
+        return zh, zh - observed
+
+    @staticmethod
+    def _disagreement(centred: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        """Difference of the similarities of each pair, 0 for an image and itself."""
+        difference = centred @ centred.T - outputs @ outputs.T / outputs.shape[1]
+        return difference - torch.diag(difference.diag())
+
+    def extra_repr(self) -> str:
+        """Parameters, as the representation shows them."""
+        return f"beta={self.beta}, delta={self.delta}, step={self.step}"
+
+
+class JointNet(HashNet):
+    """The trainer of Algorithm 1: batches go to Step 1 or Step 2.
+
+    Step 1 moves the sem-vectors of the batch, Step 2 the network. The share of
+    Step 2 moves from 1 in 11 batches in the first epoch to 10 in 11 in the last
+    (p:m from 10:1 to 1:10, geometrically; 1:1 if there is but one epoch). The
+    very first batch is of Step 2, the others are spread evenly, and a fraction
+    of a step that an epoch leaves over is carried to the next, so that few
+    batches an epoch do as well.
+    """
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Set the share of Step 2."""
+        super().on_epoch_begin(net, **kwargs)
+        epoch, n_batches = len(self.history) - 1, len(self.get_iterator(kwargs["dataset_train"]))
+        # From the number of the epoch alone, for those that begin at a checkpoint.
+        self._n_due = _FIRST + n_batches * sum(map(self._network_share, range(epoch)))
+        self._share = self._network_share(epoch)
+
+    def _network_share(self, epoch: int) -> float:
+        progress = epoch / (self.max_epochs - 1) if self.max_epochs > 1 else 0.5
+        return 1 / (1 + 10 ** (1 - 2 * progress))  # m / (p + m)
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Step 1 or Step 2 for a batch."""
+        n_before = int(self._n_due)
+        self._n_due += self._share
+        if int(self._n_due) > n_before:
+            return super().train_step(batch, **fit_params)
+        inputs, rows = batch
+        self._set_training(False)
+        with torch.no_grad():
+            outputs = self.infer(inputs, **fit_params)
+        loss = self.criterion_.update(outputs, rows.to(outputs.device))
+        return {"loss": loss, "y_pred": outputs}
+
+
+class RetainedLoss(nn.Module):
+    """A loss plus the squared distance of weights from where they started.
+
+    ``loss(outputs, targets) + strength * ||W - W_0||^2``: fine-tuning that may
+    use what few labels say without losing what many tags said (X. Li, Y.
+    Grandvalet and F. Davoine, "Explicit inductive bias for transfer learning
+    with convolutional networks", ICML 2018).
+
+    Parameters
+    ----------
+    loss : nn.Module
+        The loss of outputs and targets.
+    module : nn.Module
+        Whose weights are held, from their present values.
+    strength : float
+        Weight of the distance.
+    """
+
+    def __init__(self, loss: nn.Module, module: nn.Module, strength: float) -> None:
+        super().__init__()
+        self.loss = loss
+        self.strength = strength
+        self._held = list(module.parameters())  # in a list: not parameters of this loss
+        for i, weight in enumerate(self._held):
+            self.register_buffer(f"start_{i}", weight.detach().clone())
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Loss of a batch."""
+        distance = sum(
+            (weight - self.get_buffer(f"start_{i}")).square().sum()
+            for i, weight in enumerate(self._held)
+        )
+        return self.loss(outputs, targets) + self.strength * distance
+
+    def extra_repr(self) -> str:
+        """Parameters, as the representation shows them."""
+        return f"strength={self.strength}"
+
+
+def scale_outputs(head: HashHead, features: torch.Tensor) -> None:
+    """Scale the last linear layer of a head so that its outputs have mean size 1.
+
+    Signs stay; tanh comes after. The joint objective leaves outputs as small as most similarities
+    are; losses that pull outputs to +-1 would first have to undo that.
+    """
+    layers = [layer for layer in head.layers if not isinstance(layer, nn.Tanh)]
+    with torch.no_grad():
+        outputs = nn.Sequential(*layers)((features - head.mean) / head.scale)
+        size = outputs.abs().mean().clamp_min(1e-12)
+        for parameter in layers[-1].parameters():
+            parameter.div_(size)
