@@ -34,10 +34,10 @@ SPACES: dict[str, Any] = {
     "density 0.05": partial(SemanticSpace, density=0.05),
     "density 0.2": partial(SemanticSpace, density=0.2),
     "256 sem-words": partial(SemanticSpace, 256),
-    "2 passes": partial(SemanticSpace, max_iter=2),
-    "8 passes": partial(SemanticSpace, max_iter=8),
+    "4 passes": partial(SemanticSpace, max_iter=4),
+    "16 passes": partial(SemanticSpace, max_iter=16),
     "20 epochs of word2vec": partial(SemanticSpace, epochs=20),
-    "homotopy": partial(SemanticSpace, algorithm="lars"),
+    "homotopy (as the paper)": partial(SemanticSpace, algorithm="lars"),
 }
 BETAS = (0.001, 0.01, 0.1)  # of smoothing
 

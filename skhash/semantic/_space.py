@@ -91,7 +91,7 @@ class SemanticSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     epochs : int, default=None
         Passes of word2vec over the images. None: as many as show 2,000 pairs
         of tags per tag of the vocabulary, from 1 to 100 (about 5 on MIR Flickr).
-    max_iter : int, default=4
+    max_iter : int, default=8
         Passes over the tag vectors in learning the dictionary.
     sparse_output : bool, default=True
         Whether ``transform`` returns a CSR array, or a dense one.
@@ -188,7 +188,7 @@ class SemanticSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         min_count: int = 1,
         window: int | None = None,
         epochs: int | None = None,
-        max_iter: int = 4,
+        max_iter: int = 8,
         sparse_output: bool = True,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
