@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,13 @@ class Runs:
                 record = json.loads(line)
                 self.results[tuple(record["key"])] = record["result"]
 
-    def get(self, key: tuple[Any, ...], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The kept result of a run, computed and kept if there is none yet."""
-        if key not in self.results:
-            self.results[key] = compute()
-            CACHE.mkdir(exist_ok=True)
-            with self.path.open("a") as file:
-                file.write(json.dumps({"key": key, "result": self.results[key]}) + "\n")
-            print(*key, self.results[key], flush=True)
-        return self.results[key]
+    def add(self, key: tuple[Any, ...], result: dict[str, Any]) -> None:
+        """Keep the result of a run and print it."""
+        self.results[key] = result
+        CACHE.mkdir(exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps({"key": key, "result": result}) + "\n")
+        print(*key, result, flush=True)
 
 
 def mean_and_spread(values: Iterable[float]) -> str:

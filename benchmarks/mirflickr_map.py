@@ -73,13 +73,13 @@ def main() -> None:
     runs = Runs(f"mirflickr_map_{args.split}")
     for seed in range(args.seeds):
         for n_bits in args.bits:
-            params = {"n_bits": n_bits, "random_state": seed}
             for name, make in METHODS.items():
-                own = {k: v for k, v in params.items() if k in make(n_bits=n_bits).get_params()}
-                runs.get(
-                    (name, n_bits, seed),
-                    lambda make=make, own=own: evaluate(make(**own), data, tags),
-                )
+                if (name, n_bits, seed) in runs.results:
+                    continue
+                hasher = make(n_bits=n_bits)
+                if "random_state" in hasher.get_params():
+                    hasher.set_params(random_state=seed)
+                runs.add((name, n_bits, seed), evaluate(hasher, data, tags))
 
     labels = data.labels[data.query], data.labels[data.database]
     rows = [["chance", *[f"{chance_level(*labels):.4f}"] * len(args.bits)]]

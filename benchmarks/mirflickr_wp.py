@@ -2,11 +2,11 @@
 
     python benchmarks/mirflickr_wp.py --split test --jobs 2
 
-Features are frozen. Without labels, WP-X- (stage one alone) is compared with X- (X with the tags as
-its labels), all with a linear head. With few labels, X trained on the labelled photos is compared
-with WP-X, which has seen the tags of all photos before, both with a hidden layer of 256 units; X with
-a linear head stands beside them. Every run is kept in ``benchmarks/cache``; an interrupted benchmark
-goes on where it stopped.
+Features are frozen. Without labels, WP-X- (stage one alone) is compared with X- (X with the tags
+as its labels), all with a linear head. With few labels, X trained on the labelled photos is
+compared with WP-X, which has seen the tags of all photos before, both with a hidden layer of 256
+units; X with a linear head stands beside them. Every run is kept in ``benchmarks/cache``; an
+interrupted benchmark goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def main() -> None:
     for task, result in zip(
         missing, parallel(delayed(run)(task, args.split) for task in missing), strict=True
     ):
-        runs.get(task, lambda result=result: result)
+        runs.add(task, result)
 
     data = _mirflickr.load(args.split)
     chance = chance_level(data.labels[data.query], data.labels[data.database])

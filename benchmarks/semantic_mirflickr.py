@@ -100,8 +100,10 @@ def main() -> None:
         found = []
         for seed in range(args.seeds):
             space = SPACES[name](random_state=seed)
-            run = partial(evaluate, space, data, variants=name == "sem-vectors")
-            found.append(runs.get((name, seed), run))
+            if (name, seed) not in runs.results:
+                variants = name == "sem-vectors"
+                runs.add((name, seed), evaluate(space, data, variants=variants))
+            found.append(runs.results[name, seed])
         seconds = np.median([result["fit_seconds"] for result in found])
         rows.append([name, mean_and_spread(result["map"] for result in found), f"{seconds:.0f}"])
         for key in found[0]["variants"]:

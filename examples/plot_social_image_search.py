@@ -174,9 +174,7 @@ def format_table(reports: dict[int, dict[str, RetrievalReport]]) -> str:
 # relevant.
 
 
-def draw(
-    reports: dict[str, RetrievalReport], hasher: Any, query: Bunch, database: Bunch
-) -> Figure:
+def draw(reports: dict[str, RetrievalReport], hasher: Any, query: Bunch, database: Bunch) -> Figure:
     """Precision-recall curves of all hashers, and nearest neighbours by one of them."""
     figure, (curves, sheet) = plt.subplots(
         1, 2, figsize=(11, 4.6), width_ratios=(2, 3), layout="constrained"

@@ -95,21 +95,6 @@ class AnchorGraph(_LowRankGraph):
         )
         self.similarities = similarities
 
-    def subset(self, rows: ArrayLike) -> AnchorGraph:
-        """Anchor graph of some of the samples, on the same anchors.
-
-        Parameters
-        ----------
-        rows : array-like of shape (n_rows,), int
-            Which samples.
-
-        Returns
-        -------
-        AnchorGraph
-            Operator of shape (n_rows, n_rows).
-        """
-        return AnchorGraph(self.similarities[np.asarray(rows)])
-
 
 class ConceptHypergraph(_LowRankGraph):
     """Affinity Dv^-1/2 H Dw De^-1 H' Dv^-1/2 of a hypergraph (DSTDH, Eqs. 5 to 10).
@@ -143,21 +128,6 @@ class ConceptHypergraph(_LowRankGraph):
 
     def _matmat(self, M: NDArray[Any]) -> NDArray[Any]:
         return self._scale * super()._matmat(self._scale * M)
-
-    def subset(self, rows: ArrayLike) -> ConceptHypergraph:
-        """Hypergraph of some of the samples, on the same concepts.
-
-        Parameters
-        ----------
-        rows : array-like of shape (n_rows,), int
-            Which samples.
-
-        Returns
-        -------
-        ConceptHypergraph
-            Operator of shape (n_rows, n_rows).
-        """
-        return ConceptHypergraph(self.incidence[np.asarray(rows)])
 
 
 def _inverse(degrees: NDArray[Any]) -> NDArray[np.float32]:

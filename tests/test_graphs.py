@@ -172,25 +172,6 @@ def test_products_with_vectors_matrices_and_transposes_agree(rng, X, tags, kind)
 
 
 @both
-def test_a_subset_is_the_graph_of_its_rows_alone(rng, X, tags, kind):
-    graph = make(kind, X, tags)
-    rows = rng.permutation(N_SAMPLES)[:25]
-    part = graph.subset(rows)
-    if kind == "anchor":
-        V = graph.similarities.toarray()[rows]
-        degrees = V.sum(axis=0)
-        V = V[:, degrees > 0]
-        expected = V @ np.diag(1 / degrees[degrees > 0]) @ V.T
-    else:
-        H = graph.incidence[rows].astype(float)
-        root = np.diag(1 / np.sqrt(H.sum(axis=1)))
-        expected = root @ H @ np.diag(1 / H.sum(axis=0)) @ H.T @ root
-    np.testing.assert_allclose(dense(part), expected, atol=1e-6)
-    np.testing.assert_allclose(part @ part.trivial, part.trivial, atol=1e-6)
-    assert type(part) is type(graph)
-
-
-@both
 def test_the_random_state_decides(X, tags, kind):
     np.testing.assert_array_equal(dense(make(kind, X, tags)), dense(make(kind, X, tags)))
     assert (dense(make(kind, X, tags, random_state=1)) != dense(make(kind, X, tags))).any()
@@ -284,15 +265,12 @@ def test_features_are_not_changed(X, tags, kind):
 # --------------------------------------------------------------------------- odd inputs
 
 
-def test_anchors_without_samples_take_no_part(X):
+def test_anchors_without_samples_take_no_part():
     V = sp.csr_array(([1, 0.5, 0.5], ([0, 1, 1], [0, 0, 2])), shape=(2, 4), dtype=np.float32)
     graph = AnchorGraph(V)
     expected = [[1 / 1.5, 0.5 / 1.5], [0.5 / 1.5, 0.25 / 1.5 + 0.25 / 0.5]]
     np.testing.assert_allclose(dense(graph), expected, rtol=1e-6)
-    # Many anchors, of which a few rows use few.
-    part = anchor_graph(X, 40, random_state=0).subset([3, 4])
-    assert (part.weights == 0).any()
-    np.testing.assert_allclose(part @ np.ones(2), 1, rtol=1e-5)
+    np.testing.assert_allclose(graph @ np.ones(2), 1, rtol=1e-5)
 
 
 @both
