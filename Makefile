@@ -10,8 +10,9 @@ BIN = $(VENV)/bin
 example: $(VENV)/.has-examples
 	$(BIN)/python examples/plot_social_image_search.py $(ARGS)
 
+# The matrices of the tests are small: threads would cost more than they bring.
 test: $(VENV)/.has-test
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.has-dev
 	$(BIN)/ruff check .
