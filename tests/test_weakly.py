@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from torch import nn
@@ -80,7 +81,8 @@ def weakly(estimator=None, **params):
     if estimator is None:
         estimator = DSHHasher(8, max_epochs=10, batch_size=32)
     settings = {"max_epochs": 10, "lr": 0.02, "weight_decay": 3.0, "batch_size": 32}
-    return WeaklySupervisedHasher(estimator, space(), **{**settings, "random_state": 0, **params})
+    settings |= {"semantic_space": space(), "random_state": 0}
+    return WeaklySupervisedHasher(estimator, **{**settings, **params})
 
 
 def precision(hasher, seed=99):
@@ -593,6 +595,37 @@ def test_the_given_estimator_and_space_stay_as_they_are(photos):
         assert part is not copy
         assert part.random_state is None
         assert not [name for name in vars(part) if name.endswith("_")]
+
+
+def test_what_stage_one_learns_does_not_depend_on_the_hasher(photos):
+    """No tanh bends the outputs whose similarities are compared with those of sem-vectors."""
+    X, tags, _ = photos
+    dsh, ksh = (weakly(hasher(8, max_epochs=3)).fit(X, tags) for hasher in (DSHHasher, KSHHasher))
+    np.testing.assert_array_equal(dsh.objective_, ksh.objective_)
+    np.testing.assert_allclose(
+        np.tanh(dsh.decision_function(X)), ksh.decision_function(X), atol=1e-6
+    )
+
+
+def test_a_frozen_space_is_used_as_it_is(photos):
+    X, tags, _ = photos
+    frozen = FrozenEstimator(space(random_state=0).fit(tags))
+    hasher = weakly(semantic_space=frozen).fit(X, tags)
+    assert hasher.semantic_space_ is frozen.estimator
+    np.testing.assert_array_equal(hasher.transform(X), weakly().fit(X, tags).transform(X))
+    half = weakly(semantic_space=frozen).fit(X[:120], tags[:120])
+    assert half.semantic_space_ is frozen.estimator
+
+
+def test_a_frozen_space_must_be_one_and_know_the_tags(photos):
+    X, tags, _ = photos
+    with pytest.raises(TypeError, match="FrozenEstimator of something else"):
+        weakly(semantic_space=FrozenEstimator(ITQ(4))).fit(X, tags)
+    with pytest.raises(NotFittedError, match="SemanticSpace"):
+        weakly(semantic_space=FrozenEstimator(space())).fit(X, tags)
+    frozen = FrozenEstimator(space(random_state=0).fit(tags))
+    with pytest.raises(ValueError, match="y has no tag that the semantic space knows"):
+        weakly(semantic_space=frozen).fit(X, [["other"], ["words"]] * 120)
 
 
 def test_clones_and_pickles_and_repeats_give_the_same_codes(photos):

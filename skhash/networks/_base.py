@@ -165,6 +165,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
     """
 
     _tanh = False
+    _requires_y = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_bits": [Interval(Integral, 1, None, closed="left")],
@@ -508,5 +509,5 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
+        tags.target_tags.required = self._requires_y
         return tags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -76,6 +77,13 @@ class HashHead(nn.Module):
         if tanh:
             layers.append(nn.Tanh())
         self.layers = nn.Sequential(*layers)
+
+    def before_tanh(self) -> HashHead:
+        """Return the same head, weights shared, without its tanh."""
+        head = copy.copy(self)
+        head._modules = dict(self._modules)
+        head.layers = nn.Sequential(*(m for m in self.layers if not isinstance(m, nn.Tanh)))
+        return head
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Outputs of shape (n_samples, n_bits); their signs are the bits."""

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import LRScheduler
@@ -22,7 +23,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from ..base import HasherMixin
 from ..networks import DeepHasher
 from ..semantic import SemanticSpace
-from ..tags import encode_tags
+from ..tags import TagMatrix, encode_tags
 from ._joint import JointLoss, JointNet, RetainedLoss, scale_outputs
 
 __all__ = ["WeaklySupervisedHasher"]
@@ -47,9 +48,11 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         in stage two. Any subclass of :class:`~skhash.networks.DeepHasher` will
         do; all that one has to define is ``_make_loss()``, the loss of outputs
         and labels that stage two minimises.
-    semantic_space : SemanticSpace, default=None
+    semantic_space : SemanticSpace or FrozenEstimator of one, default=None
         Turns tags into sem-vectors; fitted on the tags given to ``fit``. The
-        default space if None.
+        default space if None. A fitted one in a
+        :class:`~sklearn.frozen.FrozenEstimator` is used as it is, which spares
+        searches over other parameters its fit.
     beta : float, default=0.001
         Weight of the smoothing over correlated sem-words.
     delta : float, default=1.0
@@ -124,7 +127,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [DeepHasher],
-        "semantic_space": [SemanticSpace, None],
+        "semantic_space": [SemanticSpace, FrozenEstimator, None],
         "beta": [Interval(Real, 0, None, closed="left")],
         "delta": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -215,12 +218,15 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
             if labels.indicator.nnz:
                 with _naming("labels"):
                     targets = hasher._make_targets(labels, len(data))
-        space = SemanticSpace() if self.semantic_space is None else self.semantic_space
-        with _naming("y"):
-            self.semantic_space_ = self._seeded(space).fit(tags)
+        self.semantic_space_ = self._fit_space(tags)
+        # A frozen space has a vocabulary of its own.
+        known = y if isinstance(self.semantic_space, FrozenEstimator) else tags
+        observed = sp.csr_array(self.semantic_space_.transform(known))
+        if not observed.nnz:
+            raise ValueError("y has no tag that the semantic space knows.")
 
         inputs = hasher._embed(data)
-        self._pretrain(hasher, inputs, sp.csr_array(self.semantic_space_.transform(tags)))
+        self._pretrain(hasher, inputs, observed)
         if targets is not None:
             self._finetune(hasher, inputs, *targets)
         hasher._warn_constant_bits(inputs)
@@ -232,6 +238,18 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
             estimator.set_params(random_state=self.random_state)
         estimator._validate_params()
         return estimator
+
+    def _fit_space(self, tags: TagMatrix) -> SemanticSpace:
+        space = SemanticSpace() if self.semantic_space is None else self.semantic_space
+        if isinstance(space, FrozenEstimator):
+            if not isinstance(space.estimator, SemanticSpace):
+                raise TypeError(
+                    "semantic_space is a FrozenEstimator of something else; freeze a SemanticSpace."
+                )
+            check_is_fitted(space.estimator)
+            return space.estimator
+        with _naming("y"):
+            return self._seeded(space).fit(tags)
 
     def _pretrain(self, hasher: DeepHasher, inputs: Any, observed: sp.csr_array) -> None:
         with TemporaryDirectory(prefix="skhash-") as folder:
@@ -246,6 +264,9 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
             )
             # Batches of pairs are noisy; a rate that falls to 0 averages them out.
             schedule = LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)
+            # Similarities of sem-vectors are compared with those of outputs that no tanh bends.
+            head = hasher.head_
+            hasher.head_ = head.before_tanh()
             hasher._train(
                 inputs,
                 np.arange(len(inputs)),
@@ -258,10 +279,11 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
                 callbacks=[*(hasher.callbacks or []), schedule],
                 optimizer__weight_decay=self.weight_decay,
             )
+        hasher.head_ = head
         # Stage one's loss holds a sem-vector for every image; the hasher has no more use for it.
         hasher.loss_ = None  # type: ignore[assignment]
         self.history_, self.objective_ = hasher.history_, hasher.objective_
-        scale_outputs(hasher.head_, torch.as_tensor(hasher._sample(inputs)[:_SCALE_ROWS]))
+        scale_outputs(head, torch.as_tensor(hasher._sample(inputs)[:_SCALE_ROWS]))
 
     def _finetune(self, hasher: DeepHasher, inputs: Any, targets: Any, rows: Any) -> None:
         loss = hasher._make_loss()

@@ -217,12 +217,11 @@ class RetainedLoss(nn.Module):
 def scale_outputs(head: HashHead, features: torch.Tensor) -> None:
     """Scale the last linear layer of a head so that its outputs have mean size 1.
 
-    Signs stay; tanh comes after. The joint objective leaves outputs as small as most similarities
-    are; losses that pull outputs to +-1 would first have to undo that.
+    Signs stay; a tanh comes after. The joint objective leaves outputs as small as most
+    similarities are; losses that pull outputs to +-1 would first have to undo that.
     """
-    layers = [layer for layer in head.layers if not isinstance(layer, nn.Tanh)]
+    head = head.before_tanh()
     with torch.no_grad():
-        outputs = nn.Sequential(*layers)((features - head.mean) / head.scale)
-        size = outputs.abs().mean().clamp_min(1e-12)
-        for parameter in layers[-1].parameters():
+        size = head(features).abs().mean().clamp_min(1e-12)
+        for parameter in head.layers[-1].parameters():
             parameter.div_(size)
