@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 
-CACHE = Path(__file__).parent / "cache"
+Task = tuple[Any, ...]
+
+CACHE = Path(os.environ.get("SKHASH_BENCHMARK_CACHE", Path(__file__).parent / "cache"))
 
 
 class Runs:
@@ -18,7 +22,8 @@ class Runs:
     Parameters
     ----------
     name : str
-        Name of the file in ``benchmarks/cache``. Delete it to run everything anew.
+        Name of the file in ``benchmarks/cache``, or the folder that the environment variable
+        SKHASH_BENCHMARK_CACHE names. Delete it to run everything anew.
     """
 
     def __init__(self, name: str) -> None:
@@ -30,12 +35,24 @@ class Runs:
                 self.results[tuple(record["key"])] = record["result"]
 
     def add(self, key: tuple[Any, ...], result: dict[str, Any]) -> None:
-        """Keep the result of a run and print it."""
+        """Keep the result of a run and print its numbers."""
         self.results[key] = result
-        CACHE.mkdir(exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps({"key": key, "result": result}) + "\n")
-        print(*key, result, flush=True)
+        numbers = {k: v for k, v in result.items() if not isinstance(v, list)}
+        print(*key, numbers, flush=True)
+
+    def complete(
+        self, tasks: Iterable[Task], run: Callable[..., dict[str, Any]], *args: Any, jobs: int = 1
+    ) -> None:
+        """Run the tasks that are not kept yet, ``jobs`` at a time: ``run(task, *args)``."""
+        missing = [task for task in tasks if task not in self.results]
+        results = Parallel(jobs, return_as="generator")(
+            delayed(run)(task, *args) for task in missing
+        )
+        for task, result in zip(missing, results, strict=True):
+            self.add(task, result)
 
 
 def mean_and_spread(values: Iterable[float]) -> str:
@@ -56,3 +73,10 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib to a file, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    print(f"\nFigure: {path}")

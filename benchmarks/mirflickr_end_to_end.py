@@ -20,15 +20,15 @@ from skhash.metrics import chance_level, mean_average_precision
 from skhash.supervised import DSHHasher
 from skhash.weakly import WeaklySupervisedHasher
 
-WEIGHTS = _mirflickr.ROOT / "weights" / "vgg16_features_imagenet_tv_fp16.pth"
-
 
 def main() -> None:
     """Train, encode, search, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--backbone", default="vgg16")
-    parser.add_argument("--weights", default=str(WEIGHTS), help='path, "DEFAULT" or "none"')
+    parser.add_argument(
+        "--weights", default=str(_mirflickr.WEIGHTS), help='path, "DEFAULT" or "none"'
+    )
     parser.add_argument("--trainable", choices=["all", "head"], default="all")
     parser.add_argument("--bits", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=10, help="of stage one")

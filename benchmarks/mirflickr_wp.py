@@ -1,6 +1,6 @@
 """Learning from tags first, labels second, on MIR Flickr (the WP paper's Table 2 and Figures 3, 4).
 
-    python benchmarks/mirflickr_wp.py --split test --jobs 2
+    python benchmarks/mirflickr_wp.py --split test --jobs 2 --plot output
 
 Features are frozen. Without labels, WP-X- (stage one alone) is compared with X- (X with the tags
 as its labels), all with a linear head. With few labels, X trained on the labelled photos is
@@ -13,17 +13,23 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
+import shutil
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
 import _mirflickr
 import numpy as np
-from _runs import Runs, markdown_table, mean_and_spread
-from joblib import Parallel, delayed
+from _runs import CACHE, Runs, Task, markdown_table, mean_and_spread, save_figure
+from joblib import Memory
+from sklearn.frozen import FrozenEstimator
 
 from skhash import ITQ
 from skhash.metrics import (
+    PrecisionCurveDisplay,
     chance_level,
     mean_average_precision,
     precision_at_k,
@@ -54,33 +60,91 @@ def evaluate(hasher: Any, data: SimpleNamespace) -> dict[str, Any]:
     }
 
 
-def run(task: tuple[Any, ...], split: str) -> dict[str, Any]:
-    """Fit and evaluate one (method, hasher, n_labelled, n_bits, seed)."""
-    method, name, n_labelled, n_bits, seed = task
+def fit(task: Task, split: str) -> Any:
+    """Fit one (method, hasher, n_labelled, n_bits, seed) to the database photos."""
     data = _mirflickr.load(split)
+    method, name, n_labelled, n_bits, seed = task
     rows = data.database
     X, tags = data.X[rows], data.tags[rows]
     labels = np.empty(len(rows), dtype=object)
     labels[:] = [[] for _ in rows]
     for row in np.random.default_rng(seed).permutation(len(rows))[:n_labelled]:
         labels[row] = [str(label) for label in np.flatnonzero(data.labels[rows[row]])]
-    start = time.perf_counter()
     if method == "ITQ":
-        hasher = ITQ(n_bits, random_state=seed).fit(X)
-    else:
-        hidden = (HIDDEN,) if n_labelled and method != "X, linear" else ()
-        hasher = HASHERS[name](n_bits, hidden_layers=hidden, random_state=seed)
-        if method == "WP-X":
-            hasher = WeaklySupervisedHasher(
-                hasher,
-                SemanticSpace(random_state=seed),
-                weight_decay=3.0 if hidden else 60.0,
-                random_state=seed,
-            ).fit(X, tags, labels=labels if n_labelled else None)
-        else:
-            hasher.fit(X, labels if n_labelled else tags)
+        return ITQ(n_bits, random_state=seed).fit(X)
+    hidden = (HIDDEN,) if n_labelled and method != "X, linear" else ()
+    hasher = HASHERS[name](n_bits, hidden_layers=hidden, random_state=seed)
+    if method != "WP-X":
+        return hasher.fit(X, labels if n_labelled else tags)
+    hasher = WeaklySupervisedHasher(
+        hasher,
+        FrozenEstimator(semantic_space(split, seed)),
+        weight_decay=3.0 if hidden else 60.0,
+        random_state=seed,
+    )
+    # Stage one is the same whichever hasher and labels follow: runs share its checkpoint.
+    shared = CACHE / "stage_one" / f"{split}-{n_bits}-{len(hidden)}-{seed}.pt"
+    with TemporaryDirectory() as folder:
+        hasher.set_params(estimator__checkpoint=folder)
+        own = Path(folder) / "pre-training.pt"
+        if shared.exists():
+            shutil.copy(shared, own)
+        hasher.fit(X, tags, labels=labels if n_labelled else None)
+        shared.parent.mkdir(exist_ok=True)
+        shutil.copy(own, f"{shared}.partial")
+        os.replace(f"{shared}.partial", shared)
+    return hasher
+
+
+@Memory(CACHE, verbose=0).cache
+def semantic_space(split: str, seed: int) -> SemanticSpace:
+    """The space of the database's tags, which all runs of a seed share."""
+    data = _mirflickr.load(split)
+    return SemanticSpace(random_state=seed).fit(data.tags[data.database])
+
+
+def run(task: Task, split: str) -> dict[str, Any]:
+    """Fit and evaluate one (method, hasher, n_labelled, n_bits, seed)."""
+    data = _mirflickr.load(split)
+    start = time.perf_counter()
+    hasher = fit(task, split)
     seconds = time.perf_counter() - start
     return {**evaluate(hasher, data), "fit_seconds": round(seconds, 1)}
+
+
+def plot(runs: Runs, tasks: list[Task], chance: float, prefix: Path) -> None:
+    """Draw the mean precision curves (Figure 3), a figure for each number of labelled photos."""
+    import matplotlib.pyplot as plt
+
+    bits = list(dict.fromkeys(task[3] for task in tasks))
+    for n_labelled in LABELLED:
+        figure, axes = plt.subplots(
+            1, len(bits), figsize=(5 * len(bits), 4), sharey=True, squeeze=False,
+            layout="constrained",
+        )  # fmt: skip
+        for ax, n_bits in zip(axes[0], bits, strict=True):
+            curves: dict[tuple[str, str], list[Any]] = {}
+            for task in tasks:
+                if task[2:4] == (n_labelled, n_bits):
+                    curves.setdefault(task[:2], []).append(runs.results[task]["precision_curve"])
+            for i, ((method, name), found) in enumerate(curves.items()):
+                PrecisionCurveDisplay(
+                    np.mean(found, axis=0),
+                    np.array(CURVE),
+                    name=method.replace("X", name, 1),
+                    chance_level=chance,
+                ).plot(
+                    ax,
+                    plot_chance_level=i == len(curves) - 1,
+                    color=f"C{list(HASHERS).index(name)}",
+                    linestyle={"WP-X": "-", "X": "--", "X, linear": ":"}[method],
+                )
+            ax.set_title(f"{n_bits} bits")
+            ax.get_legend().remove()
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
+        figure.suptitle(f"MIR Flickr, {n_labelled} labelled photos")
+        save_figure(figure, prefix.with_name(f"{prefix.name}_{n_labelled}.png"))
+        plt.close(figure)
 
 
 def main() -> None:
@@ -90,6 +154,7 @@ def main() -> None:
     parser.add_argument("--bits", type=int, nargs="+", default=BITS)
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to this less one")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--plot", type=Path, help="folder for precision curves")
     args = parser.parse_args()
 
     runs = Runs(f"mirflickr_wp_{args.split}")
@@ -98,12 +163,7 @@ def main() -> None:
     methods += itertools.product(("X", "WP-X"), HASHERS, (0, *LABELLED))
     methods += itertools.product(("X, linear",), HASHERS, LABELLED)
     tasks = [(*m, b, seed) for seed in seeds for b in args.bits for m in methods]
-    missing = [task for task in tasks if task not in runs.results]
-    parallel = Parallel(args.jobs, return_as="generator")
-    for task, result in zip(
-        missing, parallel(delayed(run)(task, args.split) for task in missing), strict=True
-    ):
-        runs.add(task, result)
+    runs.complete(tasks, run, args.split, jobs=args.jobs)
 
     data = _mirflickr.load(args.split)
     chance = chance_level(data.labels[data.query], data.labels[data.database])
@@ -122,6 +182,8 @@ def main() -> None:
                 rows.append([method.replace("X", name + minus, 1), *cells])
             print(f"\n{metric}, {title} (chance {chance:.4f})\n")
             print(markdown_table(["method", *(f"{b} bits" for b in args.bits)], rows))
+    if args.plot:
+        plot(runs, tasks, chance, args.plot / f"precision_mirflickr_{args.split}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from ._lazy import lazy_names
 
 __version__ = "0.1.0.dev0"
 
@@ -12,17 +11,29 @@ __version__ = "0.1.0.dev0"
 _MODULE_OF = {
     "DRSCHHasher": "supervised",
     "DSHHasher": "supervised",
+    "DSTDHHasher": "dstdh",
     "DSTDHLinear": "dstdh",
+    "DeepBit": "unsupervised",
     "DeepHasher": "networks",
+    "GreedyHash": "unsupervised",
     "HammingNeighbors": "neighbors",
     "ITQ": "unsupervised",
     "ImageFeatures": "networks",
     "KSH": "supervised",
     "KSHHasher": "supervised",
     "LSH": "unsupervised",
+    "LSMH": "unsupervised",
     "PCAH": "unsupervised",
+    "SADH": "unsupervised",
+    "SADHLinear": "unsupervised",
+    "SAH": "social",
+    "SGH": "unsupervised",
+    "SKLSH": "unsupervised",
     "SemanticSpace": "semantic",
+    "SpectralHashing": "unsupervised",
     "TagITQ": "social",
+    "UHBDNN": "unsupervised",
+    "WMH": "social",
     "WeaklySupervisedHasher": "weakly",
 }
 _SUBMODULES = (
@@ -43,16 +54,7 @@ _SUBMODULES = (
 
 __all__ = ["__version__", *sorted(_MODULE_OF), *_SUBMODULES]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        value = getattr(importlib.import_module(f"skhash.{_MODULE_OF[name]}"), name)
-    elif name in _SUBMODULES:
-        value = importlib.import_module(f"skhash.{name}")
-    else:
-        raise AttributeError(f"module 'skhash' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+__getattr__, _ = lazy_names(__name__, _MODULE_OF | {module: module for module in _SUBMODULES})
 
 
 def __dir__() -> list[str]:

@@ -18,13 +18,25 @@ NETWORK = {"n_bits": 2, "max_epochs": 10, "batch_size": 16, "lr": 0.01, "random_
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "DRSCHHasher": NETWORK,
     "DSHHasher": NETWORK,
+    "DeepBit": NETWORK,
+    "DSTDHHasher": {**NETWORK, "backbone": None, "n_anchors": 5, "n_concepts": 4},
     "DSTDHLinear": {"n_bits": 2, "n_anchors": 5, "n_concepts": 4, "random_state": 0},
+    "GreedyHash": NETWORK,
     "ITQ": {"n_bits": 2, "max_iter": 5, "random_state": 0},
     "KSH": {"n_bits": 2, "n_anchors": 20, "random_state": 0},
     "KSHHasher": NETWORK,
     "LSH": {"n_bits": 2, "random_state": 0},
+    "LSMH": {"n_bits": 2, "max_iter": 5, "random_state": 0},
     "PCAH": {"n_bits": 2},
+    "SADH": {**NETWORK, "n_anchors": 5, "max_iter": 10, "weight_decay": 1.0},
+    "SADHLinear": {"n_bits": 2, "n_anchors": 5, "max_iter": 10, "random_state": 0},
+    "SAH": {"n_bits": 2, "random_state": 0},
+    "SGH": {"n_bits": 2, "n_anchors": 20, "random_state": 0},
+    "SKLSH": {"n_bits": 2, "random_state": 0},
+    "SpectralHashing": {"n_bits": 2},
     "TagITQ": {"n_bits": 2, "random_state": 0},
+    "UHBDNN": {**NETWORK, "hidden_layers": (16, 8), "n_rounds": 2, "lr": 0.05},
+    "WMH": {"n_bits": 2, "n_anchors": 5, "random_state": 0},
     "WeaklySupervisedHasher": {
         "estimator": skhash.DSHHasher(**{**NETWORK, "random_state": None}),
         "semantic_space": skhash.SemanticSpace(2, vector_size=4, window=2, epochs=4, max_iter=1),
@@ -50,11 +62,20 @@ NEEDS_TAGS = {
 }
 # Those to which one tagged image tells nothing: they learn from which images share tags.
 NEEDS_SEVERAL_TAGS = NEEDS_TAGS - {"TagITQ"}
-USES_TAGS = {"DSTDHLinear", *NEEDS_TAGS}
+USES_TAGS = {"DSTDHHasher", "DSTDHLinear", "SAH", "WMH", *NEEDS_TAGS}
 
 # Hashers whose bits are principal directions: n_bits <= n_samples, n_features.
-BOUNDED_BITS = {"ITQ", "PCAH"}
+BOUNDED_BITS = {"ITQ", "LSMH", "PCAH", "SADH", "SADHLinear", "SAH", "UHBDNN", "WMH"}
 
+
+# Hashers that are networks.
+NETWORKS = {name for name in ARGUMENTS if issubclass(getattr(skhash, name), skhash.DeepHasher)}
+
+# Hashers with an anchor graph of the features.
+GRAPHS = {"DSTDHHasher", "DSTDHLinear", "SADH", "SADHLinear", "WMH"}
+
+# Hashers that start from the codes of ITQ, which takes most of a minute for a thousand bits.
+STARTS_WITH_ITQ = {"SADH", "SADHLinear", "SAH"}
 
 # Bases to write hashers with, which are none themselves.
 ABSTRACT = {"DeepHasher"}

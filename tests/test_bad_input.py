@@ -10,8 +10,11 @@ import scipy.sparse as sp
 from _estimators import (
     ARGUMENTS,
     BOUNDED_BITS,
+    GRAPHS,
     NEEDS_SEVERAL_TAGS,
     NEEDS_TAGS,
+    NETWORKS,
+    STARTS_WITH_ITQ,
     USES_TAGS,
     WRAPPERS,
     make_hasher,
@@ -119,7 +122,7 @@ def test_two_samples_are_told_apart(name, X, y):
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e6])
 def test_features_that_are_all_constant_give_one_code_or_are_refused(name, value, y):
     X = np.full((N_SAMPLES, N_FEATURES), value)
-    if name in NEEDS_TAGS:
+    if name in NEEDS_TAGS | NETWORKS:
         with pytest.raises(ValueError, match="features that do not vary"):
             make_hasher(name).fit(X, y)
     else:
@@ -134,7 +137,7 @@ def test_a_constant_feature_makes_no_difference(name, X, y):
     codes = assert_encodes(make_hasher(name, n_bits=4), X, y)
     X[:, 3] = 1e3
     others = assert_encodes(make_hasher(name, n_bits=4), X, y)
-    if name != "DSTDHLinear":  # its graphs see directions from the origin, which do change
+    if name not in GRAPHS:  # they see directions from the origin, which do change
         np.testing.assert_array_equal(others, codes)
 
 
@@ -179,7 +182,10 @@ def test_more_bits_than_features_work_or_are_refused(name, n_bits, X, y):
         assert (codes.std(axis=0) > 0).all()
 
 
-@every_hasher
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in STARTS_WITH_ITQ)) for n in ARGUMENTS],
+)
 def test_a_thousand_bits_work(name, rng):
     X = rng.normal(size=(1030, 1030)).astype(np.float32)
     max_iter = {"max_iter": 1} if "max_iter" in make_hasher(name).get_params() else {}

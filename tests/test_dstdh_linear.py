@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skhash import ITQ, DSTDHLinear, TagITQ
 from skhash.datasets import make_social_images
-from skhash.dstdh import _linear
+from skhash.dstdh import _transfer
 from skhash.dstdh._alm import DiscreteALM, signs
 from skhash.metrics import leave_one_out_map
 from skhash.tags import encode_tags
@@ -53,7 +53,7 @@ def solvers(monkeypatch):
             self.arguments = signature.bind(*args, **kwargs).arguments
             made.append(self)
 
-    monkeypatch.setattr(_linear, "DiscreteALM", Recorded)
+    monkeypatch.setattr(_transfer, "DiscreteALM", Recorded)
     return made
 
 
@@ -187,8 +187,8 @@ def test_transfer_tells_which_bits_a_tag_goes_with(samples):
 def test_the_start_is_the_codes_of_tag_itq_or_itq(samples, solvers, monkeypatch):
     X, tags, _ = samples
     # The same first rotation for all, whatever the seed.
-    rotate = _linear.itq_rotation
-    monkeypatch.setattr(_linear, "itq_rotation", lambda V, random_state: rotate(V, random_state=0))
+    rotate = _transfer.itq_rotation
+    monkeypatch.setattr(_transfer, "itq_rotation", lambda V, random_state: rotate(V, random_state=0))
     for init, y, rival in (
         ("tags", tags, TagITQ(N_BITS, random_state=0).fit(X, tags)),
         ("itq", tags, ITQ(N_BITS, random_state=0).fit(X)),
@@ -280,14 +280,14 @@ def test_without_a_hash_function_to_start_from_auto_regresses_the_codes(samples)
 def test_auto_corrects_the_hash_function_of_the_start(samples, monkeypatch, init):
     X, tags, _ = samples
     outputs = []
-    rotate = _linear.itq_rotation
+    rotate = _transfer.itq_rotation
 
     def rotate_and_keep(V, **kwargs):
         R, losses = rotate(V, **kwargs)
         outputs.append(V @ R)
         return R, losses
 
-    monkeypatch.setattr(_linear, "itq_rotation", rotate_and_keep)
+    monkeypatch.setattr(_transfer, "itq_rotation", rotate_and_keep)
     hasher = make_hasher(init=init).fit(X, tags)
     (start,) = outputs
     # Each bit's outputs, as near to its codes as scaling brings them.

@@ -5,8 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from skhash import ITQ, LSH, PCAH, _spectrum
-from skhash.metrics import chance_level, mean_average_precision
+from skhash import ITQ, LSH, LSMH, PCAH, SGH, SKLSH, SpectralHashing, _spectrum
+from skhash.datasets import make_social_images
+from skhash.metrics import chance_level, leave_one_out_map, mean_average_precision
 from skhash.unsupervised._itq import itq_rotation, principal_projection
 
 
@@ -286,10 +287,37 @@ def test_float32_and_float64_features_give_nearly_the_same_codes(rng, hasher):
     assert (single != double).mean() < 0.01
 
 
-# ------------------------------------------------------------------------- on real photos
+# ----------------------------------------------------------------------------- on photos
 
 
-def test_on_real_photos_itq_beats_principal_and_random_projections(real_data):
+@pytest.fixture(scope="module")
+def photos():
+    """Mean colours of 4 x 4 cells of rendered photos, and their labels."""
+    data = make_social_images(600, image_size=16, random_state=0)
+    return data.images.reshape(600, 4, 4, 4, 4, 3).mean(axis=(2, 4)).reshape(600, -1), data.labels
+
+
+@pytest.mark.parametrize(
+    "hasher",
+    [
+        LSH(32, random_state=0),
+        SKLSH(32, random_state=0),
+        PCAH(32),
+        SpectralHashing(32),
+        SGH(32, random_state=0),
+        ITQ(32, random_state=0),
+        LSMH(32, random_state=0),
+    ],
+    ids=lambda hasher: type(hasher).__name__,
+)
+def test_codes_of_rendered_photos_beat_chance(rng, photos, hasher):
+    X, labels = photos
+    codes = hasher.fit(X[:300]).transform(X[300:])
+    chance = leave_one_out_map(rng.integers(0, 2, codes.shape), labels[300:])
+    assert leave_one_out_map(codes, labels[300:]) > chance + 0.05
+
+
+def test_on_real_photos_every_method_beats_chance_and_itq_most_others(real_data):
     folder = real_data / "mirflickr25k"
     X = np.load(folder / "vgg16_pool5_gap512_f16.npy")
     labels = np.loadtxt(folder / "labels24.txt", dtype=np.uint8)
@@ -297,7 +325,15 @@ def test_on_real_photos_itq_beats_principal_and_random_projections(real_data):
     query, train = split["validation"], split["train"]
     database = np.setdiff1d(split["database"], query)
     maps = {}
-    for hasher in (LSH(16, random_state=0), PCAH(16), ITQ(16, random_state=0)):
+    for hasher in (
+        LSH(16, random_state=0),
+        SKLSH(16, random_state=0),
+        PCAH(16),
+        SpectralHashing(16),
+        SGH(16, random_state=0),
+        ITQ(16, random_state=0),
+        LSMH(16, random_state=0),
+    ):
         hasher.fit(X[train])
         maps[type(hasher).__name__] = mean_average_precision(
             hasher.transform(X[query]),
@@ -306,5 +342,7 @@ def test_on_real_photos_itq_beats_principal_and_random_projections(real_data):
             labels[database],
         )
     chance = chance_level(labels[query], labels[database])
-    assert chance + 0.02 < maps["LSH"] < maps["PCAH"] < maps["ITQ"]
-    assert maps["ITQ"] > 0.66
+    assert chance + 0.015 < min(maps.values())
+    assert maps["LSH"] < maps["PCAH"] < maps["ITQ"]
+    assert maps["LSH"] + 0.03 < maps["SGH"]
+    assert min(maps["ITQ"], maps["LSMH"]) > 0.66

@@ -1,5 +1,8 @@
 """Dual-level semantic transfer hashing: codes from images and their noisy tags."""
 
-from ._linear import DSTDHLinear
+from .._lazy import lazy_names
 
-__all__ = ["DSTDHLinear"]
+__all__ = ["DSTDHHasher", "DSTDHLinear"]
+
+# The linear form needs no torch.
+__getattr__, __dir__ = lazy_names(__name__, {"DSTDHHasher": "_hasher", "DSTDHLinear": "_linear"})

@@ -148,6 +148,12 @@ class DiscreteALM:
         If True, the trivial eigenvector is taken out of each graph. It has the
         largest eigenvalue and nearly equal entries, so that constant bits
         would maximise the graph terms.
+
+    Attributes
+    ----------
+    history : list of dict
+        For each iteration the objective, its terms and the share of changed
+        bits.
     """
 
     def __init__(
@@ -174,8 +180,6 @@ class DiscreteALM:
         self.axis = 0 if shrinkage == "bit" else 1
         self.denoise, self.discrete, self.balance = denoise, discrete, balance
         self._Z = codes.astype(np.float32)
-        self._visual = visual if alpha else None
-        self._conceptual = conceptual if beta else None
         self.transfer: Matrix | None = None
         self._regression: TagRegression | None = None
         if tags is not None and tags.shape[1]:
@@ -184,8 +188,33 @@ class DiscreteALM:
             self._A = np.zeros_like(self._Z)
             self._EA = np.zeros_like(self._Z)
         self._EB = np.zeros_like(self._Z)
-        self._linked = self._link(self._Z)
-        self.objective: list[float] = []
+        self.history: list[dict[str, float]] = []
+        self.relink(visual, conceptual)
+
+    def relink(self, visual: AnchorGraph | None, conceptual: ConceptHypergraph | None) -> None:
+        """Go on with other graphs, of features that have changed.
+
+        Parameters
+        ----------
+        visual : AnchorGraph of shape (n_samples, n_samples) or None
+            S_v.
+        conceptual : ConceptHypergraph of shape (n_samples, n_samples) or None
+            S_h.
+        """
+        self._graphs = {
+            name: (np.float32(weight), graph)
+            for name, weight, graph in (
+                ("visual", self.alpha, visual),
+                ("conceptual", self.beta, conceptual),
+            )
+            if weight and graph is not None
+        }
+        self._linked, self._pull = self._link(self._Z)
+
+    @property
+    def objective(self) -> list[float]:
+        """The objective after each iteration, Eq. 12 of the terms and graphs in use."""
+        return [row["objective"] for row in self.history]
 
     @property
     def codes(self) -> Matrix:
@@ -223,10 +252,10 @@ class DiscreteALM:
         for iteration in range(1, max_iter + 1):
             before = self.codes
             self._step(phi)
-            self.objective.append(self._objective(phi))
             changed = float(np.mean(before != self.codes))
+            self.history.append({**self._objective(phi), "changed": changed})
             if report is not None:
-                report(iteration, self.objective[-1], changed)
+                report(iteration, self.history[-1]["objective"], changed)
             # The multipliers start from 0 and take some iterations to act.
             if changed <= tol and iteration > 3:
                 return iteration
@@ -236,7 +265,7 @@ class DiscreteALM:
         mu, Z = self.mu, self._Z
         # B and its image under the graphs; S Z is at hand from the last iteration.
         B = Z + (self._EB + self._linked) / mu
-        argument: Matrix = np.float32(mu) * B - self._EB + self._link(B)
+        argument: Matrix = np.float32(mu) * B - self._EB + self._link(B)[0]
         if phi is not None and self.nu:
             argument += 2 * self.nu * phi
         if self._regression is not None:
@@ -253,19 +282,21 @@ class DiscreteALM:
             self._EA += mu * (Z - fit - self._A)
             self._fit = fit
         self._EB += mu * (Z - B)
-        self._Z, self._linked = Z, self._link(Z)
+        self._Z = Z
+        self._linked, self._pull = self._link(Z)
         self.mu = mu * self.rho
 
-    def _link(self, M: Matrix) -> Matrix:
-        """``(alpha S_v + beta S_h) M``."""
-        linked = np.zeros_like(M)
-        for weight, graph in ((self.alpha, self._visual), (self.beta, self._conceptual)):
-            if graph is not None:
-                product = graph @ M
-                if self.balance:
-                    product -= np.outer(graph.trivial, graph.trivial @ M)
-                linked += np.float32(weight) * product
-        return linked
+    def _link(self, M: Matrix) -> tuple[Matrix, dict[str, float]]:
+        """``(alpha S_v + beta S_h) M``, and for each graph its weight times ``tr(M' S M)``."""
+        linked, pull = np.zeros_like(M), {}
+        for name, (weight, graph) in self._graphs.items():
+            product = graph @ M
+            if self.balance:
+                product -= np.outer(graph.trivial, graph.trivial @ M)
+            product *= weight
+            pull[name] = float(np.vdot(M, product))
+            linked += product
+        return linked, pull
 
     def _shrink(self, T: Matrix) -> Matrix:
         """Minimiser over A of ``loss(A) + mu / 2 ||A - T||_F^2`` (Eqs. 14 to 16)."""
@@ -275,16 +306,16 @@ class DiscreteALM:
         kept = np.maximum(1 - self.tag_weight / (self.mu * norms), 0)
         return T * kept.astype(np.float32)
 
-    def _objective(self, phi: Matrix | None) -> float:
-        """Eq. 12 of the terms and graphs in use (the squared Frobenius norm if not denoising)."""
-        value = -float(np.vdot(self._Z, self._linked))
+    def _objective(self, phi: Matrix | None) -> dict[str, float]:
+        """Eq. 12 and its terms (of the tags the squared Frobenius norm if not denoising)."""
+        terms = {name: -pull for name, pull in self._pull.items()}
         if self._regression is not None:
             residual = self._Z - self._fit
             if self.denoise:
                 loss = float(np.linalg.norm(residual, axis=self.axis).sum())
             else:
                 loss = float(np.vdot(residual, residual))
-            value += self.tag_weight * loss
+            terms["tags"] = self.tag_weight * loss
         if phi is not None:
-            value += self.nu * float(np.square(phi - self._Z).sum())
-        return value
+            terms["network"] = self.nu * float(np.square(phi - self._Z).sum())
+        return {"objective": sum(terms.values()), **terms}

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._inherit import inherit_parameters
 from ..base import HasherMixin, check_features, warn_constant_bits
 from ..codes import sign_bits
 from ._backbones import Backbone, make_backbone
@@ -29,7 +30,6 @@ from ._extract import (
 )
 from ._head import HashHead
 from ._images import Images
-from ._inherit import inherit_parameters
 from ._labels import labelled_rows
 from ._trainer import HashNet, Targets, TrainingSet
 
@@ -58,7 +58,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
     same rows, and returns a scalar; parameters of its own are trained too. The
     targets are the dense label indicator, shape (n, n_labels), float32, unless
     the subclass overrides ``_make_targets``. With ``_tanh = True`` the head's
-    outputs pass through tanh. The parameters in ``**network`` become part of
+    outputs pass through tanh; ``_activation`` is the type of what follows its
+    hidden layers. The parameters in ``**network`` become part of
     the subclass's signature, so ``get_params``, ``clone`` and the representation
     know them; a parameter that the subclass lists itself gets its default there.
     That is all that joint learning with tags needs as well.
@@ -165,6 +166,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
     """
 
     _tanh = False
+    _activation: type[nn.Module] = nn.ReLU
     _requires_y = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -345,6 +347,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
             self._sample(inputs),
             self.n_bits,
             hidden_layers=self.hidden_layers,
+            activation=self._activation,
             tanh=self._tanh,
             random_state=self._seed,
         )
@@ -458,7 +461,10 @@ class DeepHasher(HasherMixin, BaseEstimator):
     def _as_data(self, X: Any, *, reset: bool) -> NDArray[Any] | Images:
         """X as checked features (float32 for training) or as images to be read."""
         if self.backbone_ is not None:
-            return Images(X, self.backbone_.image_size, skip_unreadable=self.on_error == "skip")
+            try:
+                return Images(X, self.backbone_.image_size, skip_unreadable=self.on_error == "skip")
+            except TypeError as error:
+                raise TypeError(f"{error} If X is features, set backbone=None.") from error
         features = check_features(self, X, reset=reset)
         if not reset:
             return features
@@ -485,6 +491,10 @@ class DeepHasher(HasherMixin, BaseEstimator):
         readable = np.setdiff1d(np.arange(len(inputs)), self.skipped_)
         some = np.linspace(0, len(readable) - 1, min(len(readable), _SAMPLE_ROWS)).astype(int)
         return self._extract(inputs.take(readable[some]))[0]
+
+    def _all_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+        """Features of all training samples, by the backbone as it is now; see ``skipped_``."""
+        return self._extract(inputs)[0] if isinstance(inputs, Images) else inputs
 
     def _warn_constant_bits(self, inputs: NDArray[np.float32] | Images) -> None:
         values = run_head(self.head_, self._sample(inputs), device=self.device)

@@ -32,7 +32,9 @@ class HashHead(nn.Module):
     n_bits : int
         Number of outputs.
     hidden_layers : sequence of int, default=()
-        Units of each hidden layer (ReLU).
+        Units of each hidden layer.
+    activation : type of nn.Module, default=nn.ReLU
+        What follows each hidden layer.
     tanh : bool, default=False
         Whether outputs pass through tanh.
     random_state : int, default=0
@@ -53,6 +55,7 @@ class HashHead(nn.Module):
         n_bits: int,
         *,
         hidden_layers: Sequence[int] = (),
+        activation: type[nn.Module] = nn.ReLU,
         tanh: bool = False,
         random_state: int = 0,
     ) -> None:
@@ -69,14 +72,20 @@ class HashHead(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_state)
             for width, next_width in pairwise([features.shape[1], *hidden_layers, n_bits]):
-                layers += [nn.Linear(width, next_width), nn.ReLU()]
-        layers.pop()  # no ReLU behind the last
+                layers += [nn.Linear(width, next_width), activation()]
+        layers.pop()  # none behind the last
         nn.init.zeros_(
             layers[-1].get_parameter("bias")
         )  # of centred features: bits start out balanced
         if tanh:
             layers.append(nn.Tanh())
         self.layers = nn.Sequential(*layers)
+
+    @torch.no_grad()
+    def lower(self, values: NDArray[np.floating]) -> None:
+        """Subtract a number per bit, shape (n_bits,), from what the last linear layer gives."""
+        linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)][-1]
+        linear.bias.sub_(torch.as_tensor(values, dtype=linear.bias.dtype))
 
     def before_tanh(self) -> HashHead:
         """Return the same head, weights shared, without its tanh."""

@@ -6,14 +6,41 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from ..base import LinearHasher, check_features
 
-__all__ = ["LSH"]
+__all__ = ["LSH", "random_projection"]
+
+
+def random_projection(
+    X: NDArray[np.floating[Any]], n_bits: int, rng: np.random.RandomState
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of features and random directions.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Finite features.
+    n_bits : int
+        Number of directions.
+    rng : RandomState
+        Draws them.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_features,), float64
+        Mean of each feature.
+    components : ndarray of shape (n_bits, n_features), float64
+        Entries from N(0, 1), zero for features that do not vary.
+    """
+    components = rng.standard_normal((n_bits, X.shape[1]))
+    # Centred, a constant feature is 0 but for rounding, which must not decide a bit.
+    components[:, X.min(axis=0) == X.max(axis=0)] = 0
+    return X.mean(axis=0, dtype=np.float64), components
 
 
 class LSH(LinearHasher):
@@ -88,14 +115,9 @@ class LSH(LinearHasher):
             The fitted hasher.
         """
         X = check_features(self, X, reset=True)
-        rng = check_random_state(self.random_state)
-        coef = rng.standard_normal((self.n_bits, X.shape[1]))
-        # Centred, a constant feature is 0 but for rounding, which must not decide a bit.
-        coef[:, X.min(axis=0) == X.max(axis=0)] = 0
         self._set_projection(
             X,
-            X.mean(axis=0, dtype=np.float64),
-            coef,
+            *random_projection(X, self.n_bits, check_random_state(self.random_state)),
             cause="no feature varies; fit on samples that differ.",
         )
         return self

@@ -18,26 +18,38 @@ _SECTIONS = ("Parameters", "Attributes", "Raises", "See Also", "Notes", "Referen
 
 
 def inherit_parameters(cls: type) -> None:
-    """Replace ``**kwargs`` of ``cls.__init__`` by what the next base takes.
+    """Replace ``**kwargs`` of ``cls.__init__`` by what the constructors of its bases take.
 
-    A parameter that ``cls`` declares itself hides the base's. The docstring's
-    "Parameters" and "Attributes" are completed from the base's alike.
+    The bases follow in the order of resolution, up to the first that takes no
+    ``**kwargs`` itself. A parameter that ``cls`` declares itself hides theirs.
+    The docstring's "Parameters" and "Attributes" are completed alike.
     """
     init: Any = vars(cls).get("__init__")
-    if init is None:
+    if init is None or not _hands_on(init):
         return
     own = inspect.signature(init)
-    parameters = dict(own.parameters)
-    rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
-    if not rest:
-        return
-    del parameters[rest[0]]
-    base = cls.__mro__[1]
-    inherited = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-    parameters = {**parameters, **{k: p for k, p in inherited.items() if k not in parameters}}
+    bases = []
+    for base in cls.__mro__[1:-1]:
+        if "__init__" in vars(base):
+            bases.append(base)
+            if not _hands_on(vars(base)["__init__"]):
+                break
+    signatures = [own, *(inspect.signature(vars(base)["__init__"]) for base in bases)]
+    parameters: dict[str, inspect.Parameter] = {}
+    for signature in signatures:
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                parameters.setdefault(name, parameter)
     init.__signature__ = own.replace(parameters=sorted(parameters.values(), key=lambda p: p.kind))
-    if cls.__doc__ and base.__doc__:
-        cls.__doc__ = _merge(cls.__doc__, base.__doc__, list(init.__signature__.parameters))
+    names = list(init.__signature__.parameters)
+    for base in bases:
+        if cls.__doc__ and base.__doc__:
+            cls.__doc__ = _merge(cls.__doc__, base.__doc__, names)
+
+
+def _hands_on(init: Any) -> bool:
+    """Whether a constructor hands ``**kwargs`` on (as written: the signature may hide it)."""
+    return bool(init.__code__.co_flags & inspect.CO_VARKEYWORDS)
 
 
 def _merge(own_doc: str, base_doc: str, parameters: list[str]) -> str:

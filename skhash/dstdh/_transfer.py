@@ -1,0 +1,327 @@
+"""What the linear and the deep form of DSTDH share: terms, start, solver, presets."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .._inherit import inherit_parameters
+from .._ridge import RidgePath
+from ..codes import check_codes
+from ..graphs import AnchorGraph, ConceptHypergraph, anchor_graph, concept_hypergraph
+from ..social._tag_itq import tag_projection, weighted_tags
+from ..tags import encode_tags
+from ..unsupervised._itq import itq_rotation, principal_projection
+from ._alm import DiscreteALM, signs
+
+__all__ = ["SemanticTransfer"]
+
+_PAPER_SAMPLES = 5325  # the training set on which the paper's weights were found
+
+
+class SemanticTransfer:
+    """Mixin of the hashers that learn codes by dual-level semantic transfer.
+
+    It comes before the hasher's other base; ``**others`` are its parameters.
+
+    Parameters
+    ----------
+    alpha : float, default=0.003
+        Weight of the anchor graph.
+    beta : float, default=0.0003
+        Weight of the hypergraph.
+    n_anchors : int, default=100
+        Number m of anchors, at most the number of samples.
+    n_concepts : int, default=500
+        Number a of concepts, at most the number of samples.
+    mu : float, default=0.01
+        Weight of the ALM penalty at the start.
+    rho : float, default=1.1
+        Factor by which the penalty grows with each iteration.
+    init : {"tags", "itq", "random"} or array-like of shape (n_samples, n_bits), default="tags"
+        Where the optimiser starts: from the codes of TagITQ (of ITQ where no
+        tag tells images apart), of ITQ, from random codes, or from given codes
+        in {0, 1}.
+    shrinkage : {"bit", "sample"}, default="bit"
+        The groups of the l2,1 norm: all residuals of a bit, as the paper
+        defines the norm and its program computes it, or all residuals of an
+        image.
+    tag_weight : float or "auto", default="auto"
+        Weight of the l2,1 loss, 1 in the paper. The norm of a bit's residuals
+        grows with the root of the number of samples, the other terms with the
+        number itself; "auto" is ``sqrt(n_samples / 5325)``, which is 1 at the
+        size of the paper's training set and keeps the proportion at others.
+    balance : bool, default=True
+        Take the trivial eigenvectors out of both graphs. They favour codes
+        that are the same for all images, which maximise the graph terms.
+    direct : bool, default=True
+        Direct transfer. False is the paper's ablation DSTDH-D.
+    indirect : bool, default=True
+        Indirect transfer. False is DSTDH-I.
+    use_tags : bool, default=True
+        Use tags at all. False is DSTDH-NT, the same as fitting without y.
+    denoise : bool, default=True
+        The l2,1 loss. False is DSTDH-T, the squared Frobenius norm.
+    discrete : bool, default=True
+        Solve in {-1, +1}. False is DSTDH-R, relaxed and cut at the mean.
+    max_iter : int, default=20
+        Most iterations of the optimiser.
+    tol : float, default=1e-3
+        Stop once at most this share of the bits changes in an iteration after
+        the third.
+    n_nearest_anchors : int, default=2
+        Number of anchors that a sample is tied to.
+    concept_bandwidth : float or None, default=None
+        Bandwidth sigma of the hypergraph (Eq. 4). None: the mean distance to
+        the nearest concept.
+    tag_scale : float, default=1.0
+        Factor of the tags beside the unit-norm features in the space where
+        concepts are found.
+
+    Attributes
+    ----------
+    codes_ : ndarray of shape (n_samples, n_bits), uint8
+        Learned codes of the training samples, in {0, 1}.
+    objective_ : ndarray of shape (n_iter_,), float64
+        The objective (Eq. 12 without the network's term) after each iteration.
+    transfer_ : ndarray of shape (n_tags, n_bits), float32
+        The semantic transfer matrix P (Eq. 18); rows belong to
+        ``vocabulary_``. None without direct transfer, tags or iterations.
+    vocabulary_ : ndarray of shape (n_tags,)
+        The tags seen.
+    """
+
+    n_bits: int
+    random_state: Any
+
+    # Settings of the paper: weights by dataset, and the rest by who tells them.
+    _datasets: ClassVar[dict[str, dict[str, Any]]] = {
+        "mirflickr": {
+            "alpha": 1e-2, "beta": 1e-3, "n_anchors": 100, "n_concepts": 500,
+            "mu": 1e-2, "rho": 1.1,
+        },
+        "nus-wide": {
+            "alpha": 10.0, "beta": 1e-4, "n_anchors": 700, "n_concepts": 700,
+            "mu": 1.0, "rho": 2.0,
+        },
+    }  # fmt: skip
+    _sources: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"init": "random", "balance": False, "tag_weight": 1.0},
+        # The authors' program starts from ITQ and has a hypergraph of nearly constant weights.
+        "release": {
+            "init": "itq", "max_iter": 4, "tol": 0.0, "balance": False, "tag_weight": 1.0,
+            "concept_bandwidth": 40.0,
+        },
+    }  # fmt: skip
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "n_anchors": [Interval(Integral, 1, None, closed="left")],
+        "n_concepts": [Interval(Integral, 1, None, closed="left")],
+        "mu": [Interval(Real, 0, None, closed="neither")],
+        "rho": [Interval(Real, 1, None, closed="left")],
+        "init": [StrOptions({"tags", "itq", "random"}), "array-like"],
+        "shrinkage": [StrOptions({"bit", "sample"})],
+        "tag_weight": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "balance": ["boolean"],
+        "direct": ["boolean"],
+        "indirect": ["boolean"],
+        "use_tags": ["boolean"],
+        "denoise": ["boolean"],
+        "discrete": ["boolean"],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "tol": [Interval(Real, 0, 1, closed="both")],
+        "n_nearest_anchors": [Interval(Integral, 1, None, closed="left")],
+        "concept_bandwidth": [Interval(Real, 0, None, closed="neither"), None],
+        "tag_scale": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 3e-3,
+        beta: float = 3e-4,
+        n_anchors: int = 100,
+        n_concepts: int = 500,
+        mu: float = 1e-2,
+        rho: float = 1.1,
+        init: str | ArrayLike = "tags",
+        shrinkage: str = "bit",
+        tag_weight: float | str = "auto",
+        balance: bool = True,
+        direct: bool = True,
+        indirect: bool = True,
+        use_tags: bool = True,
+        denoise: bool = True,
+        discrete: bool = True,
+        max_iter: int = 20,
+        tol: float = 1e-3,
+        n_nearest_anchors: int = 2,
+        concept_bandwidth: float | None = None,
+        tag_scale: float = 1.0,
+        **others: Any,
+    ) -> None:
+        super().__init__(**others)
+        self.alpha = alpha
+        self.beta = beta
+        self.n_anchors = n_anchors
+        self.n_concepts = n_concepts
+        self.mu = mu
+        self.rho = rho
+        self.init = init
+        self.shrinkage = shrinkage
+        self.tag_weight = tag_weight
+        self.balance = balance
+        self.direct = direct
+        self.indirect = indirect
+        self.use_tags = use_tags
+        self.denoise = denoise
+        self.discrete = discrete
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_nearest_anchors = n_nearest_anchors
+        self.concept_bandwidth = concept_bandwidth
+        self.tag_scale = tag_scale
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        inherit_parameters(cls)
+
+    @classmethod
+    def preset(cls, dataset: str = "mirflickr", *, source: str = "paper", **params: Any) -> Self:
+        """Make a hasher with the settings of the paper or of its authors' program.
+
+        Parameters
+        ----------
+        dataset : {"mirflickr", "nus-wide"}, default="mirflickr"
+            Whose weights alpha, beta, mu, rho and numbers of anchors and
+            concepts (section IV-C of the paper).
+        source : {"paper", "release"}, default="paper"
+            "paper": Algorithm 1 as printed, from random codes. "release": from
+            ITQ codes, 4 iterations, hypergraph bandwidth 40. Both without
+            balance.
+        **params
+            Further parameters, such as ``n_bits``; they override the preset.
+
+        Returns
+        -------
+        estimator
+            An unfitted hasher of this class.
+
+        Raises
+        ------
+        ValueError
+            If there is no such dataset or source.
+        """
+        for name, value, known in (
+            ("dataset", dataset, cls._datasets),
+            ("source", source, cls._sources),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {sorted(known)}, got {value!r}.")
+        return cls(**{**cls._datasets[dataset], **cls._sources[source], **params})
+
+    def _encode(self, y: Any, n_samples: int) -> sp.csr_array:
+        """Indicator of the tags, without columns if there are none; sets ``vocabulary_``."""
+        if y is not None and self.use_tags:
+            tags = encode_tags(y, n_samples=n_samples)
+            if tags.indicator.nnz:  # columns without any tag are no tags
+                self.vocabulary_ = tags.vocabulary
+                return tags.indicator
+        self.vocabulary_ = np.empty(0, dtype=object)
+        return sp.csr_array((n_samples, 0), dtype=np.float32)
+
+    def _graphs(
+        self, X: NDArray[Any], indicator: sp.csr_array, seeds: NDArray[Any]
+    ) -> tuple[AnchorGraph | None, ConceptHypergraph | None]:
+        """Anchor graph and hypergraph, as far as they are in use."""
+        visual = conceptual = None
+        if self.alpha:
+            visual = anchor_graph(
+                X, self.n_anchors, n_neighbors=self.n_nearest_anchors, random_state=seeds[0]
+            )
+        if self.indirect and self.beta:
+            conceptual = concept_hypergraph(
+                X,
+                indicator,
+                self.n_concepts,
+                bandwidth=self.concept_bandwidth,
+                tag_scale=self.tag_scale,
+                random_state=seeds[1],
+            )
+        return visual, conceptual
+
+    def _given_codes(self, n_samples: int) -> NDArray[np.uint8] | None:
+        """Codes that a user gives to start from."""
+        shape = (n_samples, self.n_bits)
+        if isinstance(self.init, str):
+            return None
+        codes = check_codes(self.init, name="init")
+        if codes.shape != shape:
+            raise ValueError(f"init must have shape {shape}, got {codes.shape}.")
+        return codes
+
+    def _starting_codes(
+        self,
+        path: RidgePath,
+        indicator: sp.csr_array,
+        given: NDArray[np.uint8] | None,
+        seed: int,
+    ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+        """Codes to start from, and the coefficients whose outputs have their signs, if any."""
+        random_state = check_random_state(seed)
+        if given is not None:
+            return signs(given - 0.5), None
+        if self.init == "random":
+            return signs(random_state.uniform(-1, 1, size=(len(path.X), self.n_bits))), None
+        projection = None
+        if self.init == "tags" and indicator.shape[1]:
+            targets = weighted_tags(indicator, random_state)
+            projection, _ = tag_projection(path, targets, self.n_bits)
+        if projection is None or not projection.any():
+            projection = principal_projection(path.X, self.n_bits)[1]
+        V = path.project(projection)
+        R, _ = itq_rotation(V, random_state=random_state)
+        return signs(V @ R), R.T @ projection
+
+    def _solver(
+        self,
+        codes: NDArray[np.float32],
+        indicator: sp.csr_array,
+        visual: AnchorGraph | None,
+        conceptual: ConceptHypergraph | None,
+        **weights: float,
+    ) -> DiscreteALM:
+        """The optimiser, at its start."""
+        tag_weight = self.tag_weight
+        if isinstance(tag_weight, str):
+            tag_weight = float(np.sqrt(len(codes) / _PAPER_SAMPLES))
+        return DiscreteALM(
+            codes,
+            indicator if self.direct else None,
+            visual,
+            conceptual,
+            alpha=self.alpha,
+            beta=self.beta,
+            tag_weight=tag_weight,
+            mu=self.mu,
+            rho=self.rho,
+            shrinkage=self.shrinkage,
+            balance=self.balance,
+            denoise=self.denoise,
+            discrete=self.discrete,
+            **weights,
+        )
+
+    def _report(self, iteration: int, objective: float, changed: float, when: str = "") -> None:
+        print(
+            f"[{type(self).__name__}] {when}iteration {iteration}: objective {objective:.6g}, "
+            f"changed {changed:.2%}"
+        )

@@ -1,0 +1,232 @@
+"""DeepBit, even bits that survive a small turn of the image."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval
+from torch.nn.functional import affine_grid, grid_sample
+
+from ..networks import DeepHasher, HashNet
+from ..networks._extract import run_head
+from ..networks._images import Images
+from ._losses import DeepBitLoss
+
+__all__ = ["DeepBit", "turn"]
+
+_ANGLES = (-10.0, -5.0, 5.0, 10.0)
+_ROTATION = 1e-3  # the paper's weight
+
+
+class DeepBit(DeepHasher):
+    """DeepBit: bits that are even, sure and the same for an image turned a little [1]_.
+
+    A network with outputs f = max(h, 0) and bits b = 1 where f >= 1/2, else 0,
+    is trained to minimise, with f^k of the image turned by -10, -5, 5 and 10
+    degrees::
+
+        evenness || mean_i b_i - 1/2 ||^2 + quantization mean_i || b_i - f_i ||^2
+        + rotation mean_i sum_k exp(-(angle_k / 5)^2 / 2) || f_i^k - f_i ||^2
+
+    Afterwards a bit is 1 where its output is at least ``threshold_``, the mean
+    over the training samples.
+
+    Parameters
+    ----------
+    n_bits : int, default=64
+        Length of the codes.
+    evenness : float, default=1.0
+        Weight of the term that makes a bit 1 for half of the samples.
+    quantization : float, default=1.0
+        Weight of the pull of outputs to their bits.
+    rotation : float, default=None
+        Weight of the likeness of an image and its turned versions. None is
+        0.001 where X is images; features cannot be turned, and the term is left
+        out. 0 leaves it out for images too, which makes training much cheaper:
+        with it, a backbone that is not trained sees every image 5 times, and
+        the features of all versions are in memory; one that is trained sees it
+        5 times an epoch.
+    weight_decay : float, default=10.0
+        As in DeepHasher.
+    **network
+        Parameters of DeepHasher.
+
+    Attributes
+    ----------
+    threshold_ : ndarray of shape (n_bits,), float32
+        Mean output of the training samples (of up to 1,024 if the backbone is
+        trained). The decision function is h - threshold_, which has the same
+        signs as f - threshold_ and ranks samples where f is 0 as well.
+
+    See Also
+    --------
+    skhash.unsupervised.LSH : Random projections, from which this starts.
+
+    Notes
+    -----
+    Nothing in this objective asks bits to differ from each other or images to
+    keep their similarities; that comes from the random weights at the start,
+    and from weight decay, which drives weights to directions in which the
+    features vary. The default weights of the terms are those of the authors'
+    program, as is the threshold. Turned images are mirrored at their edges.
+
+    In the evenness, b has no gradient of its own; the one of f takes its place.
+
+    References
+    ----------
+    .. [1] K. Lin, J. Lu, C.-S. Chen and J. Zhou, "Learning compact binary
+       descriptors with unsupervised deep neural networks", CVPR 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash import DeepBit
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> DeepBit(n_bits=8, max_epochs=5, random_state=0).fit_transform(X).shape
+    (100, 8)
+    """
+
+    _requires_y = False
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **DeepHasher._parameter_constraints,
+        "evenness": [Interval(Real, 0, None, closed="left")],
+        "quantization": [Interval(Real, 0, None, closed="left")],
+        "rotation": [Interval(Real, 0, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        evenness: float = 1.0,
+        quantization: float = 1.0,
+        rotation: float | None = None,
+        weight_decay: float = 10.0,
+        **network: Any,
+    ) -> None:
+        super().__init__(n_bits, weight_decay=weight_decay, **network)
+        self.evenness = evenness
+        self.quantization = quantization
+        self.rotation = rotation
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            Features if ``backbone`` is None. Else images: a sequence of files,
+            PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        DeepBit
+            The fitted hasher.
+
+        Raises
+        ------
+        ValueError
+            For input that does not fit, ``rotation`` with features, or a
+            checkpoint of another training.
+        ImageReadError
+            For an unreadable image, unless ``on_error="skip"``.
+        FloatingPointError
+            If the training diverges.
+        """
+        if self.rotation and self.backbone is None:
+            raise ValueError(
+                f"rotation={self.rotation} needs images to turn, but X is features "
+                "(backbone=None); leave rotation=None, or fit on images."
+            )
+        data = self._open(X)
+        inputs = self._embed(data)
+        rotation, angles = 0.0, tuple[float, ...]()
+        if isinstance(data, Images) and self.rotation != 0:
+            rotation, angles = self.rotation or _ROTATION, _ANGLES
+        views, net = inputs, HashNet
+        if isinstance(inputs, Images):
+            net = _TurningNet if angles else HashNet
+        elif angles:
+            assert isinstance(data, Images)
+            turned = [self._turned_features(data, angle) for angle in angles]
+            views = np.stack([inputs, *turned], axis=1)
+        loss = DeepBitLoss(self.evenness, self.quantization, rotation, angles)
+        self._train(views, np.arange(len(inputs)), loss, net=net)
+        self._set_threshold(inputs)
+        self._warn_constant_bits(inputs)
+        return self
+
+    def _turned_features(self, images: Images, angle: float) -> NDArray[np.float32]:
+        turned = _TurnedImages(images, angle)
+        return self._extract(turned, cache=self.cache, verbose=self.verbose)[0]
+
+    def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
+        """Cut outputs at their mean."""
+        outputs = run_head(self.head_, self._sample(inputs), device=self.device)
+        self.threshold_ = np.maximum(outputs, 0).mean(axis=0)
+        # Thresholds are positive, where max(h, 0) and h lie on the same side of them.
+        self.head_.lower(self.threshold_)
+
+
+def turn(images: torch.Tensor, angle: float) -> torch.Tensor:
+    """Turn images about their centres.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 3, size, size), uint8
+        Pixels.
+    angle : float
+        Degrees, counter-clockwise.
+
+    Returns
+    -------
+    Tensor of the same shape and dtype
+        Interpolated linearly; what lies outside an image is its mirror image.
+    """
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device)
+    grid = affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    turned = grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+    return turned.round().clamp(0, 255).to(images.dtype)
+
+
+class _TurnedImages(Images):
+    """Images turned by an angle."""
+
+    def __init__(self, images: Images, angle: float) -> None:
+        super().__init__(images.images, images.size, skip_unreadable=images.skip_unreadable)
+        self.angle = angle
+
+    def __getitem__(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> torch.Tensor:
+        return turn(super().__getitem__(rows), self.angle)
+
+    def __getitems__(self, rows: Sequence[int]) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+        batch, readable = super().__getitems__(rows)
+        return turn(batch, self.angle), readable
+
+    def key(self, row: int) -> bytes:
+        """Digest of an image's content and the angle."""
+        key = super().key(row)
+        return key and hashlib.blake2b(key + f"{self.angle}".encode(), digest_size=16).digest()
+
+
+class _TurningNet(HashNet):
+    """A trainer that runs the network on the turned images of a batch as well."""
+
+    def infer(self, x: Any, **fit_params: Any) -> torch.Tensor:
+        """Outputs of shape (n, 1 + n_angles, n_bits)."""
+        x = x.to(self.device)
+        views = [x, *(turn(x, angle) for angle in self.criterion_.angles)]
+        return torch.stack([super(_TurningNet, self).infer(v, **fit_params) for v in views], dim=1)

@@ -1,0 +1,139 @@
+"""Spectral hashing."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval
+
+from ..base import check_features, warn_constant_bits
+from ._cosine import CosineHasher
+from ._pcah import principal_projection
+
+__all__ = ["SpectralHashing"]
+
+
+class SpectralHashing(CosineHasher):
+    r"""Spectral hashing: signs of the smoothest waves along principal components.
+
+    Codes that are balanced, uncorrelated and alike for similar samples are
+    eigenvectors of a graph Laplacian, thresholded. For samples uniform in a
+    box those are known [1]_: along side j, from a to b, the eigenfunctions
+
+    .. math::
+        \Phi_{jk}(x) = \sin\left(\frac{\pi}{2} + \frac{k \pi}{b - a} (x - a)\right),
+        \quad k = 1, 2, \dots
+
+    have eigenvalues that rise with the frequency k / (b - a). The box is that
+    of the training samples' principal components, and the bits are the signs of
+    the n_bits eigenfunctions of lowest frequency. Long directions thus get
+    several bits, and codes may be longer than there are features.
+
+    Parameters
+    ----------
+    n_bits : int, default=64
+        Length of a code.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_bits, n_features), dtype of X
+        A principal direction per bit, times the angular frequency.
+    intercept_ : ndarray of shape (n_bits,), dtype of X
+        Minus the phase of the near side of the box.
+    offset_ : ndarray of shape (n_bits,), dtype of X
+        Zeros: bits are signs of the waves themselves.
+    directions_ : ndarray of shape (n_bits,), int
+        Number of the principal component of each bit, from 0.
+    modes_ : ndarray of shape (n_bits,), int
+        Number k of half waves that it has over the box; 0 if no feature varies.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if X had str column names.
+
+    See Also
+    --------
+    PCAH : A bit for each principal component, its sign.
+
+    Notes
+    -----
+    As in the authors' program, products of waves along several directions,
+    which are eigenfunctions too, are left out: their signs are products of
+    signs of other bits.
+
+    References
+    ----------
+    .. [1] Y. Weiss, A. Torralba and R. Fergus, "Spectral hashing", NIPS 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash import SpectralHashing
+    >>> X = np.random.default_rng(0).uniform(size=(100, 2)) * [3, 1]
+    >>> hasher = SpectralHashing(n_bits=4).fit(X)
+    >>> hasher.directions_, hasher.modes_
+    (array([0, 0, 1, 0]), array([1, 2, 1, 3]))
+    """
+
+    _parameter_constraints: ClassVar = {
+        "n_bits": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(self, n_bits: int = 64) -> None:
+        self.n_bits = n_bits
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Find the box of the principal components and its smoothest waves.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        SpectralHashing
+            The fitted hasher.
+        """
+        X = check_features(self, X, reset=True)
+        if len(X) < 2:
+            raise ValueError("X has n_samples = 1: give at least 2 samples, which span a box.")
+        _, components = principal_projection(X, min(self.n_bits, *X.shape))
+        projected = X @ components.T
+        low = projected.min(axis=0).astype(np.float64)
+        lengths = projected.max(axis=0) - low
+        self.directions_, self.modes_ = _smoothest(lengths, self.n_bits)
+        frequencies = np.pi * self.modes_ / np.where(self.modes_, lengths[self.directions_], 1)
+        codes = self._set_waves(
+            X,
+            frequencies[:, None] * components[self.directions_],
+            -frequencies * low[self.directions_],
+            np.zeros(self.n_bits),
+        )
+        warn_constant_bits(codes, "the samples differ too little; fit on more that differ.")
+        return self
+
+
+def _smoothest(
+    lengths: NDArray[np.floating[Any]], n_bits: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Sides and numbers of half waves of the ``n_bits`` lowest frequencies ``k / length``.
+
+    Equal frequencies come in the order of the sides. Zeros if all lengths are 0.
+    """
+    longest = float(lengths.max())
+    if longest == 0:
+        return np.zeros(n_bits, np.intp), np.zeros(n_bits, np.intp)
+    # The longest side alone has n_bits waves up to the frequency n_bits / longest.
+    most = np.floor(n_bits * (lengths / longest)).astype(np.intp)
+    sides = np.repeat(np.arange(len(lengths)), most)
+    modes = np.concatenate([np.arange(1, count + 1) for count in most])
+    order = np.argsort(modes / lengths[sides], kind="stable")[:n_bits]
+    return sides[order], modes[order]
