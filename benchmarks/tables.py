@@ -88,6 +88,7 @@ METHODS = {
     "TagITQ": Method("TagITQ", "social"),
     "SAH": Method("SAH", "social"),
     "WMH": Method("WMH", "social"),
+    "WMH, rotated": Method("WMH", "social", params={"rotate": True}),
     "DSTDH-L": Method("DSTDHLinear", "DSTDH"),
     "DSTDH, linear": Method("DSTDHHasher", "DSTDH", DEEP, LINEAR),
     "DSTDH": Method("DSTDHHasher", "DSTDH", DEEP),

@@ -5,6 +5,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from skhash.networks import Backbone, _torchvision, make_backbone
@@ -186,10 +187,9 @@ def test_weights_cannot_run_code(tmp_path):
 
 
 def test_safetensors_are_read(images, tmp_path):
-    safetensors = pytest.importorskip("safetensors.torch")
     torch.manual_seed(0)
     net = Small().eval()
-    safetensors.save_file(net.state_dict(), tmp_path / "weights.safetensors")
+    save_file(net.state_dict(), tmp_path / "weights.safetensors")
     backbone = make_backbone(Small(), tmp_path / "weights.safetensors")
     torch.testing.assert_close(backbone(images), net(normalised(images)).mean((2, 3)))
 

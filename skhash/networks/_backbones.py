@@ -271,14 +271,14 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"weights: there is no file {os.fspath(path)!r}.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file  # type: ignore[import-not-found]
+            from safetensors.torch import load_file
 
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise ImportError(
-            "weights in a .safetensors file need `pip install safetensors`."
+            "weights in a .safetensors file need `pip install scikit-hash[safetensors]`."
         ) from error
     except Exception as error:  # unpickling a damaged file can raise nearly anything
         raise ValueError(f"weights: {os.fspath(path)!r} is no readable state dict.") from error
