@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._ridge import RidgePath
-from ..base import warn_constant_bits
-from ..codes import sign_bits
 from ..networks import DeepHasher
 from ..networks._extract import run_head
 from ..networks._images import Images
@@ -85,8 +82,8 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
     n_iter_ : int
         Number of iterations of the optimiser in all rounds.
     threshold_ : ndarray of shape (n_bits,), float32
-        What the outputs of the network are compared with; the decision
-        function is what they exceed it by.
+        What the trained outputs are compared with. The last bias of ``head_``
+        is lowered accordingly: the decision function is compared with 0.
 
     See Also
     --------
@@ -221,7 +218,9 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
                 graphs = self._graphs(features, indicator[rows], seeds)
             if solver is None:
                 start = None if given is None else given[rows]
-                codes, _ = self._starting_codes(RidgePath(features), indicator[rows], start, seeds[2])
+                codes, _ = self._starting_codes(
+                    RidgePath(features), indicator[rows], start, seeds[2]
+                )
                 solver = self._solver(codes, indicator[rows], *graphs, nu=self.nu)
                 outputs = None
             else:
@@ -243,37 +242,16 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         self.objective_ = np.array([row["objective"] for row in history])
         self.n_iter_ = len(history)
         self._set_threshold(inputs)
+        self._warn_constant_bits(inputs)
         return self
 
     def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
-        """Fix the thresholds on training samples; warn of bits that are constant there."""
+        """Fix the thresholds on training samples, as part of the head."""
         outputs = run_head(self.head_, self._sample(inputs), device=self.device)
         self.threshold_ = np.zeros(self.n_bits, np.float32)
         if self.threshold == "mean":
             self.threshold_ += outputs.mean()
         elif self.threshold == "bit-mean":
             self.threshold_ += outputs.mean(axis=0)
-        warn_constant_bits(
-            sign_bits(outputs - self.threshold_),
-            "the features or tags hardly vary, the graph terms outweigh the rest, or the training "
-            "went astray; lower alpha, beta or lr.",
-        )
-
-    def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
-        """Outputs of the network less the thresholds; their signs are the codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or images
-            As in :meth:`fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_bits), float32 or float64
-            float64 only for features of that dtype. The row of an unreadable image is zero.
-        """
-        check_is_fitted(self)
-        features, unreadable = self._features(self._as_data(X, reset=False))
-        values = run_head(self.head_, features, device=self.device) - self.threshold_
-        values[unreadable] = 0
-        return values
+        # tanh(h) reaches t where h - artanh(t) reaches 0.
+        self.head_.lower(np.arctanh(self.threshold_))

@@ -500,8 +500,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
         values = run_head(self.head_, self._sample(inputs), device=self.device)
         warn_constant_bits(
             sign_bits(values),
-            "the labels or features do not tell enough apart, or the training went astray; "
-            "lower n_bits or lr, or raise weight_decay.",
+            "the labels, tags or features do not tell enough apart, or the training went "
+            "astray; lower n_bits or lr, or raise weight_decay.",
         )
 
     def _extract(

@@ -89,8 +89,8 @@ class SAH(LinearHasher):
 
     References
     ----------
-    .. [1] "Semantic-aware hashing for social image retrieval", as described and
-       compared with in [2]_.
+    .. [1] Semantic-aware hashing, SAH, as described and compared with in [2]_
+       (its reference 26).
     .. [2] "Dual-level Semantic Transfer Deep Hashing for Efficient Social Image
        Retrieval", IEEE Transactions on Circuits and Systems for Video
        Technology, 2020, section II-C.
