@@ -188,7 +188,9 @@ def test_the_start_is_the_codes_of_tag_itq_or_itq(samples, solvers, monkeypatch)
     X, tags, _ = samples
     # The same first rotation for all, whatever the seed.
     rotate = _transfer.itq_rotation
-    monkeypatch.setattr(_transfer, "itq_rotation", lambda V, random_state: rotate(V, random_state=0))
+    monkeypatch.setattr(
+        _transfer, "itq_rotation", lambda V, random_state: rotate(V, random_state=0)
+    )
     for init, y, rival in (
         ("tags", tags, TagITQ(N_BITS, random_state=0).fit(X, tags)),
         ("itq", tags, ITQ(N_BITS, random_state=0).fit(X)),
