@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--backbone-lr", type=float, default=1e-5)
-    parser.add_argument("--weight-decay", type=float, help="60 (wp) or 10 (dstdh) if not given")
+    parser.add_argument("--weight-decay", type=float, default=10.0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
@@ -69,7 +69,7 @@ def main() -> None:
         "max_epochs": args.epochs,
         "batch_size": args.batch_size,
         "lr": args.lr,
-        "weight_decay": args.weight_decay or {"wp": 60.0, "dstdh": 10.0}[args.method],
+        "weight_decay": args.weight_decay,
         "random_state": args.seed,
     }
     start = time.perf_counter()

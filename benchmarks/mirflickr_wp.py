@@ -79,7 +79,7 @@ def fit(task: Task, split: str) -> Any:
     hasher = WeaklySupervisedHasher(
         hasher,
         FrozenEstimator(semantic_space(split, seed)),
-        weight_decay=3.0 if hidden else 60.0,
+        weight_decay=3.0 if hidden else 10.0,
         random_state=seed,
     )
     # Stage one is the same whichever hasher and labels follow: runs share its checkpoint.

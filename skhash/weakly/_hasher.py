@@ -61,7 +61,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         Epochs of stage one.
     lr : float, default=1e-3
         Learning rate of the network in stage one.
-    weight_decay : float, default=60.0
+    weight_decay : float, default=10.0
         Weight decay of the head in stage one. Tags are noisy: with little of
         it the network learns them by heart. The default is for a linear head;
         one with hidden layers wants less, about 3.
@@ -149,7 +149,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         delta: float = 1.0,
         max_epochs: int = 20,
         lr: float = 1e-3,
-        weight_decay: float = 60.0,
+        weight_decay: float = 10.0,
         semantic_step: float = 1.0,
         batch_size: int = 64,
         retention: float = 0.01,
