@@ -100,7 +100,7 @@ def plot(panels: list[tuple[dict[str, str], Curves]], path: Path) -> None:
         for label, (x, y) in curves.items():
             ax.plot(x, y, ".-", label=label)
         ax.set(**settings)
-        ax.legend(fontsize="small")
+        ax.legend(fontsize="small", framealpha=0.5)
     axes.flat[-1].axis("off")
     save_figure(figure, path)
 
