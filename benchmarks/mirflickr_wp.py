@@ -1,12 +1,12 @@
 """Learning from tags first, labels second, on MIR Flickr (the WP paper's Table 2 and Figures 3, 4).
 
-    python benchmarks/mirflickr_wp.py --split test --jobs 2 --plot output
+    python benchmarks/mirflickr_wp.py --split test --jobs 2 --plot benchmarks/figures
 
 Features are frozen. Without labels, WP-X- (stage one alone) is compared with X- (X with the tags
 as its labels), all with a linear head. With few labels, X trained on the labelled photos is
 compared with WP-X, which has seen the tags of all photos before, both with a hidden layer of 256
-units; X with a linear head stands beside them. Every run is kept in ``benchmarks/cache``; an
-interrupted benchmark goes on where it stopped.
+units and with a linear head. Every run is kept in ``benchmarks/cache``; an interrupted benchmark
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def fit(task: Task, split: str) -> Any:
         labels[row] = [str(label) for label in np.flatnonzero(data.labels[rows[row]])]
     if method == "ITQ":
         return ITQ(n_bits, random_state=seed).fit(X)
-    hidden = (HIDDEN,) if n_labelled and method != "X, linear" else ()
+    hidden = (HIDDEN,) if n_labelled and not method.endswith("linear") else ()
     hasher = HASHERS[name](n_bits, hidden_layers=hidden, random_state=seed)
-    if method != "WP-X":
+    if not method.startswith("WP"):
         return hasher.fit(X, labels if n_labelled else tags)
     hasher = WeaklySupervisedHasher(
         hasher,
@@ -137,7 +137,12 @@ def plot(runs: Runs, tasks: list[Task], chance: float, prefix: Path) -> None:
                     ax,
                     plot_chance_level=i == len(curves) - 1,
                     color=f"C{list(HASHERS).index(name)}",
-                    linestyle={"WP-X": "-", "X": "--", "X, linear": ":"}[method],
+                    linestyle={
+                        "WP-X": "-",
+                        "X": "--",
+                        "WP-X, linear": "-.",
+                        "X, linear": ":",
+                    }[method],
                 )
             ax.set_title(f"{n_bits} bits")
             ax.get_legend().remove()
@@ -161,7 +166,7 @@ def main() -> None:
     seeds = range(args.seeds)
     methods = [("ITQ", "ITQ", 0)]
     methods += itertools.product(("X", "WP-X"), HASHERS, (0, *LABELLED))
-    methods += itertools.product(("X, linear",), HASHERS, LABELLED)
+    methods += itertools.product(("X, linear", "WP-X, linear"), HASHERS, LABELLED)
     tasks = [(*m, b, seed) for seed in seeds for b in args.bits for m in methods]
     runs.complete(tasks, run, args.split, jobs=args.jobs)
 

@@ -624,7 +624,10 @@ def test_a_frozen_space_must_be_one_and_know_the_tags(photos):
     with pytest.raises(NotFittedError, match="SemanticSpace"):
         weakly(semantic_space=FrozenEstimator(space())).fit(X, tags)
     frozen = FrozenEstimator(space(random_state=0).fit(tags))
-    with pytest.raises(ValueError, match="y has no tag that the semantic space knows"):
+    with (
+        pytest.warns(UserWarning, match="None of the tags"),
+        pytest.raises(ValueError, match="y has no tag that the semantic space knows"),
+    ):
         weakly(semantic_space=frozen).fit(X, [["other"], ["words"]] * 120)
 
 

@@ -168,6 +168,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
     _tanh = False
     _activation: type[nn.Module] = nn.ReLU
     _requires_y = True
+    # How hard fine-tuning holds on to pre-trained weights, on the scale of the loss.
+    _retention = 0.03
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_bits": [Interval(Integral, 1, None, closed="left")],

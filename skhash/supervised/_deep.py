@@ -66,6 +66,8 @@ class DSHHasher(DeepHasher):
     1.0
     """
 
+    _retention = 0.3  # the loss grows with n_bits
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
@@ -186,6 +188,8 @@ class DRSCHHasher(DeepHasher):
     >>> hasher.score(X, y)
     1.0
     """
+
+    _retention = 0.3  # the loss grows with n_bits
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,

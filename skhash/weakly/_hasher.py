@@ -70,10 +70,11 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         curvature of the objective. 0 keeps them as observed.
     batch_size : int, default=64
         Images in a batch of stage one.
-    retention : float, default=0.01
+    retention : float, default=None
         Weight of the squared distance of the head's weights from where stage
         one left them, in place of the estimator's weight decay in stage two.
-        0 lets fine-tuning forget.
+        0 lets fine-tuning forget. None is what suits the scale of the
+        estimator's loss: 0.3 for DSHHasher and DRSCHHasher, else 0.03.
     memory_limit : float, default=1024
         Memory for the learned sem-vectors in MiB; if they need more, they are
         kept in a temporary file.
@@ -135,7 +136,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "semantic_step": [Interval(Real, 0, 1, closed="both")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "retention": [Interval(Real, 0, None, closed="left")],
+        "retention": [Interval(Real, 0, None, closed="left"), None],
         "memory_limit": [Interval(Real, 0, None, closed="left")],
         "random_state": ["random_state"],
     }
@@ -152,7 +153,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         weight_decay: float = 10.0,
         semantic_step: float = 1.0,
         batch_size: int = 64,
-        retention: float = 0.01,
+        retention: float | None = None,
         memory_limit: float = 1024,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -287,9 +288,10 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
 
     def _finetune(self, hasher: DeepHasher, inputs: Any, targets: Any, rows: Any) -> None:
         loss = hasher._make_loss()
-        held = RetainedLoss(loss, hasher.head_, self.retention)
+        retention = hasher._retention if self.retention is None else self.retention
+        held = RetainedLoss(loss, hasher.head_, retention)
         # Held near where the tags brought them, weights need no decay to 0 besides.
-        settings: dict[str, Any] = {"optimizer__weight_decay": 0.0} if self.retention else {}
+        settings: dict[str, Any] = {"optimizer__weight_decay": 0.0} if retention else {}
         hasher._train(inputs, targets, held, rows=rows, stage="fine-tuning", **settings)
         hasher.loss_ = loss
 
