@@ -386,6 +386,9 @@ def test_presets_fit(samples, source):
     hasher = DSTDHHasher.preset(source=source, n_bits=6, backbone=None, n_concepts=12, n_anchors=9)
     hasher.set_params(random_state=0).fit(X, tags)
     assert hasher.n_iter_ == (10 if source == "paper" else 4)
+    rates = [row["event_lr"] for row in hasher.epochs_] if source == "release" else []
+    np.testing.assert_allclose(rates, np.repeat([0.01, 0.001, 0.0001], 6)[: len(rates)])
+    assert len(rates) == (0 if source == "paper" else 18)
 
 
 # -------------------------------------------------------------------------------- retrieval

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from skorch.callbacks import LRScheduler
 from torch import nn
 
 from .._ridge import RidgePath
@@ -172,6 +173,37 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         self.nu = nu
         self.n_rounds = n_rounds
         self.threshold = threshold
+
+    @classmethod
+    def preset(cls, dataset: str = "mirflickr", *, source: str = "paper", **params: Any) -> Self:
+        """Make a hasher with the settings of the paper or of its authors' program.
+
+        Parameters
+        ----------
+        dataset : {"mirflickr", "nus-wide"}, default="mirflickr"
+            Whose weights alpha, beta, nu, mu, rho and numbers of anchors and
+            concepts (section IV-C of the paper).
+        source : {"paper", "release"}, default="paper"
+            "paper": Algorithm 1 as printed, from random codes, one iteration of
+            each step in turn. "release": codes solved once, in 4 iterations
+            from ITQ's, then 18 epochs of the last layer, at a rate divided by
+            10 after 6 and 12.
+        **params
+            Further parameters, such as ``n_bits``; they override the preset.
+
+        Returns
+        -------
+        DSTDHHasher
+            An unfitted hasher.
+
+        Raises
+        ------
+        ValueError
+            If there is no such dataset or source.
+        """
+        if source == "release":
+            params.setdefault("callbacks", [LRScheduler("StepLR", step_size=6, gamma=0.1)])
+        return super().preset(dataset, source=source, **params)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
