@@ -12,9 +12,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from _photos import colour_grid
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from test_dstdh_linear import colour_grid
 from test_networks_hasher import Counting, weights_of
 
 from skhash import ITQ, DSTDHHasher, DSTDHLinear
@@ -404,7 +404,7 @@ def test_planted_clusters_are_found(samples):
 @pytest.fixture(scope="module")
 def rendered():
     data = make_social_images(1000, image_size=32, random_state=0)
-    return colour_grid(data.images).astype(np.float32), data.tags, data.labels
+    return colour_grid(data.images, n_cells=8).astype(np.float32), data.tags, data.labels
 
 
 def held_out_map(hasher, rendered, n_train=500):

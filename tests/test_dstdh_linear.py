@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from _photos import colour_grid
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
@@ -473,18 +474,10 @@ def test_it_ends_a_pipeline_with_its_defaults(rng):
 # --------------------------------------------------------------------------- retrieval
 
 
-def colour_grid(images, n_cells=8):
-    """Mean and spread of the colours in each cell of a grid."""
-    n_images, size = images.shape[:2]
-    cells = images.reshape(n_images, n_cells, size // n_cells, n_cells, size // n_cells, 3) / 255.0
-    moments = [cells.mean(axis=(2, 4)), cells.std(axis=(2, 4))]
-    return np.hstack([moment.reshape(n_images, -1) for moment in moments])
-
-
 @pytest.fixture(scope="module")
 def photos():
     data = make_social_images(1000, image_size=32, random_state=0)
-    return colour_grid(data.images), data.tags, data.labels
+    return colour_grid(data.images, n_cells=8), data.tags, data.labels
 
 
 def held_out_map(hasher, photos, n_train=500):

@@ -256,7 +256,8 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
                 solver = self._solver(codes, indicator[rows], *graphs, nu=self.nu)
                 outputs = None
             else:
-                solver.relink(*graphs)
+                if isinstance(inputs, Images):
+                    solver.relink(*graphs)
                 outputs = run_head(self.head_, features, device=self.device)
             n_before = len(solver.history)
             report = partial(self._report, when=f"round {round_}/{self.n_rounds}, ")
@@ -279,11 +280,13 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
 
     def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
         """Fix the thresholds on training samples, as part of the head."""
-        outputs = run_head(self.head_, self._sample(inputs), device=self.device)
         self.threshold_ = np.zeros(self.n_bits, np.float32)
+        if self.threshold == "zero":
+            return  # samples of a trained backbone would have to be computed
+        outputs = run_head(self.head_, self._sample(inputs), device=self.device)
         if self.threshold == "mean":
             self.threshold_ += outputs.mean()
-        elif self.threshold == "bit-mean":
+        else:
             self.threshold_ += outputs.mean(axis=0)
         # tanh(h) reaches t where h - artanh(t) reaches 0.
         self.head_.lower(np.arctanh(self.threshold_))
