@@ -102,8 +102,8 @@ def test_drsch_tells_the_weight_of_every_bit(train):
     [
         (DSHHasher, {"margin": 0}),
         (DSHHasher, {"quantization": -1}),
-        (DSHHasher, {"balance": 3}),
-        (KSHHasher, {"balance": None}),
+        (DSHHasher, {"balance_pairs": 3}),
+        (KSHHasher, {"balance_pairs": None}),
         (DRSCHHasher, {"margin": -1}),
         (DRSCHHasher, {"smoothing": -0.1}),
         (DRSCHHasher, {"batch_size": 1}),

@@ -8,13 +8,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.callbacks import LRScheduler
 from torch import nn
 
 from .._ridge import RidgePath
+from .._sklearn import Interval, StrOptions, fit_context
 from ..networks import DeepHasher
 from ..networks._extract import run_head
 from ..networks._images import Images
@@ -205,7 +204,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             params.setdefault("callbacks", [LRScheduler("StepLR", step_size=6, gamma=0.1)])
         return super().preset(dataset, source=source, **params)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn codes and network from images and their tags.
 

@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inherit import inherit_parameters
 from .._ridge import RidgePath
+from .._sklearn import Interval, StrOptions
 from ..codes import check_codes
 from ..graphs import AnchorGraph, ConceptHypergraph, anchor_graph, concept_hypergraph
 from ..social._tag_itq import tag_projection, weighted_tags
@@ -57,7 +57,7 @@ class SemanticTransfer:
         grows with the root of the number of samples, the other terms with the
         number itself; "auto" is ``sqrt(n_samples / 5325)``, which is 1 at the
         size of the paper's training set and keeps the proportion at others.
-    balance : bool, default=True
+    deflate : bool, default=True
         Take the trivial eigenvectors out of both graphs. They favour codes
         that are the same for all images, which maximise the graph terms.
     direct : bool, default=True
@@ -112,10 +112,10 @@ class SemanticTransfer:
         },
     }  # fmt: skip
     _sources: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"init": "random", "balance": False, "tag_weight": 1.0},
+        "paper": {"init": "random", "deflate": False, "tag_weight": 1.0},
         # The authors' program starts from ITQ and has a hypergraph of nearly constant weights.
         "release": {
-            "init": "itq", "max_iter": 4, "tol": 0.0, "balance": False, "tag_weight": 1.0,
+            "init": "itq", "max_iter": 4, "tol": 0.0, "deflate": False, "tag_weight": 1.0,
             "concept_bandwidth": 40.0,
         },
     }  # fmt: skip
@@ -130,7 +130,7 @@ class SemanticTransfer:
         "init": [StrOptions({"tags", "itq", "random"}), "array-like"],
         "shrinkage": [StrOptions({"bit", "sample"})],
         "tag_weight": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "balance": ["boolean"],
+        "deflate": ["boolean"],
         "direct": ["boolean"],
         "indirect": ["boolean"],
         "use_tags": ["boolean"],
@@ -155,7 +155,7 @@ class SemanticTransfer:
         init: str | ArrayLike = "tags",
         shrinkage: str = "bit",
         tag_weight: float | str = "auto",
-        balance: bool = True,
+        deflate: bool = True,
         direct: bool = True,
         indirect: bool = True,
         use_tags: bool = True,
@@ -178,7 +178,7 @@ class SemanticTransfer:
         self.init = init
         self.shrinkage = shrinkage
         self.tag_weight = tag_weight
-        self.balance = balance
+        self.deflate = deflate
         self.direct = direct
         self.indirect = indirect
         self.use_tags = use_tags
@@ -206,7 +206,7 @@ class SemanticTransfer:
         source : {"paper", "release"}, default="paper"
             "paper": Algorithm 1 as printed, from random codes. "release": from
             ITQ codes, 4 iterations, hypergraph bandwidth 40. Both without
-            balance.
+            deflation.
         **params
             Further parameters, such as ``n_bits``; they override the preset.
 
@@ -314,7 +314,7 @@ class SemanticTransfer:
             mu=self.mu,
             rho=self.rho,
             shrinkage=self.shrinkage,
-            balance=self.balance,
+            deflate=self.deflate,
             denoise=self.denoise,
             discrete=self.discrete,
             **weights,

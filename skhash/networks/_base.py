@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._inherit import inherit_parameters
+from .._labels import labelled_rows
+from .._sklearn import Interval, StrOptions, fit_context
 from ..base import HasherMixin, check_features, warn_constant_bits
 from ..codes import sign_bits
 from ._backbones import Backbone, make_backbone
@@ -30,7 +31,6 @@ from ._extract import (
 )
 from ._head import HashHead
 from ._images import Images
-from ._labels import labelled_rows
 from ._trainer import HashNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher"]
@@ -273,7 +273,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
     # What a fit consists of.
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any) -> DeepHasher:
         """Train the network.
 

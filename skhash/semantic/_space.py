@@ -16,12 +16,11 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.utils import check_array, check_random_state, metadata_routing
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ..tags import encode_tags
 from ._coding import learn_sparse_coding
 from ._vectors import look_up_tag_vectors, train_tag_vectors
@@ -209,7 +208,7 @@ class SemanticSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, tags: Any, y: Any = None) -> Self:
         """Learn the space from the tags of images.
 
