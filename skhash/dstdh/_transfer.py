@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from .._inherit import inherit_parameters
+from .._parameters import ParametersMixin
 from .._ridge import RidgePath
 from .._sklearn import Interval, StrOptions
 from ..codes import check_codes
@@ -25,7 +25,7 @@ __all__ = ["SemanticTransfer"]
 _PAPER_SAMPLES = 5325  # the training set on which the paper's weights were found
 
 
-class SemanticTransfer:
+class SemanticTransfer(ParametersMixin):
     """Mixin of the hashers that learn codes by dual-level semantic transfer.
 
     It comes before the hasher's other base; ``**others`` are its parameters.
@@ -189,10 +189,6 @@ class SemanticTransfer:
         self.n_nearest_anchors = n_nearest_anchors
         self.concept_bandwidth = concept_bandwidth
         self.tag_scale = tag_scale
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        inherit_parameters(cls)
 
     @classmethod
     def preset(cls, dataset: str = "mirflickr", *, source: str = "paper", **params: Any) -> Self:

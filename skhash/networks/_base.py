@@ -15,7 +15,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .._inherit import inherit_parameters
 from .._labels import labelled_rows
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import HasherMixin, check_features, warn_constant_bits
@@ -256,11 +255,6 @@ class DeepHasher(HasherMixin, BaseEstimator):
         self.num_workers = num_workers
         self.random_state = random_state
         self.verbose = verbose
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Write out ``**network`` in the signature and docstring of a subclass."""
-        super().__init_subclass__(**kwargs)
-        inherit_parameters(cls)
 
     # What a subclass provides.
 

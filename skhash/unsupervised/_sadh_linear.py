@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from .._inherit import inherit_parameters
+from .._parameters import ParametersMixin
 from .._ridge import RidgePath
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import LinearHasher, check_features, warn_constant_bits
@@ -21,7 +21,7 @@ from ._itq import itq_rotation, principal_projection
 __all__ = ["SADHLinear", "SmoothCodes"]
 
 
-class SmoothCodes:
+class SmoothCodes(ParametersMixin):
     """Mixin of the hashers that learn codes which are smooth on an anchor graph.
 
     It comes before the hasher's other base; ``**others`` are its parameters.
@@ -87,11 +87,6 @@ class SmoothCodes:
         self.dual_step = dual_step
         self.max_iter = max_iter
         self.tol = tol
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Write out ``**others`` in the signature and docstring of a subclass."""
-        super().__init_subclass__(**kwargs)
-        inherit_parameters(cls)
 
     def _itq_codes(
         self, X: NDArray[np.floating[Any]], random_state: np.random.RandomState
