@@ -138,7 +138,7 @@ def test_a_tag_matrix_comes_back():
     assert encode_tags(encoded, vocabulary=[0, 1, 2], n_samples=3) is encoded
     with pytest.raises(ValueError, match=r"^y was encoded with another vocabulary"):
         encode_tags(encoded, vocabulary=[1, 2, 3])
-    with pytest.raises(ValueError, match=r"^y has tags for 3 images, expected 4"):
+    with pytest.raises(ValueError, match=r"^y has 3 rows, expected 4"):
         encode_tags(encoded, n_samples=4)
 
 

@@ -6,13 +6,15 @@ import gzip
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from ..tags import clean_tag
 
 # Pairs of tags that training shows per tag of the vocabulary, where the number of epochs is not
 # given. Few: on MIR Flickr (where they make 5 to 6 epochs) sem-vectors get worse with more.
@@ -117,6 +119,9 @@ def look_up_tag_vectors(
         source = _read_text_vectors(name, {str(tag) for tag in vocabulary.tolist()})
     else:
         name = "tag_vectors"
+        if isinstance(source, Mapping):  # spelled as the vocabulary is
+            clean = {clean_tag(key): key for key in source if isinstance(key, str)}
+            source = {**{tag: source[key] for tag, key in clean.items()}, **source}
     vectors, known = [], np.zeros(len(vocabulary), dtype=bool)
     for j, tag in enumerate(vocabulary.tolist()):
         key = tag if isinstance(tag, str) or tag in source else str(tag)
@@ -158,6 +163,7 @@ def _read_text_vectors(path: str, wanted: set[str]) -> dict[str, NDArray[np.floa
                     n_dimensions = len(line.split(" ")) - 1
                 # From the right, because a word may hold spaces.
                 word, *numbers = line.rsplit(" ", n_dimensions)
+                word = clean_tag(word)
                 if word not in wanted or word in found:
                     continue
                 try:
