@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import math
 import numbers
 import re
@@ -10,7 +9,7 @@ import sys
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -38,7 +37,6 @@ _SEPARATORS = {sep: f"split({sep!r})" for sep in (",", ";", "|", "\u3001", "\uff
     " ": "split()",
 }
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
-_NUMBERS = (numbers.Real, decimal.Decimal, np.bool_)
 _MIXED_CASE = 0.05  # share of the vocabulary
 
 
@@ -209,9 +207,12 @@ def _check_vocabulary(vocabulary: ArrayLike, name: str) -> NDArray[Any]:
     if (
         known.ndim != 1
         or known.dtype.kind not in "buifUOT"
-        or not all(isinstance(tag, Hashable) for tag in values)
+        or not all(isinstance(tag, str | tuple | None) or _is_number(tag) for tag in values)
     ):
-        raise TypeError(f"{name} must be a 1-D sequence of tags, got {type(vocabulary).__name__}.")
+        raise TypeError(
+            f"{name} must be a 1-D sequence of tags, all str or all numbers, got "
+            f"{type(vocabulary).__name__} {_shown(vocabulary)}."
+        )
     if known.dtype.kind == "U" and not all(isinstance(tag, str) for tag in cast(Any, vocabulary)):
         raise TypeError(f"{name} mixes str and others; give all its tags as str.")
     if any(isinstance(tag, str) for tag in values):
@@ -259,7 +260,7 @@ def _open_row(row: Any, name: str) -> Any:
     if isinstance(row, str | bytes) or not hasattr(row, "__array__"):
         return row
     array = _to_array(row, name)
-    return array if array.ndim else array.item()
+    return array if array.ndim else row if array.dtype.kind in "mM" else array.item()
 
 
 def _to_array(values: Any, name: str) -> NDArray[Any]:
@@ -352,19 +353,26 @@ def _stack_numbers(rows: list[Any], name: str) -> NDArray[Any] | None:
             f"{name} has rows of numbers of different lengths; it must be {_FORMS}. "
             "Numbers of classes, some per image, must be str."
         ) from None
+    except Exception:  # of a later row; the check of rows tells which
+        return None
 
 
 def _holds_numbers(array: NDArray[Any], name: str) -> bool:
     if array.dtype.kind != "O":
         return array.dtype.kind in "buif"
-    values = {type(value): value for value in array.ravel().tolist()}
-    missing = [kind for kind, value in values.items() if _is_missing(value)]
-    others = values.keys() - set(missing)
-    if not others or not all(issubclass(kind, _NUMBERS) for kind in others):
+    one_of_each = {type(value): value for value in array.ravel().tolist()}.values()
+    others = [value for value in one_of_each if not _is_missing(value)]
+    if not others or not all(map(_is_number, others)):
         return False
-    if missing:
+    if len(others) < len(one_of_each):
         raise ValueError(f"{name} contains NaN; an image without a tag has 0.")
     return True
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is real and can be compared with all others; a span of time is not."""
+    kinds = (int, float, np.bool_, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, np.timedelta64)
 
 
 def _is_missing(value: Any) -> bool:
@@ -393,7 +401,7 @@ def _as_tag_rows(source: Any, known: NDArray[Any] | None, name: str) -> list[Col
         elif isinstance(row, str):
             kinds.add("str")
             rows.append((_checked(row, cleaned, f"{place} is", "None"),))
-        elif isinstance(row, numbers.Real | np.bool_):
+        elif _is_number(row):
             if row != row:  # a missing value, if those around it are no numbers
                 nan = place if nan is None else nan
                 rows.append(())

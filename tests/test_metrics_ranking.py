@@ -454,7 +454,7 @@ def test_labels_that_the_database_lacks_are_ignored():
 
 def test_labels_of_which_none_is_known_bring_a_warning():
     with pytest.warns(UserWarning, match="database_labels has no label of query_labels"):
-        assert mean_average_precision([[0, 1]], [[0, 1]], [["cat"]], [[1]]) == 0.0
+        assert mean_average_precision([[0, 1]], [[0, 1]], [["cat"]], [["dog"]]) == 0.0
 
 
 CASE = ([[0, 1]], [[0, 1], [1, 0]], ["cat"], ["cat", "dog"])

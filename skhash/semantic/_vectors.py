@@ -119,12 +119,13 @@ def look_up_tag_vectors(
         source = _read_text_vectors(name, {str(tag) for tag in vocabulary.tolist()})
     else:
         name = "tag_vectors"
-        if isinstance(source, Mapping):  # spelled as the vocabulary is
-            clean = {clean_tag(key): key for key in source if isinstance(key, str)}
-            source = {**{tag: source[key] for tag, key in clean.items()}, **source}
     vectors, known = [], np.zeros(len(vocabulary), dtype=bool)
+    keys = getattr(source, "key_to_index", source if isinstance(source, Mapping) else ())
+    spellings = {clean_tag(key): key for key in keys if isinstance(key, str)}
     for j, tag in enumerate(vocabulary.tolist()):
         key = tag if isinstance(tag, str) or tag in source else str(tag)
+        if key not in source:
+            key = spellings.get(key, key)
         if key in source:
             known[j] = True
             vectors.append(np.asarray(source[key], dtype=np.float32))
