@@ -16,8 +16,9 @@ from sklearn.utils import gen_even_slices
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._files import PathLike
 from ..codes import check_codes, pack, unpack
-from ._files import PathLike, read_bytes, write_bytes
+from ._files import read_bytes, write_bytes
 from ._stores import Distances, Indices, Store, make_store
 
 # Fewer queries than this are not worth a thread of their own.
