@@ -41,6 +41,7 @@ _SUBMODULES = (
     "datasets",
     "dstdh",
     "graphs",
+    "images",
     "metrics",
     "neighbors",
     "networks",
