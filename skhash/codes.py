@@ -384,12 +384,19 @@ def smallest(distances: NDArray[np.unsignedinteger[Any]], k: int) -> NDArray[np.
     if 4 * k >= n_columns:
         # NumPy sorts short integers stably in linear time: nothing is gained by choosing first.
         return np.argsort(distances, axis=1, kind="stable")[:, :k]
-    columns = np.empty((len(distances), k), np.intp)
     # The k-th smallest value of a sample is no less than that of all. The larger the sample, the
     # fewer columns pass it to be sorted: some sqrt(n_columns * k) of both cost least together.
-    stride = max(1, isqrt(n_columns // k) // 2)
-    for i, row in enumerate(distances):
-        bound = np.searchsorted(np.cumsum(np.bincount(row[::stride])), k)
+    sample = distances[:, :: max(1, isqrt(n_columns // k) // 2)]
+    if k < _WORTH_COUNTING:
+        bounds = np.partition(sample, k - 1, axis=1)[:, k - 1]
+    else:
+        bounds = [np.searchsorted(np.cumsum(np.bincount(row)), k) for row in sample]
+    columns = np.empty((len(distances), k), np.intp)
+    for i, (row, bound) in enumerate(zip(distances, bounds, strict=True)):
         near = np.flatnonzero(row <= bound)
         columns[i] = near[np.argsort(row[near], kind="stable")[:k]]
     return columns
+
+
+# The k-th smallest of a sample is found sooner by counting values than by partition from this k on.
+_WORTH_COUNTING = 64

@@ -291,6 +291,11 @@ def test_more_neighbours_than_the_database_has_shows_them_all(plt, case, images)
             ValueError,
             "query_labels has .*7.*, expected 8",
         ),
+        (
+            {"query_labels": np.eye(8), "database_labels": ["a", "b"] * 16},
+            ValueError,
+            "query_labels and database_labels must have the same form",
+        ),
     ],
 )
 def test_sheet_names_bad_options(plt, case, images, options, error, message):

@@ -227,8 +227,9 @@ def test_skipping_all_queries_gives_nan_and_a_warning():
         (precision_within_radius, {}),
     ):
         assert metric(*case, **arguments) == 0
-        with pytest.warns(UndefinedMetricWarning, match="empty='skip'"):
+        with pytest.warns(UndefinedMetricWarning, match="empty='skip'") as caught:
             assert math.isnan(metric(*case, empty="skip", **arguments))
+        assert caught[0].filename == __file__
 
 
 # -- precision and recall ------------------------------------------------------------------------
@@ -637,8 +638,9 @@ def test_labels_that_the_database_lacks_are_ignored():
 
 
 def test_labels_of_which_none_is_known_bring_a_warning():
-    with pytest.warns(UserWarning, match="database_labels has no label of query_labels"):
+    with pytest.warns(UserWarning, match="database_labels has no label of query_l") as caught:
         assert mean_average_precision([[0, 1]], [[0, 1]], [["cat"]], [["dog"]]) == 0.0
+    assert caught[0].filename == __file__
 
 
 CASE = ([[0, 1]], [[0, 1], [1, 0]], ["cat"], ["cat", "dog"])

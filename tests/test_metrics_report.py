@@ -460,7 +460,7 @@ def test_a_search_without_tags_and_labels_says_how_to_give_them(tagged, scoring,
     search = GridSearchCV(ColumnHasher(), GRID, scoring=scoring, cv=2)
     with (
         config_context(enable_metadata_routing=routing),
-        pytest.warns(UserWarning, match=r"(?s)needs tags as y, or labels.*set_score_request\(lab"),
+        pytest.warns(UserWarning, match=r"(?s)needs labels or y.*set_score_request\(lab"),
         pytest.warns(UserWarning, match="non-finite"),
     ):
         search.fit(X)
@@ -482,7 +482,7 @@ def test_scorer_survives_clone_pickle_and_shows_its_options():
 def test_scorer_names_what_is_missing(tagged):
     X, tags, _ = tagged
     hasher = ColumnHasher().fit(X)
-    with pytest.raises(ValueError, match="needs tags as y, or labels"):
+    with pytest.raises(ValueError, match="needs labels or y"):
         retrieval_scorer()(hasher, X)
     with pytest.raises(ValueError, match=r"^y has .*59.*, expected 60"):
         retrieval_scorer()(hasher, X, tags[1:])

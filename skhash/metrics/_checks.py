@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -23,15 +24,15 @@ TIES = ("expected", "stable", "best", "worst")
 AVERAGES = ("micro", "macro")
 GAINS = ("linear", "exponential")
 
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line that called the package, however deep in it we are."""
-    level, frame = 2, sys._getframe(1)
+    level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 # Options

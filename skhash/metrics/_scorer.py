@@ -152,11 +152,11 @@ class RetrievalScorer(BaseEstimator):
         cut = self._cut()
         if labels is None and y is None:
             raise ValueError(
-                "a score needs tags as y, or labels: without either nothing is relevant. In a "
-                "search or cross-validation labels reach it once they are asked for: "
-                "sklearn.set_config(enable_metadata_routing=True), then "
-                ".set_score_request(labels=True) of the hasher, or of the retrieval_scorer given "
-                "as scoring, and fit(X, labels=labels)."
+                "score needs labels or y: without either nothing is relevant. In a search or "
+                "cross-validation give tags as y, or let labels through: call "
+                "sklearn.set_config(enable_metadata_routing=True) and set_score_request(labels="
+                "True) of the hasher, or of the retrieval_scorer that is given as scoring; then "
+                "fit(X, labels=labels)."
             )
         codes = np.asarray(estimator.transform(X))
         if len(codes) < 2:
