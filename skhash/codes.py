@@ -387,6 +387,7 @@ def smallest(distances: NDArray[np.unsignedinteger[Any]], k: int) -> NDArray[np.
     # The k-th smallest value of a sample is no less than that of all. The larger the sample, the
     # fewer columns pass it to be sorted: some sqrt(n_columns * k) of both cost least together.
     sample = distances[:, :: max(1, isqrt(n_columns // k) // 2)]
+    bounds: Any
     if k < _WORTH_COUNTING:
         bounds = np.partition(sample, k - 1, axis=1)[:, k - 1]
     else:

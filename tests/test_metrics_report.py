@@ -137,6 +137,9 @@ def test_report_measures_only_what_is_asked(case):
     assert "precision_at" not in report
     with pytest.raises(ValueError, match=r"metrics must be one of 'map', .* got 'auc'"):
         retrieval_report(Binarizer(), *case, metrics=["auc"])
+    for metrics in ("map", []):
+        with pytest.raises(ValueError, match="metrics must be a non-empty list"):
+            retrieval_report(Binarizer(), *case, metrics=metrics)
 
 
 def rows_of(table):

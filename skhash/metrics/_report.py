@@ -74,6 +74,16 @@ class RetrievalReport(Bunch):
         return ["", "value", _CHANCE], rows
 
 
+def check_names(metrics: Sequence[str] | None) -> list[str]:
+    """Check which metrics to report."""
+    if metrics is not None and (isinstance(metrics, str) or not len(metrics)):
+        raise ValueError(f"metrics must be a non-empty list of names, got {metrics!r}.")
+    names = list(dict.fromkeys(METRICS if metrics is None else metrics))
+    for name in names:
+        check_option("metrics", name, tuple(METRICS))
+    return names
+
+
 def key_of(name: str) -> str:
     """Where a report has a metric."""
     return f"{name}_at" if METRICS[name].cut == "at" else name
@@ -275,9 +285,7 @@ def report_from_codes(
     """
     check_average_precision(k, divisor, empty)
     check_option("average", average, AVERAGES)
-    names = list(METRICS if metrics is None else metrics)
-    for name in names:
-        check_option("metrics", name, tuple(METRICS))
+    names = check_names(metrics)
     cuts = {
         "k": check_k(k),
         "at": check_ranks("at", at),
