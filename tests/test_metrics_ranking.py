@@ -384,8 +384,10 @@ def test_ndcg_of_empty_queries_and_of_the_ideal_order():
 
 def test_gains_of_zero_and_one_are_relevance():
     case = make_case(6, 30, 8, n_labels=1)
-    curve, ks = metric_curve(*case, [1, 3, 30], metric="ndcg")
     matrix = distances_and_relevance(*case)[1]
+    assert matrix.any()
+    labels = [[["cat"] * row[0] for row in rows.tolist()] for rows in case[2:]]
+    curve, ks = metric_curve(*case[:2], *labels, [1, 3, 30], metric="ndcg")
     assert_allclose(curve, [ndcg_at_k(*case[:2], None, None, k, gain=matrix) for k in ks])
 
 
@@ -548,7 +550,7 @@ def test_leave_one_out_skips_samples_that_share_no_label():
 def test_leave_one_out_refuses_a_single_sample_and_names_the_labels():
     with pytest.raises(ValueError, match="codes must have at least 2 samples"):
         leave_one_out_map([[0, 1]], ["cat"])
-    with pytest.raises(ValueError, match=r"^tags has .*1.*, expected 2"):
+    with pytest.raises(ValueError, match=r"^tags has 1 rows, expected 2"):
         leave_one_out_map([[0, 1], [1, 1]], ["cat"], name="tags")
 
 
@@ -706,7 +708,7 @@ def test_queries_without_labels_fit_any_form():
 
 
 def test_a_wrong_number_of_labels_is_told_as_such():
-    with pytest.raises(ValueError, match=r"^query_labels has .*2.*, expected 1"):
+    with pytest.raises(ValueError, match=r"^query_labels has 2 rows, expected 1"):
         mean_average_precision(*CASE[:2], ["cat", "dog"], ["cat", "dog"])
 
 
@@ -741,11 +743,11 @@ def test_very_long_codes_are_ranked(n_bits):
         (0, [["0", "1"]], TypeError, "query_codes must be an array"),
         (1, np.empty((0, 2)), ValueError, "database_codes is empty"),
         (1, np.empty((2, 0)), ValueError, "database_codes has 0 bits"),
-        (1, [[0, 1]], ValueError, "database_labels has .*2.*, expected 1"),
-        (2, ["cat", "dog"], ValueError, "query_labels has .*2.*, expected 1"),
+        (1, [[0, 1]], ValueError, "database_labels has 2 rows, expected 1"),
+        (2, ["cat", "dog"], ValueError, "query_labels has 2 rows, expected 1"),
         (2, "cat", TypeError, "query_labels must be"),
         (2, None, TypeError, "query_labels must be"),
-        (3, ["cat"], ValueError, "database_labels has .*1.*, expected 2"),
+        (3, ["cat"], ValueError, "database_labels has 1 rows, expected 2"),
         (3, [[0.5], [1.0]], ValueError, "database_labels is an indicator"),
     ],
 )

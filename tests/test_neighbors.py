@@ -739,12 +739,14 @@ def test_a_header_that_is_no_json_object_is_refused(saved, text, monkeypatch):
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no regular file"):
-        HammingNeighbors.load(tmp_path)
+    paths = [tmp_path]
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer for ever
-        with pytest.raises(ValueError, match="no regular file"):
-            HammingNeighbors.load(tmp_path / "pipe")
+        paths.append(tmp_path / "pipe")
+    for path in paths:
+        with pytest.raises(OSError) as caught:
+            HammingNeighbors.load(path)
+        assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])

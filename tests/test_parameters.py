@@ -9,6 +9,9 @@ from sklearn.base import BaseEstimator, clone
 
 import skhash
 from skhash._parameters import ParametersMixin
+from skhash.dstdh._transfer import SemanticTransfer, TransferParameters
+from skhash.networks import DeepHasher, NetworkParameters
+from skhash.unsupervised._sadh_linear import SmoothCodes, SmoothingParameters
 
 ESTIMATORS = [*ARGUMENTS, "HammingNeighbors", "ImageFeatures", "SemanticSpace"]
 
@@ -70,3 +73,17 @@ def test_every_estimator_names_the_parameter_that_was_meant(name):
         slip = parameter[0] + parameter[2:]
         with pytest.raises(TypeError, match=f"{name} has no parameter '{slip}'; did you mean"):
             estimator(**{slip: None})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "estimator"),
+    [
+        (NetworkParameters, DeepHasher),
+        (TransferParameters, SemanticTransfer),
+        (SmoothingParameters, SmoothCodes),
+    ],
+)
+def test_type_checkers_and_constructors_know_the_same_parameters(parameters, estimator):
+    signature = inspect.signature(estimator).parameters.values()
+    declared = {p.name: p.annotation for p in signature if p.kind is p.KEYWORD_ONLY}
+    assert {name: t.__forward_arg__ for name, t in parameters.__annotations__.items()} == declared

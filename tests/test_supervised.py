@@ -124,7 +124,7 @@ def test_labels_are_needed(hasher_class, train):
         new(hasher_class).fit(X, None)
     with pytest.raises(ValueError, match="y has labels for 0 sample"):
         new(hasher_class).fit(X, np.zeros_like(labels))
-    with pytest.raises(ValueError, match="y has tags for 399 images, expected 400"):
+    with pytest.raises(ValueError, match="y has 399 rows, expected 400"):
         new(hasher_class).fit(X, labels[1:])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from .._ridge import RidgePath
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import LinearHasher, check_features, warn_constant_bits
-from ._transfer import SemanticTransfer
+from ._transfer import SemanticTransfer, TransferParameters
 
 __all__ = ["DSTDHLinear"]
 
@@ -122,7 +122,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        **transfer: Any,
+        **transfer: Unpack[TransferParameters],
     ) -> None:
         super().__init__(**transfer)
         self.n_bits = n_bits

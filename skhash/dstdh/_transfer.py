@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +23,31 @@ from ._alm import DiscreteALM, signs
 __all__ = ["SemanticTransfer"]
 
 _PAPER_SAMPLES = 5325  # the training set on which the paper's weights were found
+
+
+class TransferParameters(TypedDict, total=False):
+    """Parameters of :class:`SemanticTransfer`, for type checkers."""
+
+    alpha: float
+    beta: float
+    n_anchors: int
+    n_concepts: int
+    mu: float
+    rho: float
+    init: str | ArrayLike
+    shrinkage: str
+    tag_weight: float | str
+    deflate: bool
+    direct: bool
+    indirect: bool
+    use_tags: bool
+    denoise: bool
+    discrete: bool
+    max_iter: int
+    tol: float
+    n_nearest_anchors: int
+    concept_bandwidth: float | None
+    tag_scale: float
 
 
 class SemanticTransfer(ParametersMixin):

@@ -17,11 +17,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import gen_even_slices
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._files import PathLike
 from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
 from ._backends import Backend, Distances, Indices, make_backend
-from ._files import PathLike, read_bytes, write_bytes
+from ._files import read_bytes, write_bytes
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_THREAD = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import torch
@@ -32,10 +32,40 @@ from ._head import HashHead
 from ._images import Images
 from ._trainer import HashNet, Targets, TrainingSet
 
-__all__ = ["DeepHasher"]
+__all__ = ["DeepHasher", "NetworkParameters"]
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 _SAMPLE_ROWS = 1024
+
+
+class NetworkParameters(TypedDict, total=False):
+    """Parameters that every network hasher hands on to :class:`DeepHasher`, for type checkers."""
+
+    backbone: str | nn.Module | None
+    weights: str | os.PathLike[str] | None
+    output: str
+    image_size: int | None
+    trainable: str | list[str]
+    hidden_layers: tuple[int, ...]
+    optimizer: str
+    lr: float
+    backbone_lr: float | None
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    max_epochs: int
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    callbacks: list[Any] | None
+    checkpoint: str | os.PathLike[str] | None
+    cache: str | os.PathLike[str] | None
+    on_error: str
+    device: str
+    amp: bool
+    num_workers: int
+    random_state: int | np.random.RandomState | None
+    verbose: int
 
 
 class DeepHasher(HasherMixin, BaseEstimator):

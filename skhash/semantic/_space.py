@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import ParametersMixin
 from .._sklearn import HasMethods, Interval, StrOptions, fit_context
-from ..tags import encode_tags
+from ..tags import clean_tag, encode_tags
 from ._coding import learn_sparse_coding
 from ._vectors import look_up_tag_vectors, train_tag_vectors
 
@@ -470,7 +470,8 @@ class SemanticSpace(
             with the tag are left out.
         """
         check_is_fitted(self)
-        place = np.flatnonzero(self.vocabulary_ == tag)
+        wanted = clean_tag(tag) if isinstance(tag, str) else tag
+        place = np.flatnonzero(self.vocabulary_ == wanted)
         if not len(place):
             raise ValueError(f"tag {tag!r} is not in the vocabulary of this SemanticSpace.")
         codes = self.tag_codes_

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from .._sklearn import Interval
-from ..networks import DeepHasher
+from ..networks import DeepHasher, NetworkParameters
 from ._losses import DRSCHLoss, DSHLoss, KSHLoss
 
 __all__ = ["DRSCHHasher", "DSHHasher", "KSHHasher"]
@@ -68,6 +68,8 @@ class DSHHasher(DeepHasher):
 
     _retention = 0.3  # the loss grows with n_bits
 
+    _defaults: ClassVar[NetworkParameters] = {"weight_decay": 3.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
@@ -82,10 +84,9 @@ class DSHHasher(DeepHasher):
         margin: float = 2.0,
         quantization: float = 0.01,
         balance_pairs: bool = True,
-        weight_decay: float = 3.0,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
-        super().__init__(n_bits, weight_decay=weight_decay, **network)
+        super().__init__(n_bits, **network)
         self.margin = margin
         self.quantization = quantization
         self.balance_pairs = balance_pairs
@@ -133,7 +134,9 @@ class KSHHasher(DeepHasher):
         "balance_pairs": ["boolean"],
     }
 
-    def __init__(self, n_bits: int = 64, *, balance_pairs: bool = True, **network: Any) -> None:
+    def __init__(
+        self, n_bits: int = 64, *, balance_pairs: bool = True, **network: Unpack[NetworkParameters]
+    ) -> None:
         super().__init__(n_bits, **network)
         self.balance_pairs = balance_pairs
 
@@ -191,6 +194,8 @@ class DRSCHHasher(DeepHasher):
 
     _retention = 0.3  # the loss grows with n_bits
 
+    _defaults: ClassVar[NetworkParameters] = {"batch_size": 64}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
@@ -203,10 +208,9 @@ class DRSCHHasher(DeepHasher):
         *,
         margin: float = 1.0,
         smoothing: float = 0.001,
-        batch_size: int = 64,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
-        super().__init__(n_bits, batch_size=batch_size, **network)
+        super().__init__(n_bits, **network)
         self.margin = margin
         self.smoothing = smoothing
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import affine_grid, grid_sample
 
 from .._sklearn import Interval, fit_context
-from ..networks import DeepHasher, HashNet
+from ..networks import DeepHasher, HashNet, NetworkParameters
 from ..networks._extract import run_head
 from ..networks._images import Images
 from ._losses import DeepBitLoss
@@ -95,6 +95,8 @@ class DeepBit(DeepHasher):
 
     _requires_y = False
 
+    _defaults: ClassVar[NetworkParameters] = {"weight_decay": 10.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "bit_balance": [Interval(Real, 0, None, closed="left")],
@@ -109,10 +111,9 @@ class DeepBit(DeepHasher):
         bit_balance: float = 1.0,
         quantization: float = 1.0,
         rotation: float | None = None,
-        weight_decay: float = 10.0,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
-        super().__init__(n_bits, weight_decay=weight_decay, **network)
+        super().__init__(n_bits, **network)
         self.bit_balance = bit_balance
         self.quantization = quantization
         self.rotation = rotation

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
 
 from .._sklearn import Interval, fit_context
-from ..networks import DeepHasher
+from ..networks import DeepHasher, NetworkParameters
 from ._losses import GreedyHashLoss
 
 __all__ = ["GreedyHash"]
@@ -73,6 +73,8 @@ class GreedyHash(DeepHasher):
 
     _requires_y = False
 
+    _defaults: ClassVar[NetworkParameters] = {"weight_decay": 30.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "quantization": [Interval(Real, 0, None, closed="left")],
@@ -85,10 +87,9 @@ class GreedyHash(DeepHasher):
         *,
         quantization: float = 0.1,
         center: bool = True,
-        weight_decay: float = 30.0,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
-        super().__init__(n_bits, weight_decay=weight_decay, **network)
+        super().__init__(n_bits, **network)
         self.quantization = quantization
         self.center = center
 

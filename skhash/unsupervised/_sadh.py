@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 from sklearn.utils import check_random_state
 from torch import nn
 
 from .._sklearn import Interval, fit_context
-from ..networks import DeepHasher
+from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
-from ._sadh_linear import SmoothCodes
+from ._sadh_linear import SmoothCodes, SmoothingParameters
 
 __all__ = ["SADHHasher"]
+
+
+class SADHParameters(SmoothingParameters, NetworkParameters, total=False):
+    """Parameters that SADHHasher hands on, for type checkers."""
 
 
 class SADHHasher(SmoothCodes, DeepHasher):
@@ -96,6 +100,8 @@ class SADHHasher(SmoothCodes, DeepHasher):
     _tanh = True
     _requires_y = False
 
+    _defaults: ClassVar[NetworkParameters] = {"weight_decay": 30.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         **SmoothCodes._parameter_constraints,
@@ -103,9 +109,9 @@ class SADHHasher(SmoothCodes, DeepHasher):
     }
 
     def __init__(
-        self, n_bits: int = 64, *, n_rounds: int = 2, weight_decay: float = 30.0, **others: Any
+        self, n_bits: int = 64, *, n_rounds: int = 2, **others: Unpack[SADHParameters]
     ) -> None:
-        super().__init__(n_bits=n_bits, weight_decay=weight_decay, **others)
+        super().__init__(n_bits=n_bits, **others)
         self.n_rounds = n_rounds
 
     @fit_context(prefer_skip_nested_validation=True)

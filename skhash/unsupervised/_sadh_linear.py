@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,19 @@ from ._admm import smooth_codes
 from ._itq import itq_rotation, principal_projection
 
 __all__ = ["SADHLinear", "SmoothCodes"]
+
+
+class SmoothingParameters(TypedDict, total=False):
+    """Parameters of :class:`SmoothCodes`, for type checkers."""
+
+    n_anchors: int
+    n_nearest_anchors: int
+    bit_balance: float
+    decorrelation: float
+    admm_penalty: float
+    dual_step: float
+    max_iter: int
+    tol: float
 
 
 class SmoothCodes(ParametersMixin):
@@ -216,7 +229,7 @@ class SADHLinear(SmoothCodes, LinearHasher):
         ridge: float | str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        **smoothing: Any,
+        **smoothing: Unpack[SmoothingParameters],
     ) -> None:
         super().__init__(**smoothing)
         self.n_bits = n_bits

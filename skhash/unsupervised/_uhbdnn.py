@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 import scipy.linalg
@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from .._sklearn import Interval, fit_context
-from ..networks import DeepHasher
+from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
 from ._itq import ITQ
 from ._losses import UHBDNNLoss
@@ -122,6 +122,13 @@ class UHBDNN(DeepHasher):
     _requires_y = False
     _activation = nn.Sigmoid
 
+    _defaults: ClassVar[NetworkParameters] = {
+        "hidden_layers": (256, 128),
+        "max_epochs": 15,
+        "lr": 1e-2,
+        "weight_decay": 0.1,
+    }
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "ridge": [Interval(Real, 0, None, closed="neither")],
@@ -135,23 +142,15 @@ class UHBDNN(DeepHasher):
         self,
         n_bits: int = 64,
         *,
-        hidden_layers: tuple[int, ...] = (256, 128),
         ridge: float = 1e-5,
         quantization: float = 0.05,
         decorrelation: float = 0.01,
         bit_balance: float = 5e-7,
         n_rounds: int = 5,
-        max_epochs: int = 15,
-        lr: float = 1e-2,
-        weight_decay: float = 0.1,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
         super().__init__(
             n_bits,
-            hidden_layers=hidden_layers,
-            max_epochs=max_epochs,
-            lr=lr,
-            weight_decay=weight_decay,
             **network,
         )
         self.ridge = ridge
