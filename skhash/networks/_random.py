@@ -44,7 +44,10 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
     device = torch.device(device)
     gpus = [device.index or 0] if device.type == "cuda" else []
     with _lock, torch.random.fork_rng(devices=gpus):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed all devices, also those that are not restored.
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            torch.cuda.default_generators[gpu].manual_seed(seed)
         yield
 
 
