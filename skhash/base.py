@@ -74,6 +74,10 @@ def forgotten_on_failure(estimator: BaseEstimator) -> Iterator[None]:
     ----------
     estimator : estimator
         Whose attributes that end in an underscore come from a fit.
+
+    Yields
+    ------
+    None
     """
     _forget(estimator)
     try:

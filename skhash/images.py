@@ -19,8 +19,8 @@ __all__ = ["MAX_PIXELS", "PHOTO_FORMATS", "ImageReadError", "read_image", "read_
 
 # What photos come in (MPO is among JPEG). Not PostScript, for which Pillow starts Ghostscript.
 PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
-# As much as the largest cameras give; what is decoded takes up to 12 bytes a pixel.
-MAX_PIXELS = 100_000_000
+# More than a full-frame camera gives; decoding takes up to 16 bytes a pixel (WebP).
+MAX_PIXELS = 64_000_000
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,9 +61,9 @@ def read_image(
         Side of the result in pixels. The shorter side is scaled to it
         (bilinear, antialiased), the longer one cut evenly at both ends; an
         image of this size already is taken as it is.
-    max_pixels : int, default=100_000_000
+    max_pixels : int, default=64_000_000
         An image of more pixels is refused before it is decoded: a small file
-        can hold a huge image, which would take up to 12 bytes of memory a
+        can hold a huge image, which would take up to 16 bytes of memory a
         pixel. A JPEG much larger than needed is decoded at 1/2, 1/4 or 1/8 of
         its width and height, and then these count (unless it is progressive).
         Pillow has a limit of its own, ``2 * PIL.Image.MAX_IMAGE_PIXELS``.

@@ -413,6 +413,10 @@ class DeepHasher(HasherMixin, BaseEstimator):
         ``checkpoint`` to itself, and forgets this fit too if it fails.
         :meth:`fit` opens one; so does whoever calls the methods that it
         consists of.
+
+        Yields
+        ------
+        None
         """
         self._validate_params()
         lock = nullcontext() if self.checkpoint is None else folder_lock(self.checkpoint)
@@ -495,7 +499,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         *,
         rows: NDArray[np.intp] | None = None,
         stage: str = "training",
-        net: type[HashNet] = HashNet,
+        net: type[HashNet] | None = None,
         **settings: Any,
     ) -> None:
         """Train the network, from the weights it has.
@@ -515,8 +519,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
             Rows to train on; all if None. Unreadable images are left out.
         stage : str, default="training"
             Name of the checkpoint file, for hashers that train several times.
-        net : subclass of HashNet, default=HashNet
-            The trainer.
+        net : subclass of HashNet, default=None
+            The trainer; HashNet if None.
         **settings : dict
             Replace settings of the trainer, such as ``max_epochs``.
         """
@@ -564,7 +568,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
             **settings,
         }
         try:
-            history = net(module, loss, valid=valid, **settings).fit(data).history
+            history = (net or HashNet)(module, loss, valid=valid, **settings).fit(data).history
         finally:  # on the CPU, where they pickle
             place(module.eval(), "cpu")
             self.loss_ = loss.to("cpu").eval()

@@ -267,7 +267,7 @@ class HashNet(NeuralNet):
             state = torch.load(read_checked(file), map_location="cpu", weights_only=True)
         except ValueError as error:
             raise ValueError(f"checkpoint {error} Delete it to start anew.") from None
-        if state["fingerprint"] != self._fingerprint:
+        if state.get("fingerprint") != self._fingerprint:
             raise ValueError(
                 f"checkpoint {str(file)!r} is of another training (other data, settings, loss, "
                 "random_state, or a schedule for another max_epochs); choose another folder, or "
