@@ -1,11 +1,12 @@
-# Every target first installs what it lacks into $(VENV), with the versions of constraints.txt.
+# Every target first installs what it lacks into $(VENV), with the versions of $(CONSTRAINTS).
 # PYTHON=python3.12 picks another interpreter, VENV=... another environment, and ARGS are handed on:
 #   make example ARGS="--images photos --tags tags.csv"      make test ARGS="-k codes"
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: example test lint docs clean
+.PHONY: example test test-oldest lint docs clean
 
 example: $(VENV)/.has-examples
 	$(BIN)/python examples/plot_social_image_search.py $(ARGS)
@@ -13,6 +14,10 @@ example: $(VENV)/.has-examples
 # The matrices of the tests are small: threads would cost more than they bring.
 test: $(VENV)/.has-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+# The tests with the oldest versions that the package promises to work with.
+test-oldest:
+	$(MAKE) test VENV=$(VENV)-oldest CONSTRAINTS=constraints-oldest.txt
 
 lint: $(VENV)/.has-dev
 	$(BIN)/ruff check .
@@ -23,10 +28,10 @@ docs: $(VENV)/.has-docs
 	$(BIN)/python -m sphinx docs docs/_build/html $(ARGS)
 
 clean:
-	rm -rf $(VENV) output docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) $(VENV)-oldest output docs/_build docs/auto_examples docs/generated
 
-$(VENV)/.has-%: pyproject.toml constraints.txt
+$(VENV)/.has-%: pyproject.toml $(CONSTRAINTS)
 	@echo "Installing scikit-hash[$*] into $(VENV); the first time takes a minute or two."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$*]"
 	@touch $@

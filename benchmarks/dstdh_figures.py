@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ DEFAULT = {name: DSTDHHasher().get_params()[name] for name in GRID}
 PAPER = {name: DSTDHHasher.preset().get_params()[name] for name in GRID}
 SIZES = (500, 1000, 2000, 4000, 8000, 17749)
 LARGE = 2000  # from here on the seconds are hardly those of Python's own overhead
-METHODS = {
+METHODS: dict[str, Callable[[int], Any]] = {
     "DSTDHHasher": lambda seed: DSTDHHasher(64, backbone=None, random_state=seed),
     "DSTDHLinear": lambda seed: DSTDHLinear(64, random_state=seed),
 }

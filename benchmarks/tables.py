@@ -83,7 +83,7 @@ METHODS = {
     "SADH-L": Method("SADHLinear", "shallow"),
     "UH-BDNN": Method("UHBDNN", "deep", VGG),
     "DeepBit": Method("DeepBit", "deep", DEEP),
-    "SADH": Method("SADH", "deep", DEEP),
+    "SADH": Method("SADHHasher", "deep", DEEP),
     "GreedyHash": Method("GreedyHash", "deep", DEEP),
     "TagITQ": Method("TagITQ", "social"),
     "SAH": Method("SAH", "social"),

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._parameters import ParametersMixin
 from .codes import sign_bits
 
 __all__ = ["HasherMixin", "LinearHasher", "check_features", "warn_constant_bits"]
@@ -74,7 +75,7 @@ def warn_constant_bits(codes: ArrayLike, cause: str) -> None:
         )
 
 
-class HasherMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Mixin for estimators that turn samples into binary codes.
 
     A subclass has a parameter ``n_bits`` and a method ``decision_function(X)``

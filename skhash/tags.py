@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
+import re
+import sys
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-__all__ = ["TagMatrix", "encode_tags", "project_tags", "share_any", "tfidf"]
+__all__ = ["TagMatrix", "clean_tag", "encode_tags", "project_tags", "share_any", "tfidf"]
 
 _FORMS = (
     "a sequence with one list of str per image, a 1-D sequence of one tag each, "
     "or an indicator array or sparse matrix of 0 and 1 of shape (n_samples, n_tags)"
 )
+_MAX_LENGTH = 1000  # of a tag, in characters
+# What is not seen in print: control characters that are no blanks, the soft hyphen, marks of
+# direction, zero-width blanks. Joiners stay inside a word, where scripts and emoji need them.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e"
+    "\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
+_JOINERS = "\u200c\u200d"
+_SEPARATORS = {sep: f"split({sep!r})" for sep in (",", ";", "|", "\u3001", "\uff0c")} | {
+    "#": "replace('#', ' ').split()",
+    " ": "split()",
+}
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_MIXED_CASE = 0.05  # share of the vocabulary
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,39 @@ class TagMatrix:
         return int(self.indicator.shape[0])
 
 
+def clean_tag(tag: str) -> str:
+    """Write a tag as all that look like it are written.
+
+    Unicode form NFC, no blanks around it and single ones inside, no invisible
+    characters. Upper and lower case stay.
+
+    Parameters
+    ----------
+    tag : str
+        A tag as a user typed it.
+
+    Returns
+    -------
+    str
+        May be empty.
+
+    Examples
+    --------
+    >>> from skhash.tags import clean_tag
+    >>> clean_tag("  new   york ")
+    'new york'
+    """
+    tag = str.__str__(tag)  # of NumPy's str, or a member of an enumeration
+    if tag.isascii() and tag.isalnum():  # nearly all
+        return tag
+    if not tag.isprintable():
+        tag = _INVISIBLE.sub("", tag)
+    tag = " ".join(tag.split())
+    if tag.isascii():
+        return tag
+    return unicodedata.normalize("NFC", tag.strip(_JOINERS + " "))
+
+
 def encode_tags(
     tags: Any,
     *,
@@ -64,10 +116,13 @@ def encode_tags(
         - a sequence with one collection of str per image (list, tuple, set or
           array; None or an empty one for an image without tags);
         - a 1-D sequence with one tag per image, all str or all finite numbers
-          (None: no tag);
+          (None: no tag). Of whole numbers, -1 means no tag, as unlabelled in
+          scikit-learn;
         - an indicator of 0 and 1, shape (n_samples, n_tags): nested lists of
           numbers, array, sparse matrix or data frame. The columns of a data
-          frame name the tags, else their numbers do.
+          frame name the tags, else their numbers do. Of a single tag it must
+          be sparse or a data frame with a named column: a column of numbers
+          may as well hold a class each.
     vocabulary : array-like of shape (n_tags,), default=None
         Columns of the result. Tags it lacks are ignored and counted in
         ``n_unknown``. A data frame is matched to it by its column names; any
@@ -89,8 +144,23 @@ def encode_tags(
         For a bare string, a collection without order or length, a row that is
         neither a tag nor a collection of tags, or tags that are not str.
     ValueError
-        For a wrong number of rows or columns, an empty tag, NaN, an indicator
-        with other values than 0 and 1, or a vocabulary that repeats a tag.
+        For a wrong number of rows or columns, an empty tag, NaN, masked
+        entries, an indicator with other values than 0 and 1, a column of
+        numbers, a sequence of nothing but -1 and 1, or a vocabulary that
+        repeats a tag.
+
+    Warns
+    -----
+    UserWarning
+        If tags look like several joined in one str, or many differ from
+        another only in case.
+
+    Notes
+    -----
+    Tags of str are compared as :func:`clean_tag` writes them, so that words
+    that look the same are the same. Sunset and sunset are two. A missing value
+    of pandas among str or lists is an image without tags. If ``vocabulary``
+    names -1, it is a class.
 
     Examples
     --------
@@ -103,26 +173,26 @@ def encode_tags(
            [0., 0.],
            [1., 0.]], dtype=float32)
     """
-    known = None if vocabulary is None else _check_vocabulary(vocabulary)
+    known = None if vocabulary is None else _check_vocabulary(vocabulary, "vocabulary")
     if isinstance(tags, TagMatrix):
         if known is None or np.array_equal(tags.vocabulary, known):
             _check_length(tags.n_samples, n_samples, name)
             return tags
         raise ValueError(f"{name} was encoded with another vocabulary; pass the tags themselves.")
-    if hasattr(tags, "__array__") and not isinstance(tags, str | bytes) and not _is_frame(tags):
-        tags = np.asarray(tags)  # a series, a tensor
-    is_sequence = sp.issparse(tags) or (hasattr(tags, "__len__") and hasattr(tags, "__getitem__"))
-    if isinstance(tags, str | bytes | dict) or not is_sequence:
-        raise TypeError(f"{name} must be {_FORMS}, got {type(tags).__name__}.")
-    indicator = _as_indicator(tags, name)
+    columns = _column_names(tags)
+    if columns is not None:
+        columns = _check_vocabulary(columns, f"{name}.columns")
+    source = _open(tags, name)
+    indicator = _as_indicator(source, columns, name)
     if indicator is None:
-        rows = _as_tag_rows(tags, name)
+        rows = _as_tag_rows(source, known, name)
         _check_length(len(rows), n_samples, name)
+        if known is None:
+            _warn_of_slips(rows, name)
         return _index_rows(rows, known)
     _check_length(indicator.shape[0], n_samples, name)
     n_columns = indicator.shape[1]
-    if _is_frame(tags):
-        columns = _check_vocabulary(tags.columns, name=f"{name}.columns")
+    if columns is not None:
         return TagMatrix(indicator, columns) if known is None else _align(indicator, columns, known)
     if known is None:
         known = np.arange(n_columns)
@@ -131,15 +201,27 @@ def encode_tags(
     return TagMatrix(indicator, known)
 
 
-def _is_frame(tags: Any) -> bool:
-    return hasattr(tags, "columns") and hasattr(tags, "to_numpy")
-
-
-def _check_vocabulary(vocabulary: ArrayLike, name: str = "vocabulary") -> NDArray[Any]:
-    known = np.asarray(vocabulary)
-    if known.ndim != 1:
-        raise TypeError(f"{name} must be a 1-D sequence of tags, got {type(vocabulary).__name__}.")
-    if len(set(known.tolist())) < len(known):
+def _check_vocabulary(vocabulary: ArrayLike, name: str) -> NDArray[Any]:
+    known = _to_array(vocabulary, name)
+    values = known.tolist()
+    if (
+        known.ndim != 1
+        or known.dtype.kind not in "buifUOT"
+        or not all(isinstance(tag, str | tuple | None) or _is_number(tag) for tag in values)
+    ):
+        raise TypeError(
+            f"{name} must be a 1-D sequence of tags, all str or all numbers, got "
+            f"{type(vocabulary).__name__} {_shown(vocabulary)}."
+        )
+    if known.dtype.kind == "U" and not all(isinstance(tag, str) for tag in cast(Any, vocabulary)):
+        raise TypeError(f"{name} mixes str and others; give all its tags as str.")
+    if any(isinstance(tag, str) for tag in values):
+        values = [clean_tag(tag) if isinstance(tag, str) else tag for tag in values]
+        known = np.empty(len(values), dtype=object)
+        known[:] = values
+    if "" in values:
+        raise ValueError(f"{name} holds an empty tag; give every column a tag.")
+    if len(set(values)) < len(values):
         raise ValueError(f"{name} names a tag twice; give every column its own tag.")
     return known
 
@@ -147,112 +229,265 @@ def _check_vocabulary(vocabulary: ArrayLike, name: str = "vocabulary") -> NDArra
 def _check_length(n_rows: int, n_samples: int | None, name: str) -> None:
     if n_samples is not None and n_rows != n_samples:
         raise ValueError(
-            f"{name} has tags for {n_rows} images, expected {n_samples}: "
-            "give one row per image, an empty one for an image without tags."
+            f"{name} has {n_rows} rows, expected {n_samples}: give one per image, an empty one "
+            "for an image without any."
         )
 
 
-def _as_indicator(tags: Any, name: str) -> sp.csr_array | None:
-    """The indicator that ``tags`` is, or None if it is something else."""
-    if sp.issparse(tags) and tags.ndim != 2:
-        raise ValueError(f"{name} must be {_FORMS}, got a sparse array of shape {tags.shape}.")
-    source = tags if sp.issparse(tags) else _as_numbers(tags, name)
-    if source is None:
+def _column_names(tags: Any) -> Any:
+    """Names of the columns of a data frame or table, None for anything else."""
+    if hasattr(tags, "__array__"):
+        for attribute in ("column_names", "columns"):  # pyarrow has both
+            if hasattr(type(tags), attribute):  # the type's, not that of a column called so
+                return getattr(tags, attribute)
+    return None
+
+
+def _open(tags: Any, name: str) -> Any:
+    """Tags as sparse matrix, array, or list of rows that are arrays or plain objects."""
+    if sp.issparse(tags):
+        return tags
+    if hasattr(tags, "__array__") and not isinstance(tags, str | bytes):
+        return _to_array(tags, name)  # a series, a tensor, a data frame
+    is_sequence = hasattr(tags, "__len__") and hasattr(tags, "__getitem__")
+    if isinstance(tags, str | bytes | dict) or not is_sequence:
+        raise TypeError(f"{name} must be {_FORMS}, got {type(tags).__name__}.")
+    return [_open_row(row, f"{name}[{i}]") for i, row in enumerate(tags)]
+
+
+def _open_row(row: Any, name: str) -> Any:
+    """A row that is an array or becomes one as array, a scalar of NumPy or torch as a number."""
+    if isinstance(row, str | bytes) or not hasattr(row, "__array__"):
+        return row
+    array = _to_array(row, name)
+    return array if array.ndim else row if array.dtype.kind in "mM" else array.item()
+
+
+def _to_array(values: Any, name: str) -> NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.is_masked(values):
+            raise ValueError(
+                f"{name} has masked entries; pass lists with None or [] in their place."
+            )
+        return np.ma.getdata(values)
+    try:
+        return np.asarray(values)
+    except Exception as error:  # of a library that we do not know
+        raise TypeError(f"{name} does not become an array: {error}") from error
+
+
+def _as_indicator(source: Any, columns: NDArray[Any] | None, name: str) -> sp.csr_array | None:
+    """The indicator that ``source`` is, or None if it is rows of tags."""
+    if sp.issparse(source):
+        return _as_sparse_indicator(source, name)
+    dense = source if isinstance(source, np.ndarray) else _stack_numbers(source, name)
+    if dense is None:
         return None
-    matrix = sp.csr_array(source).astype(np.float32)  # a copy: the user's stays as it is
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    if np.isnan(matrix.data).any():
-        raise ValueError(f"{name} contains NaN; an image without a tag has 0.")
-    if (matrix.data != 1).any():
-        raise ValueError(
-            f"{name} is an indicator and must hold only 0 and 1 (no counts, weights or "
-            f"negative values); pass `({name} > 0)` if that is what you mean."
-        )
-    return matrix
-
-
-def _as_numbers(tags: Any, name: str) -> NDArray[Any] | None:
-    """A 2-D array of numbers, or None if ``tags`` are something else."""
-    if _is_frame(tags):
-        dense = tags.to_numpy()
-    elif isinstance(tags, np.ndarray):
-        dense = tags
-    else:
-        first = next((row for row in tags if row is not None), None)
-        if (
-            not isinstance(first, list | tuple | np.ndarray)
-            or not len(first)
-            or not all(isinstance(value, numbers.Number | np.bool_) for value in first)
-        ):
-            return None
-        try:
-            dense = np.asarray(tags)
-        except ValueError:
-            raise TypeError(
-                f"{name} has rows of numbers of different lengths; it must be {_FORMS}."
-            ) from None
     if dense.ndim == 0 or dense.ndim > 2:
         raise ValueError(f"{name} must be {_FORMS}, got an array of {dense.ndim} dimensions.")
     if dense.ndim == 1:
         return None
-    # The str "1" would become a number, but is a tag.
-    if dense.dtype.kind in "buifO" and not any(isinstance(value, str) for value in dense.flat[:1]):
-        try:
-            return dense.astype(np.float32, copy=False)
-        except (TypeError, ValueError):  # objects that are not numbers
-            pass
-    if _is_frame(tags):
+    if not _holds_numbers(dense, name):
+        if columns is None:
+            return None  # rows of str, if the check of rows finds nothing else
         raise TypeError(
             f"{name} is a data frame with columns that are not numbers; it must be {_FORMS}. "
             "Pass one column, as a list, if that one holds the tags."
         )
-    return None  # rows of str, if the check of rows finds nothing else
+    # Compared in the dtype it came in, where nothing rounds to 1.
+    ones = np.asarray(dense == 1, dtype=bool)
+    is_column = dense.shape[1] == 1
+    if not (ones | np.asarray(dense == 0, dtype=bool)).all():
+        raise _no_indicator(dense, name, is_column)
+    if is_column and len(dense) and not (columns is not None and isinstance(columns[0], str)):
+        raise ValueError(
+            f"{name} is a column of 0 and 1, which may be a class each or an indicator of one "
+            f"tag: pass `np.ravel({name})` for classes, a sparse matrix or a data frame with a "
+            "named column for an indicator."
+        )
+    return sp.csr_array(ones, dtype=np.float32)
 
 
-def _as_tag_rows(tags: Any, name: str) -> list[Iterable[Any]]:
-    """One collection of tags per image, each tag checked."""
-    rows: list[Iterable[Any]] = []
+def _as_sparse_indicator(source: Any, name: str) -> sp.csr_array:
+    if source.ndim != 2:
+        raise ValueError(f"{name} must be {_FORMS}, got a sparse array of shape {source.shape}.")
+    kind = source.dtype.kind
+    if kind not in "buif":
+        raise TypeError(f"{name} must be {_FORMS}, got a sparse matrix of {source.dtype}.")
+    # A copy: the user's stays as it is. In float64 duplicates add up without overflow.
+    dtype = source.dtype if kind == "b" else np.result_type(source.dtype, np.float64)
+    matrix = sp.csr_array(source.astype(dtype, copy=True))
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    if (matrix.data != 1).any():
+        raise _no_indicator(matrix.data, name, source.shape[1] == 1)
+    return matrix.astype(np.float32)
+
+
+def _no_indicator(values: NDArray[Any], name: str, is_column: bool) -> ValueError:
+    """The error about numbers that are not all 0 and 1."""
+    if np.asarray(values != values, dtype=bool).any():
+        return ValueError(f"{name} contains NaN; an image without a tag has 0.")
+    remedy = f"pass `({name} > 0)` if that is what you mean"
+    if is_column:
+        remedy = f"pass `np.ravel({name})` if this column holds a class each"
+    return ValueError(
+        f"{name} is an indicator and must hold only 0 and 1 (no counts, weights or "
+        f"negative values); {remedy}."
+    )
+
+
+def _stack_numbers(rows: list[Any], name: str) -> NDArray[Any] | None:
+    """A list of rows of numbers as array, or None if the rows are something else."""
+    first = next((row for row in rows if row is not None), None)
+    if (
+        not isinstance(first, list | tuple | np.ndarray)
+        or not len(first)
+        or not all(isinstance(value, numbers.Number | np.bool_) for value in first)
+    ):
+        return None
+    try:
+        return np.asarray(rows)
+    except ValueError:
+        raise TypeError(
+            f"{name} has rows of numbers of different lengths; it must be {_FORMS}. "
+            "Numbers of classes, some per image, must be str."
+        ) from None
+    except Exception:  # of a later row; the check of rows tells which
+        return None
+
+
+def _holds_numbers(array: NDArray[Any], name: str) -> bool:
+    if array.dtype.kind != "O":
+        return array.dtype.kind in "buif"
+    one_of_each = {type(value): value for value in array.ravel().tolist()}.values()
+    others = [value for value in one_of_each if not _is_missing(value)]
+    if not others or not all(map(_is_number, others)):
+        return False
+    if len(others) < len(one_of_each):
+        raise ValueError(f"{name} contains NaN; an image without a tag has 0.")
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is real and can be compared with all others; a span of time is not."""
+    kinds = (int, float, np.bool_, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, np.timedelta64)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None or what pandas writes for it, NaN of numbers apart."""
+    pandas = sys.modules.get("pandas")  # there, if one of its values is
+    return value is None or (pandas is not None and (value is pandas.NA or value is pandas.NaT))
+
+
+def _as_tag_rows(source: Any, known: NDArray[Any] | None, name: str) -> list[Collection[Any]]:
+    """One collection of tags per image, each tag checked and cleaned."""
+    if isinstance(source, np.ndarray):
+        if source.dtype.kind not in "buifUSOT":
+            raise TypeError(f"{name} must be {_FORMS}, got an array of {source.dtype}.")
+        source = source.tolist()
+    cleaned: dict[str, str] = {}
+    rows: list[Collection[Any]] = []
     kinds = set()
-    for i, row in enumerate(tags.tolist() if isinstance(tags, np.ndarray) else tags):
+    nan = None
+    for i, row in enumerate(source):
+        place = f"{name}[{i}]"
+        row = _open_row(row, place)
         if isinstance(row, np.ndarray):
             row = row.tolist()
-        if row is None:
+        if _is_missing(row):
             rows.append(())
         elif isinstance(row, str):
             kinds.add("str")
-            if not row:
-                raise ValueError(
-                    f"{name}[{i}] is an empty tag; use None for an image without tags."
-                )
-            rows.append((row,))
-        elif isinstance(row, numbers.Real):
+            rows.append((_checked(row, cleaned, f"{place} is", "None"),))
+        elif _is_number(row):
+            if row != row:  # a missing value, if those around it are no numbers
+                nan = place if nan is None else nan
+                rows.append(())
+                continue
             kinds.add("number")
-            if not math.isfinite(row):
-                raise ValueError(f"{name}[{i}] is {row}; use None or [] for an image without tags.")
+            _check_finite(row, place)
             rows.append((row,))
         elif isinstance(row, list | tuple | set | frozenset):
             kinds.add("collection")
-            for tag in row:
-                if not isinstance(tag, str):
-                    raise TypeError(f"{name}[{i}] holds {tag!r}; tags in a collection must be str.")
-                if not tag:
-                    raise ValueError(
-                        f"{name}[{i}] holds an empty tag; use [] for an image without tags."
-                    )
-            rows.append(row)
+            rows.append([_checked(tag, cleaned, f"{place} holds", "[]") for tag in row])
         else:
-            raise TypeError(f"{name}[{i}] is {type(row).__name__}; {name} must be {_FORMS}.")
+            raise TypeError(
+                f"{place} is {type(row).__name__}; {name} must be {_FORMS}.{_remedy(row)}"
+            )
+    if nan is not None and not kinds & {"str", "collection"}:
+        raise ValueError(f"{nan} is nan; use None or [] for an image without tags.")
     if len(kinds) > 1:
         raise TypeError(f"{name} mixes {' and '.join(sorted(kinds))}; it must be {_FORMS}.")
-    return rows
+    return _without_unlabelled(rows, known, name) if kinds == {"number"} else rows
 
 
-def _index_rows(rows: list[Iterable[Any]], known: NDArray[Any] | None) -> TagMatrix:
+def _checked(tag: Any, cleaned: dict[str, str], where: str, nothing: str) -> str:
+    """A tag as :func:`clean_tag` writes it; ``cleaned`` are those seen before.
+
+    For messages, ``where`` begins a sentence about the tag, ``nothing`` is written for no tag.
+    """
+    if not isinstance(tag, str):
+        raise TypeError(f"{where} {_shown(tag)}; tags in a collection must be str.{_remedy(tag)}")
+    found = cleaned.get(tag)
+    if found is None:
+        if len(tag) > _MAX_LENGTH:
+            raise ValueError(
+                f"{where} a tag of {len(tag)} characters, {_shown(tag)}; at most "
+                f"{_MAX_LENGTH} make sense: give a list of tags, not a text."
+            )
+        found = cleaned[tag] = clean_tag(tag)
+        if not found:
+            raise ValueError(f"{where} an empty tag; use {nothing} for an image without tags.")
+    return found
+
+
+def _check_finite(number: Any, place: str) -> None:
+    try:
+        if not math.isfinite(number):
+            raise ValueError(f"{place} is {number}; use None or [] for an image without tags.")
+    except OverflowError:
+        raise ValueError(f"{place} is a number too large for a class; give it as str.") from None
+
+
+def _remedy(value: Any) -> str:
+    return " Decode bytes: `tag.decode()`." if isinstance(value, bytes) else ""
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut to some length."""
+    try:
+        text = repr(value)
+    except Exception:  # numbers of thousands of digits, objects of others
+        return f"an object of type {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _without_unlabelled(
+    rows: list[Collection[Any]], known: NDArray[Any] | None, name: str
+) -> list[Collection[Any]]:
+    """Rows of one number each, that of -1 emptied where it means unlabelled."""
+    values = {number for row in rows for number in row}
+    if -1 not in values or any(isinstance(v, bool) or v != int(v) for v in values):
+        return rows
+    if known is not None:
+        return rows if -1 in known.tolist() else [row if -1 not in row else () for row in rows]
+    if values == {-1, 1}:
+        raise ValueError(
+            f"{name} holds nothing but -1 and 1: pass `{name} > 0` if both are classes, None in "
+            "place of -1 if it means unlabelled."
+        )
+    return [row if -1 not in row else () for row in rows]
+
+
+def _index_rows(rows: list[Collection[Any]], known: NDArray[Any] | None) -> TagMatrix:
     if known is None:
         ordered = sorted({tag for row in rows for tag in row})
         is_str = not ordered or isinstance(ordered[0], str)
         known = np.asarray(ordered, dtype=object if is_str else None)
+        if known.tolist() != ordered:  # integers and fractions that no dtype holds together
+            known = np.asarray(ordered, dtype=object)
     column_of = {tag: j for j, tag in enumerate(known.tolist())}
     indices: list[int] = []
     indptr = [0]
@@ -268,6 +503,88 @@ def _index_rows(rows: list[Iterable[Any]], known: NDArray[Any] | None) -> TagMat
         shape=(len(rows), len(known)),
     )
     return TagMatrix(indicator, known, n_unknown)
+
+
+def _warn_of_slips(rows: list[Collection[Any]], name: str) -> None:
+    """Warn if tags of str look like a slip in preparing them."""
+    tagged = [row for row in rows if row]
+    if not tagged or not isinstance(next(iter(tagged[0])), str):
+        return
+    slips = []
+    if joined := _find_joined(tagged):
+        example, call = joined
+        split = f"s.{call}" if call else "ast.literal_eval(s)"
+        # Single tags were put into tuples, collections into lists.
+        remedy = (
+            f"[{split} for s in {name}]"
+            if isinstance(tagged[0], tuple)
+            else f"[[t for s in tags for t in {split}] for tags in {name}]"
+        )
+        slips.append(
+            f"{name} seems to join the tags of an image in one str, such as {_shown(example)}, "
+            f"which counts as one tag. If so, split them: `{remedy}`."
+        )
+    distinct = {tag for row in tagged for tag in row}
+    n_mixed = len(distinct) - len({tag.lower() for tag in distinct})
+    if n_mixed >= _MIXED_CASE * len(distinct):
+        first_of: dict[str, str] = {}
+        twin = next(
+            (first_of[tag.lower()], tag)
+            for tag in sorted(distinct)
+            if first_of.setdefault(tag.lower(), tag) != tag
+        )
+        slips.append(
+            f"{name} has {n_mixed} tags that differ from another only in case, such as "
+            f"{_shown(twin[0])} and {_shown(twin[1])}, and count as different tags. If they are "
+            "the same to you, put all into lower case: `tag.lower()`."
+        )
+    for slip in slips:
+        warnings.warn(slip, UserWarning, stacklevel=4)
+
+
+def _find_joined(rows: list[Collection[str]]) -> tuple[str, str | None] | None:
+    """A tag that seems to be several in one str, and the call that splits such, if many do.
+
+    The call is None where the str is a list as Python writes it.
+    """
+    uses = Counter(tag for row in rows if len(row) == 1 for tag in row)
+
+    def are_many(tags: list[str]) -> bool:
+        return len(tags) > 1 and 4 * sum(uses[tag] for tag in tags) >= len(rows)
+
+    written = [tag for tag in uses if _BRACKETS.get(tag[0]) == tag[-1]]
+    if are_many(written):
+        return written[0], None
+    for separator, call in _SEPARATORS.items():
+        if not are_many([tag for tag in uses if separator in tag]):
+            continue
+        pieces_of = {
+            tag: [piece for piece in map(str.strip, tag.split(separator)) if piece] for tag in uses
+        }
+        joined = [tag for tag in uses if len(pieces_of[tag]) > 1]
+        pieces = Counter(piece for parts in pieces_of.values() for piece in parts)
+        # Blanks are common in tags. Other separators are not: few repeated pieces tell enough.
+        if are_many(joined) and (
+            _are_words_tags(pieces_of, joined, uses)
+            if separator == " "
+            else pieces.total() >= 1.1 * len(pieces)
+        ):
+            return joined[0], call
+    return None
+
+
+def _are_words_tags(words_of: dict[str, list[str]], joined: list[str], uses: Counter[str]) -> bool:
+    """Whether words seem to be tags, and not parts of names such as great white shark."""
+    words = [word for tag in joined for word in words_of[tag]]
+    # Tags combine freely, and stand alone too.
+    alone = sum(word in uses for word in words) >= len(words) / 2
+    if alone and len(joined) >= len(set(words)):
+        return True
+    # Or nearly every image has words of its own, as no class has, made of few ones.
+    n_rows, n_tags = uses.total(), len(uses)
+    n_uses = sum(uses[tag] * len(parts) for tag, parts in words_of.items())
+    n_words = len({word for parts in words_of.values() for word in parts})
+    return n_tags >= max(10, 0.8 * n_rows) and n_uses / n_words >= 1.5 * n_rows / n_tags
 
 
 def _align(indicator: sp.csr_array, columns: NDArray[Any], known: NDArray[Any]) -> TagMatrix:

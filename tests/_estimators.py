@@ -28,7 +28,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "LSH": {"n_bits": 2, "random_state": 0},
     "LSMH": {"n_bits": 2, "max_iter": 5, "random_state": 0},
     "PCAH": {"n_bits": 2},
-    "SADH": {**NETWORK, "n_anchors": 5, "max_iter": 10, "weight_decay": 1.0},
+    "SADHHasher": {**NETWORK, "n_anchors": 5, "max_iter": 10, "weight_decay": 1.0},
     "SADHLinear": {"n_bits": 2, "n_anchors": 5, "max_iter": 10, "random_state": 0},
     "SAH": {"n_bits": 2, "random_state": 0},
     "SGH": {"n_bits": 2, "n_anchors": 20, "random_state": 0},
@@ -65,17 +65,17 @@ NEEDS_SEVERAL_TAGS = NEEDS_TAGS - {"TagITQ"}
 USES_TAGS = {"DSTDHHasher", "DSTDHLinear", "SAH", "WMH", *NEEDS_TAGS}
 
 # Hashers whose bits are principal directions: n_bits <= n_samples, n_features.
-BOUNDED_BITS = {"ITQ", "LSMH", "PCAH", "SADH", "SADHLinear", "SAH", "UHBDNN", "WMH"}
+BOUNDED_BITS = {"ITQ", "LSMH", "PCAH", "SADHHasher", "SADHLinear", "SAH", "UHBDNN", "WMH"}
 
 
 # Hashers that are networks.
 NETWORKS = {name for name in ARGUMENTS if issubclass(getattr(skhash, name), skhash.DeepHasher)}
 
 # Hashers with an anchor graph of the features.
-GRAPHS = {"DSTDHHasher", "DSTDHLinear", "SADH", "SADHLinear", "WMH"}
+GRAPHS = {"DSTDHHasher", "DSTDHLinear", "SADHHasher", "SADHLinear", "WMH"}
 
 # Hashers that start from the codes of ITQ, which takes most of a minute for a thousand bits.
-STARTS_WITH_ITQ = {"SADH", "SADHLinear", "SAH"}
+STARTS_WITH_ITQ = {"SADHHasher", "SADHLinear", "SAH"}
 
 # Bases to write hashers with, which are none themselves.
 ABSTRACT = {"DeepHasher"}

@@ -42,9 +42,9 @@ def make_solver(problem, **changes):
     return DiscreteALM(**{**arguments, **changes})
 
 
-def dense(graph, balance=False):
+def dense(graph, deflate=False):
     S = graph @ np.eye(graph.shape[0])
-    return S - np.outer(graph.trivial, graph.trivial) if balance else S
+    return S - np.outer(graph.trivial, graph.trivial) if deflate else S
 
 
 def l21(M, grouping):
@@ -72,12 +72,12 @@ class Transcription:
         shrinkage="bit",
         denoise=True,
         discrete=True,
-        balance=False,
+        deflate=False,
         direct=True,
     ):
         self.Z = problem.codes.T.astype(float)
         self.Y = problem.tags.T.toarray().astype(float)
-        self.S = alpha * dense(problem.visual, balance) + beta * dense(problem.conceptual, balance)
+        self.S = alpha * dense(problem.visual, deflate) + beta * dense(problem.conceptual, deflate)
         self.phi = problem.phi.T.astype(float)
         self.A, self.EA, self.EB = (np.zeros_like(self.Z) for _ in range(3))
         self.nu, self.mu, self.rho, self.w = nu, mu, rho, tag_weight
@@ -140,7 +140,7 @@ SWITCHES = {
     "not-denoised": {"denoise": False},
     "relaxed": {"discrete": False},
     "relaxed-sample": {"discrete": False, "shrinkage": "sample", "tag_weight": 0.3},
-    "balanced": {"balance": True},
+    "balanced": {"deflate": True},
     "not-direct": {"direct": False},
     "not-indirect": {"beta": 0.0},
     "not-visual": {"alpha": 0.0},
@@ -149,7 +149,7 @@ SWITCHES = {
     "tag-weight-frobenius": {"tag_weight": 0.3, "denoise": False},
     "large-penalty": {"mu": 3.0},
     "constant-penalty": {"rho": 1.0},
-    "all": {"shrinkage": "sample", "balance": True, "discrete": False, "tag_weight": 0.2},
+    "all": {"shrinkage": "sample", "deflate": True, "discrete": False, "tag_weight": 0.2},
 }
 
 
@@ -184,12 +184,12 @@ def test_the_switches_all_make_a_difference():
 
 @pytest.mark.parametrize("shrinkage", ["bit", "sample"])
 @pytest.mark.parametrize("denoise", [True, False])
-@pytest.mark.parametrize("balance", [True, False])
-def test_every_step_solves_its_subproblem(problem, shrinkage, denoise, balance):
+@pytest.mark.parametrize("deflate", [True, False])
+def test_every_step_solves_its_subproblem(problem, shrinkage, denoise, deflate):
     rng = np.random.default_rng(5)
     w = 0.7
     kind = {"shrinkage": shrinkage, "denoise": denoise}
-    solver = make_solver(problem, tag_weight=w, balance=balance, **kind)
+    solver = make_solver(problem, tag_weight=w, deflate=deflate, **kind)
     solver.run(2, phi=problem.phi)
     mu = solver.mu
     Z0, A0, EA, EB = (
@@ -199,7 +199,7 @@ def test_every_step_solves_its_subproblem(problem, shrinkage, denoise, balance):
     P, A, Z = solver.transfer.astype(float), solver._A.T.astype(float), solver._Z.T
     B = Z - (solver._EB.T - EB) / mu  # from the update of its multiplier
     Y = problem.tags.T.toarray()
-    S = ALPHA * dense(problem.visual, balance) + BETA * dense(problem.conceptual, balance)
+    S = ALPHA * dense(problem.visual, deflate) + BETA * dense(problem.conceptual, deflate)
 
     def of_P(P):  # Eq. 17, with the ridge
         fit = mu / 2 * np.square(Z0 - P.T @ Y - A0 + EA / mu).sum()
@@ -413,7 +413,7 @@ def make_planted(seed=1, gross_noise=0.0):
         "conceptual": concept_hypergraph(X, tags, 30, random_state=0),
         # The weight 1 of the paper at the size of its training set, in proportion.
         "tag_weight": np.sqrt(n_samples / 5325),
-        "balance": True,
+        "deflate": True,
     }
 
 
@@ -434,11 +434,11 @@ def recovered(planted, n_iter=10, **changes):
     ("changes", "at_least"),
     [
         ({"tags": None, "beta": 0}, 0.77),
-        ({"tags": None, "beta": 0, "balance": False}, 0.77),
+        ({"tags": None, "beta": 0, "deflate": False}, 0.77),
         ({"tags": None, "alpha": 0, "beta": 0.3}, 0.8),
         ({"alpha": 0, "beta": 0}, 0.8),
         ({}, 0.92),
-        ({"balance": False}, 0.92),
+        ({"deflate": False}, 0.92),
         ({"shrinkage": "sample", "tag_weight": 0.03}, 0.85),
     ],
     ids=["anchors", "anchors-unbalanced", "hypergraph", "tags", "all", "unbalanced", "sample"],
@@ -469,18 +469,18 @@ def test_denoising_withstands_images_with_random_tags_better_than_least_squares(
 
 
 @pytest.mark.parametrize("shrinkage", ["bit", "sample"])
-@pytest.mark.parametrize("balance", [True, False])
-def test_the_objective_falls(planted, shrinkage, balance):
-    solver = DiscreteALM(**{**planted[1], "shrinkage": shrinkage, "balance": balance})
+@pytest.mark.parametrize("deflate", [True, False])
+def test_the_objective_falls(planted, shrinkage, deflate):
+    solver = DiscreteALM(**{**planted[1], "shrinkage": shrinkage, "deflate": deflate})
     solver.run(10, tol=-1)
     assert solver.objective[-1] < solver.objective[0]
 
 
 def test_balance_keeps_bits_from_becoming_constant_where_the_graphs_outweigh_the_rest(planted):
-    def constant(balance):
-        solver = DiscreteALM(**{**planted[1], "alpha": 0.3, "beta": 0.1, "balance": balance})
+    def constant(deflate):
+        solver = DiscreteALM(**{**planted[1], "alpha": 0.3, "beta": 0.1, "deflate": deflate})
         solver.run(20)
         return (solver.codes == solver.codes[0]).all(axis=0)
 
-    assert constant(balance=False).all()
-    assert not constant(balance=True).any()
+    assert constant(deflate=False).all()
+    assert not constant(deflate=True).any()

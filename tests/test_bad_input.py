@@ -2,11 +2,13 @@
 
 import re
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from _estimators import (
     ARGUMENTS,
     BOUNDED_BITS,
@@ -268,9 +270,9 @@ BAD_TAGS = {
     "a-dict": ({"sea": 1}, TypeError, "must be"),
     "a-set": ({"sea", "sky"}, TypeError, "must be"),
     "a-generator": ((row for row in [["sea"]]), TypeError, "must be"),
-    "too-few": ([["sea"]] * 39, ValueError, "39 images, expected 40"),
-    "too-many": (["sea"] * 41, ValueError, "41 images, expected 40"),
-    "indicator-too-short": (np.ones((39, 2)), ValueError, "39 images, expected 40"),
+    "too-few": ([["sea"]] * 39, ValueError, "39 rows, expected 40"),
+    "too-many": (["sea"] * 41, ValueError, "41 rows, expected 40"),
+    "indicator-too-short": (np.ones((39, 2)), ValueError, "39 rows, expected 40"),
     "nan-tag": ([float("nan")] * 40, ValueError, "nan"),
     "infinite-tag": ([float("inf")] * 40, ValueError, "inf"),
     "empty-tag": ([""] * 40, ValueError, "empty tag"),
@@ -296,6 +298,7 @@ BAD_TAGS = {
         "data frame",
     ),
     "frame-of-nan": (pd.DataFrame({"sea": [1.0, np.nan] * 20}), ValueError, "NaN"),
+    "column-of-classes": (np.arange(40).reshape(-1, 1) % 2, ValueError, r"np\.ravel"),
     "frame-with-a-name-twice": (
         pd.DataFrame(np.ones((40, 2)), columns=["sea", "sea"]),
         ValueError,
@@ -303,9 +306,64 @@ BAD_TAGS = {
     ),
 }
 bad_tags = pytest.mark.parametrize(("tags", "error", "match"), BAD_TAGS.values(), ids=BAD_TAGS)
+# All tags go through encode_tags; these are not tried on every hasher too.
+MORE_BAD_TAGS = {
+    "column-as-lists": ([[0], [1]] * 20, ValueError, r"np\.ravel"),
+    "column-as-frame": (pd.DataFrame(np.arange(40) % 2), ValueError, r"np\.ravel"),
+    "column-of-zeros": (np.zeros((40, 1)), ValueError, r"np\.ravel"),
+    "column-of-numbers": (np.arange(40).reshape(-1, 1), ValueError, r"np\.ravel"),
+    "column-of-numbers-in-a-frame": (
+        pd.DataFrame({"class": range(40)}),
+        ValueError,
+        r"np\.ravel",
+    ),
+    "minus-and-plus-one": ([-1, 1] * 20, ValueError, "nothing but -1 and 1"),
+    "nearly-one": (np.full((40, 2), 1 + 1e-9), ValueError, "only 0 and 1"),
+    "nearly-one-sparse": (sp.csr_array(np.full((40, 2), 1 - 1e-10)), ValueError, "only 0 and 1"),
+    "nearly-one-object": (np.full((40, 2), 1 + 1e-9, dtype=object), ValueError, "only 0 and 1"),
+    "overflowing-duplicates": (
+        sp.coo_array(
+            (np.array([255, 2], np.uint8), (np.array([0, 0]), np.array([0, 0]))), shape=(40, 2)
+        ),
+        ValueError,
+        "only 0 and 1",
+    ),
+    "complex-sparse": (sp.csr_array(np.full((40, 2), 1j)), TypeError, "sparse matrix of complex"),
+    "huge-numbers": ([10**5000] * 40, ValueError, "too large"),
+    "huge-number-in-a-list": ([["sea", 10**5000]] * 40, TypeError, "must be str"),
+    "huge-indicator": ([[10**5000, 0]] * 40, ValueError, "only 0 and 1"),
+    "a-text": (["word " * 1000] * 40, ValueError, "5000 characters"),
+    "blank-tag": (["  "] * 40, ValueError, "empty tag"),
+    "blank-tag-in-a-list": ([["sea", "\u00a0\t"]] * 40, ValueError, "empty tag"),
+    "invisible-tag": (["\u200b\u200d"] * 40, ValueError, "empty tag"),
+    "masked": (np.ma.array([1, 2] * 20, mask=[False, True] * 20), ValueError, "masked"),
+    "masked-indicator": (
+        np.ma.array(np.ones((40, 2)), mask=np.eye(40, 2, dtype=bool)),
+        ValueError,
+        "masked",
+    ),
+    "masked-rows": ([np.ma.array([1, 0], mask=[False, True])] * 40, ValueError, "masked"),
+    "missing-among-numbers": (pd.Series([1, None] * 20), ValueError, "nan"),
+    "missing-in-an-indicator": (
+        pd.DataFrame({"sea": pd.array([1, None] * 20, dtype="Int64"), "sky": [0, 1] * 20}),
+        ValueError,
+        "NaN",
+    ),
+    "missing-in-lists": ([["sea", pd.NA]] * 40, TypeError, "must be str"),
+    "rows-of-bytes": ([[b"sea"]] * 40, TypeError, "Decode"),
+    "array-of-bytes": (np.array([b"sea"] * 40), TypeError, "Decode"),
+    "dates": (np.full(40, "2020-01-01", dtype="datetime64[ns]"), TypeError, "datetime64"),
+    "decimals": ([Decimal(1)] * 40, TypeError, "Decimal"),
+    "no-array": (torch.ones(40, 2, requires_grad=True), TypeError, "does not become an array"),
+    "classes-in-lists": ([[3], [], [5, 7], [2]] * 10, TypeError, "must be str"),
+}
 
 
-@bad_tags
+@pytest.mark.parametrize(
+    ("tags", "error", "match"),
+    [*BAD_TAGS.values(), *MORE_BAD_TAGS.values()],
+    ids=[*BAD_TAGS, *MORE_BAD_TAGS],
+)
 @pytest.mark.parametrize("name", ["y", "labels"])
 def test_bad_tags_are_refused_by_name(tags, error, match, name):
     with pytest.raises(error, match=rf"^{name}\b(?s:.)*{match}"):
@@ -343,6 +401,36 @@ TAG_CALLS = {
         lambda: encode_tags([["a"]], vocabulary=[["a"]]),
         TypeError,
         "vocabulary must be a 1-D sequence",
+    ),
+    "vocabulary-twice-but-for-blanks": (
+        lambda: encode_tags([["a"]], vocabulary=["a", " a"]),
+        ValueError,
+        "vocabulary names a tag twice",
+    ),
+    "vocabulary-blank": (
+        lambda: encode_tags([["a"]], vocabulary=["a", " "]),
+        ValueError,
+        "vocabulary holds an empty tag",
+    ),
+    "vocabulary-of-str-and-numbers": (
+        lambda: encode_tags([["a"]], vocabulary=["a", 1]),
+        TypeError,
+        "vocabulary mixes",
+    ),
+    "vocabulary-of-lists": (
+        lambda: encode_tags([["a"]], vocabulary=np.array([["a"], ["b", "c"]], dtype=object)),
+        TypeError,
+        "vocabulary must be a 1-D sequence",
+    ),
+    "vocabulary-of-bytes": (
+        lambda: encode_tags([["a"]], vocabulary=[b"a"]),
+        TypeError,
+        "vocabulary must be a 1-D sequence",
+    ),
+    "labels-of-another-length": (
+        lambda: encode_tags(["a"] * 3, n_samples=4, name="labels"),
+        ValueError,
+        "labels has 3 rows, expected 4",
     ),
     "vocabulary-twice": (
         lambda: encode_tags([["a"]], vocabulary=["a", "a"]),

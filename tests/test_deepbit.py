@@ -191,7 +191,7 @@ def test_the_loss_sees_turned_images_in_the_order_of_its_angles(images, trainabl
 
 
 def test_rotation_alone_brings_outputs_of_turned_images_together(images):
-    settings = {"evenness": 0, "quantization": 0, "rotation": 1.0, "weight_decay": 0.0}
+    settings = {"bit_balance": 0, "quantization": 0, "rotation": 1.0, "weight_decay": 0.0}
     objective = on_images(max_epochs=20, **settings).fit(images).objective_
     assert objective[-1] < 0.3 * objective[0]
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from typing import is_typeddict
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def public_objects():
         module = importlib.import_module(module_name)
         for name in getattr(module, "__all__", []):
             value = getattr(module, name)
-            if not (inspect.isclass(value) or inspect.isfunction(value)):
+            if is_typeddict(value) or not (inspect.isclass(value) or inspect.isfunction(value)):
                 continue
             path = f"{value.__module__}.{value.__qualname__}"
             found[path] = value

@@ -367,7 +367,7 @@ def test_presets_have_the_settings_of_the_paper(dataset, weights):
         assert tuple(params[name] for name in names) == weights
         assert (params["n_bits"], params["backbone"], params["output"]) == (32, "vgg16", "fc7")
         assert (params["batch_size"], params["lr"], params["momentum"]) == (15, 0.01, 0.9)
-        assert not params["balance"]
+        assert not params["deflate"]
     paper, release = (DSTDHHasher.preset(source=source) for source in ("paper", "release"))
     assert (paper.init, paper.max_iter, paper.trainable, paper.threshold) == (
         "random", 1, "all", "zero",

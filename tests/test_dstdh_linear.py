@@ -75,14 +75,14 @@ def plain(argument):
 def test_a_fit_solves_the_problem_of_its_parameters(samples, solvers):
     X, tags, _ = samples
     hasher = make_hasher(alpha=0.02, beta=0.005, mu=0.3, rho=1.3, tag_weight=0.4, tol=0.0)
-    hasher.set_params(shrinkage="sample", balance=False, max_iter=7).fit(X, tags)
+    hasher.set_params(shrinkage="sample", deflate=False, max_iter=7).fit(X, tags)
     (solver,) = solvers
     arguments = solver.arguments
     assert {name: arguments[name] for name in ("alpha", "beta", "mu", "rho", "tag_weight")} == {
         "alpha": 0.02, "beta": 0.005, "mu": 0.3, "rho": 1.3, "tag_weight": 0.4,
     }  # fmt: skip
     assert arguments["shrinkage"] == "sample"
-    assert arguments["balance"] is False
+    assert arguments["deflate"] is False
     encoded = encode_tags(tags)
     assert plain(arguments["tags"]) == plain(encoded.indicator)
     assert arguments["visual"].similarities.shape == (N_SAMPLES, 10)
@@ -102,7 +102,7 @@ def test_a_fit_solves_the_problem_of_its_parameters(samples, solvers):
         ({"indirect": False}, {"conceptual"}),
         ({"denoise": False}, {"denoise"}),
         ({"discrete": False}, {"discrete"}),
-        ({"balance": False}, {"balance"}),
+        ({"deflate": False}, {"deflate"}),
         ({"shrinkage": "sample"}, {"shrinkage"}),
         ({"alpha": 0.02}, {"alpha"}),
         ({"alpha": 0}, {"alpha", "visual"}),
@@ -332,13 +332,13 @@ def test_constant_bits_bring_a_warning_that_names_cause_and_remedy(samples):
     X, tags, _ = samples
     heavy = {"alpha": 1.0, "beta": 0.5, "mu": 1e-2}
     with pytest.warns(UserWarning, match=r"6 of 6 bits are constant .* lower alpha and beta") as w:
-        hasher = make_hasher(balance=False, **heavy).fit(X, tags)
+        hasher = make_hasher(deflate=False, **heavy).fit(X, tags)
     assert len(w) == 1
-    assert "balance=True" in str(w[0].message)
+    assert "deflate=True" in str(w[0].message)
     assert (hasher.codes_ == hasher.codes_[0]).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        hasher = make_hasher(balance=True, **heavy).fit(X, tags)
+        hasher = make_hasher(deflate=True, **heavy).fit(X, tags)
     assert (hasher.codes_.std(axis=0) > 0).all()
 
 
@@ -360,7 +360,7 @@ def test_presets_have_the_settings_of_the_paper(dataset, source):
     params = DSTDHLinear.preset(dataset, source=source).get_params()
     assert {name: params[name] for name in PAPER[dataset]} == PAPER[dataset]
     common = {
-        "shrinkage": "bit", "balance": False, "tag_weight": 1, "ridge": 0, "tag_scale": 1,
+        "shrinkage": "bit", "deflate": False, "tag_weight": 1, "ridge": 0, "tag_scale": 1,
         "n_nearest_anchors": 2,
     }  # fmt: skip
     assert {name: params[name] for name in common} == common

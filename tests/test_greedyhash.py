@@ -38,12 +38,12 @@ def test_the_loss_is_its_formula(batch):
         (codes[i] @ codes[j] / 3 - wanted[i, j]) ** 2 for i in (0, 1) for j in (2, 3, 4)
     ]  # an odd batch: two and three samples
     penalty = np.mean(np.abs(np.abs(outputs.detach().numpy()) - 1) ** 3)
-    loss = GreedyHashLoss(centre, penalty=0.2)(outputs, features)
+    loss = GreedyHashLoss(centre, quantization=0.2)(outputs, features)
     assert loss.item() == pytest.approx(np.mean(errors) + 0.2 * penalty)
 
 
 def test_a_batch_of_one_has_the_penalty_only():
-    loss = GreedyHashLoss(torch.zeros(2), penalty=1.0)
+    loss = GreedyHashLoss(torch.zeros(2), quantization=1.0)
     assert loss(torch.tensor([[3.0, -1.0]]), torch.tensor([[1.0, 2.0]])).item() == 4
 
 
@@ -56,7 +56,7 @@ def test_codes_that_are_as_alike_as_features_cost_nothing():
 
 def test_the_penalty_has_the_gradient_of_finite_differences(batch):
     outputs = batch[0].detach().reshape(1, -1).requires_grad_()
-    loss = GreedyHashLoss(torch.zeros(4, dtype=torch.float64), penalty=0.3)
+    loss = GreedyHashLoss(torch.zeros(4, dtype=torch.float64), quantization=0.3)
     assert torch.autograd.gradcheck(lambda h: loss(h, batch[1][:1]), outputs)
 
 
@@ -72,7 +72,7 @@ def test_the_gradient_of_the_similarity_goes_straight_through_the_sign(batch):
     assert torch.autograd.gradcheck(similarity, codes)
     (expected,) = torch.autograd.grad(similarity(codes), codes)
     (gradient,) = torch.autograd.grad(
-        GreedyHashLoss(centre, penalty=0.0)(outputs, features), outputs
+        GreedyHashLoss(centre, quantization=0.0)(outputs, features), outputs
     )
     assert expected.abs().max() > 0.01
     torch.testing.assert_close(gradient, expected)

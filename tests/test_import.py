@@ -35,6 +35,8 @@ def heavy_modules_after(statement):
     [
         "import skhash",
         "from skhash import LSH, ITQ; LSH(4).fit_transform([[0.0, 1.0], [1.0, 0.0]])",
+        "from skhash import KSH; KSH(2).fit([[0.0], [0.1], [1.0], [1.1]], [0, 0, 1, 1])",
+        "from skhash import TagITQ, SAH, WMH, DSTDHLinear, HammingNeighbors",
     ],
 )
 def test_importing_and_hashing_features_load_nothing_heavy(statement):
@@ -52,5 +54,5 @@ def test_every_public_name_can_be_had():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'skhash' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         skhash.nothing  # noqa: B018

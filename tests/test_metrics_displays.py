@@ -237,7 +237,7 @@ def test_more_neighbours_than_the_database_has_shows_them_all(plt, case, images)
         (
             {"query_labels": ["a"] * 7, "database_labels": ["a"] * 32},
             ValueError,
-            "query_labels has tags for 7 images, expected 8",
+            "query_labels has 7 rows, expected 8",
         ),
     ],
 )

@@ -363,7 +363,7 @@ def test_leave_one_out_skips_samples_that_share_no_label():
 def test_leave_one_out_refuses_a_single_sample_and_names_the_labels():
     with pytest.raises(ValueError, match="codes must have at least 2 samples"):
         leave_one_out_map([[0, 1]], ["cat"])
-    with pytest.raises(ValueError, match=r"^tags has tags for 1 images, expected 2"):
+    with pytest.raises(ValueError, match=r"^tags has 1 rows, expected 2"):
         leave_one_out_map([[0, 1], [1, 1]], ["cat"], name="tags")
 
 
@@ -454,7 +454,7 @@ def test_labels_that_the_database_lacks_are_ignored():
 
 def test_labels_of_which_none_is_known_bring_a_warning():
     with pytest.warns(UserWarning, match="database_labels has no label of query_labels"):
-        assert mean_average_precision([[0, 1]], [[0, 1]], [["cat"]], [[1]]) == 0.0
+        assert mean_average_precision([[0, 1]], [[0, 1]], [["cat"]], [["dog"]]) == 0.0
 
 
 CASE = ([[0, 1]], [[0, 1], [1, 0]], ["cat"], ["cat", "dog"])
@@ -471,11 +471,11 @@ CASE = ([[0, 1]], [[0, 1], [1, 0]], ["cat"], ["cat", "dog"])
         (0, [["0", "1"]], TypeError, "query_codes must be an array"),
         (1, np.empty((0, 2)), ValueError, "database_codes is empty"),
         (1, np.empty((2, 0)), ValueError, "database_codes has 0 bits"),
-        (1, [[0, 1]], ValueError, "database_labels has tags for 2 images, expected 1"),
-        (2, ["cat", "dog"], ValueError, "query_labels has tags for 2 images, expected 1"),
+        (1, [[0, 1]], ValueError, "database_labels has 2 rows, expected 1"),
+        (2, ["cat", "dog"], ValueError, "query_labels has 2 rows, expected 1"),
         (2, "cat", TypeError, "query_labels must be"),
         (2, None, TypeError, "query_labels must be"),
-        (3, ["cat"], ValueError, "database_labels has tags for 1 images, expected 2"),
+        (3, ["cat"], ValueError, "database_labels has 1 rows, expected 2"),
         (3, [[0.5], [1.0]], ValueError, "database_labels is an indicator"),
     ],
 )

@@ -269,9 +269,9 @@ def test_scorer_names_what_is_missing(tagged):
     hasher = ColumnHasher().fit(X)
     with pytest.raises(ValueError, match="needs labels or y"):
         retrieval_scorer()(hasher, X)
-    with pytest.raises(ValueError, match=r"^y has tags for 59 images, expected 60"):
+    with pytest.raises(ValueError, match=r"^y has 59 rows, expected 60"):
         retrieval_scorer()(hasher, X, tags[1:])
-    with pytest.raises(ValueError, match=r"^labels has tags for 59 images, expected 60"):
+    with pytest.raises(ValueError, match=r"^labels has 59 rows, expected 60"):
         retrieval_scorer()(hasher, X, tags, labels=tags[1:])
     with pytest.raises(ValueError, match="ties must be one of"):
         retrieval_scorer(ties="x")(hasher, X, tags)

@@ -232,13 +232,13 @@ def test_bad_input_is_named(clusters, photos):
         CentersHasher().fit(X.astype(float) * 1e300, y)
     with pytest.raises(ValueError, match="y has a label that all labelled samples share"):
         CentersHasher().fit(X, [["all", str(label)] for label in y])
-    with pytest.raises(ValueError, match="y has tags for 59 images, expected 60"):
+    with pytest.raises(ValueError, match="y has 59 rows, expected 60"):
         CentersHasher().fit(X, y[:59])
     with pytest.raises(ValueError, match="CentersHasher requires y"):
         CentersHasher().fit(X, None)
     with pytest.raises(TypeError, match="X must be a sequence of image files"):
         on_photos().fit(X, y)
-    with pytest.raises(ValueError, match="y has tags for 3 images"):
+    with pytest.raises(ValueError, match="y has 3 rows"):
         on_photos().fit(pixels, y[:3])
     assert Counting.seen == 0  # labels are checked before images are computed
 

@@ -26,7 +26,7 @@ LEAST = {
     "LSH": 0.57,
     "LSMH": 0.65,
     "PCAH": 0.61,
-    "SADH": 0.65,
+    "SADHHasher": 0.65,
     "SADHLinear": 0.64,
     "SAH": 0.68,
     "SGH": 0.61,

@@ -6,11 +6,11 @@ from _photos import rendered_photos
 from scipy.optimize import approx_fprime
 from sklearn.base import clone
 
-from skhash import ITQ, SADH, SADHLinear
+from skhash import ITQ, SADHHasher, SADHLinear
 from skhash._ridge import RidgePath
 from skhash.graphs import anchor_graph
 from skhash.metrics import leave_one_out_map
-from skhash.unsupervised import _admm, _sadh_net
+from skhash.unsupervised import _admm, _sadh
 from skhash.unsupervised._admm import smooth_codes, smoothness, to_sphere
 
 
@@ -100,7 +100,7 @@ def test_an_iteration_is_that_of_the_augmented_lagrangian(rng, monkeypatch):
         return solved
 
     monkeypatch.setattr(_admm, "minimize", keep)
-    settings = {"penalty": rho, "dual_step": step, "balance": 2, "decorrelation": 0.5}
+    settings = {"admm_penalty": rho, "dual_step": step, "bit_balance": 2, "decorrelation": 0.5}
     codes, objective = smooth_codes(start, graph, max_iter=2, tol=0, **settings)
     first, last = (solved.x.reshape(n, r) for *_, solved in calls)
     Y1, Y2 = step * (first - np.clip(start, -1, 1)), step * (first - start)  # both hold the start
@@ -138,13 +138,13 @@ def test_codes_become_smoother_more_balanced_and_less_correlated(rng):
     assert smoothness(solved, graph, 5, 5)[0] < smoothness(start, graph, 5, 5)[0]
 
 
-@pytest.mark.parametrize(("name", "part"), [("balance", 1), ("decorrelation", 2)])
+@pytest.mark.parametrize(("name", "part"), [("bit_balance", 1), ("decorrelation", 2)])
 def test_a_weight_brings_down_what_it_weighs(rng, name, part):
     X = rng.normal(size=(300, 6)) + 2 * (np.arange(300) % 10 == 0)[:, None]
     graph = anchor_graph(X, 40, random_state=0)
     start = random_codes(rng, 300, 5)
     weak, strong = (
-        smooth_codes(start, graph, **{"balance": 1, "decorrelation": 1, name: weight})[0]
+        smooth_codes(start, graph, **{"bit_balance": 1, "decorrelation": 1, name: weight})[0]
         for weight in (0.02, 10)
     )
     assert parts(strong, graph)[part] < parts(weak, graph)[part]
@@ -203,7 +203,7 @@ def test_it_reports_its_iterations(photos, capsys):
     ]
 
 
-@pytest.mark.parametrize("hasher_class", [SADHLinear, SADH])
+@pytest.mark.parametrize("hasher_class", [SADHLinear, SADHHasher])
 def test_photos_of_a_kind_get_similar_codes(photos, hasher_class):
     X, labels = photos.X, photos.labels
     hasher = hasher_class(16, n_anchors=50, random_state=0).fit(X[:300])
@@ -212,10 +212,16 @@ def test_photos_of_a_kind_get_similar_codes(photos, hasher_class):
     assert hasher.score(X[300:], labels=labels[300:]) > chance + 0.05
 
 
-@pytest.mark.parametrize("hasher_class", [SADHLinear, SADH])
+@pytest.mark.parametrize("hasher_class", [SADHLinear, SADHHasher])
 @pytest.mark.parametrize(
     "params",
-    [{"n_anchors": 0}, {"balance": -1}, {"decorrelation": -1}, {"penalty": 0}, {"max_iter": -1}],
+    [
+        {"n_anchors": 0},
+        {"bit_balance": -1},
+        {"decorrelation": -1},
+        {"admm_penalty": 0},
+        {"max_iter": -1},
+    ],
 )
 def test_bad_parameters_are_named(photos, hasher_class, params):
     with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter"):
@@ -227,7 +233,9 @@ def test_bad_parameters_are_named(photos, hasher_class, params):
 
 def test_the_first_round_learns_the_codes_of_the_linear_form(photos):
     settings = {"n_anchors": 50, "max_iter": 20, "tol": 0}
-    hasher = SADH(8, n_rounds=1, max_epochs=99, lr=0.02, weight_decay=0, random_state=0, **settings)
+    hasher = SADHHasher(
+        8, n_rounds=1, max_epochs=99, lr=0.02, weight_decay=0, random_state=0, **settings
+    )
     hasher.fit(photos.X)
     linear = SADHLinear(8, random_state=np.random.RandomState(hasher._seed), **settings)
     np.testing.assert_array_equal(hasher.codes_, linear.fit(photos.X).codes_)
@@ -237,8 +245,8 @@ def test_the_first_round_learns_the_codes_of_the_linear_form(photos):
 
 def test_later_graphs_are_of_the_outputs_of_the_network(photos, monkeypatch):
     seen, outputs = [], []
-    graph = _sadh_net.SADH._graph
-    run_head = _sadh_net.run_head
+    graph = _sadh.SADHHasher._graph
+    run_head = _sadh.run_head
 
     def keep_features(self, X, random_state):
         seen.append(X)
@@ -248,9 +256,9 @@ def test_later_graphs_are_of_the_outputs_of_the_network(photos, monkeypatch):
         outputs.append(run_head(*args, **kwargs))
         return outputs[-1]
 
-    monkeypatch.setattr(_sadh_net.SADH, "_graph", keep_features)
-    monkeypatch.setattr(_sadh_net, "run_head", keep_outputs)
-    hasher = SADH(4, n_rounds=3, n_anchors=30, max_epochs=2, max_iter=5, random_state=0)
+    monkeypatch.setattr(_sadh.SADHHasher, "_graph", keep_features)
+    monkeypatch.setattr(_sadh, "run_head", keep_outputs)
+    hasher = SADHHasher(4, n_rounds=3, n_anchors=30, max_epochs=2, max_iter=5, random_state=0)
     hasher.fit(photos.X)
     np.testing.assert_array_equal(seen[0], photos.X.astype(np.float32))
     for used, output in zip(seen[1:], outputs, strict=True):
@@ -262,10 +270,10 @@ def test_later_graphs_are_of_the_outputs_of_the_network(photos, monkeypatch):
 
 def test_a_stopped_training_is_resumed(photos, tmp_path):
     settings = {"n_anchors": 30, "max_epochs": 3, "max_iter": 5, "random_state": 0}
-    whole = SADH(4, **settings).fit(photos.X)
-    hasher = SADH(4, checkpoint=tmp_path, **settings)
+    whole = SADHHasher(4, **settings).fit(photos.X)
+    hasher = SADHHasher(4, checkpoint=tmp_path, **settings)
 
-    train = SADH._train
+    train = SADHHasher._train
 
     def fail_in_round_two(self, *args, stage, **kwargs):
         if stage == "round-2":
@@ -273,7 +281,7 @@ def test_a_stopped_training_is_resumed(photos, tmp_path):
         train(self, *args, stage=stage, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SADH, "_train", fail_in_round_two)
+        patch.setattr(SADHHasher, "_train", fail_in_round_two)
         with pytest.raises(KeyboardInterrupt):
             clone(hasher).fit(photos.X)
     assert [file.name for file in tmp_path.iterdir()] == ["round-1.pt"]
@@ -296,7 +304,7 @@ def test_an_unreadable_image_takes_no_part(rng, tmp_path):
     files[5].write_bytes(b"nothing")
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     for trainable in ("head", "all"):
-        hasher = SADH(
+        hasher = SADHHasher(
             2, backbone=network, image_size=16, trainable=trainable, on_error="skip",
             n_anchors=4, max_epochs=2, random_state=0,
         )  # fmt: skip

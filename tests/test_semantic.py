@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import unicodedata
 import warnings
 
 import numpy as np
@@ -504,6 +505,26 @@ def test_given_vectors_in_every_form(form, vectors, tmp_path):
     assert clone(space).fit(TAGS).alpha_ == space.alpha_
 
 
+@pytest.mark.parametrize("form", ["dict", "gensim", "text"])
+def test_vectors_are_found_by_any_spelling_that_looks_the_same(form, vectors, tmp_path):
+    spelled = {f"{word}e\u0301": vector for word, vector in vectors.items()}
+    composed = {unicodedata.normalize("NFC", word): word for word in spelled}
+    assert composed.keys() != spelled.keys()
+    source = spelled
+    if form == "gensim":
+        source = KeyedVectors(6)
+        source.add_vectors(list(spelled), list(spelled.values()))
+    elif form == "text":
+        source = tmp_path / "vectors.txt"
+        write_vectors(source, spelled, header=False)
+    space = SemanticSpace(3, tag_vectors=source, random_state=0).fit([list(composed)] * 3)
+    assert set(space.vocabulary_) == set(composed)
+    for tag, vector in zip(space.vocabulary_, space.tag_vectors_, strict=True):
+        np.testing.assert_array_equal(vector, spelled[composed[tag]])
+    for word in spelled:
+        assert space.similar_tags(word) == space.similar_tags(unicodedata.normalize("NFC", word))
+
+
 def test_gensim_writes_what_a_path_reads(vectors, tmp_path):
     keyed = KeyedVectors(6)
     keyed.add_vectors(list(vectors), list(vectors.values()))
@@ -564,14 +585,13 @@ def test_of_a_damaged_file_of_vectors_only_an_error_that_names_it_comes_out(vect
     assert n_refused > 50
 
 
+WHOLE = gzip.compress(b"cat 1 2\ndog 3 4\n" * 9, mtime=0)
+
+
 @pytest.mark.parametrize(
     "content",
-    [
-        gzip.compress(b"cat 1 2\ndog 3 4\n")[:-12],
-        gzip.compress(b"cat 1 2\ndog 3 4\n")[:-8] + bytes(8),
-        b"cat 1 2\ndog 3 4\n",
-        gzip.compress(b"cat 1 2\n" * 99)[:15] + bytes(50),
-    ],
+    [WHOLE[:-12], WHOLE[:-8] + bytes(8), WHOLE[:15] + bytes(50), b"cat 1 2\ndog 3 4\n"],
+    ids=["cut off", "checksum", "damaged", "no gzip"],
 )
 def test_a_torn_gzip_file_of_vectors_is_named(content, tmp_path):
     (tmp_path / "v.gz").write_bytes(content)

@@ -102,8 +102,8 @@ def test_drsch_tells_the_weight_of_every_bit(train):
     [
         (DSHHasher, {"margin": 0}),
         (DSHHasher, {"quantization": -1}),
-        (DSHHasher, {"balance": 3}),
-        (KSHHasher, {"balance": None}),
+        (DSHHasher, {"balance_pairs": 3}),
+        (KSHHasher, {"balance_pairs": None}),
         (DRSCHHasher, {"margin": -1}),
         (DRSCHHasher, {"smoothing": -0.1}),
         (DRSCHHasher, {"batch_size": 1}),
@@ -124,7 +124,7 @@ def test_labels_are_needed(hasher_class, train):
         new(hasher_class).fit(X, None)
     with pytest.raises(ValueError, match="y has labels for 0 sample"):
         new(hasher_class).fit(X, np.zeros_like(labels))
-    with pytest.raises(ValueError, match="y has tags for 399 images, expected 400"):
+    with pytest.raises(ValueError, match="y has 399 rows, expected 400"):
         new(hasher_class).fit(X, labels[1:])
 
 

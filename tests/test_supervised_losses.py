@@ -34,11 +34,11 @@ def test_dsh_on_three_samples():
     outputs = torch.tensor([A, B, C])
     contrast = (9 + 0 + (10 - 4.25)) / 2 / (3 * 2)
     deviation = (0 + 1) + (0 + 0) + (0 + 0.5)
-    loss = DSHLoss(margin=10, quantization=0.01, balance=False)(outputs, LABELS)
+    loss = DSHLoss(margin=10, quantization=0.01, balance_pairs=False)(outputs, LABELS)
     assert loss.item() == pytest.approx(contrast + 0.01 * deviation / 3)
     # One similar and two dissimilar pairs: weights 3 / 2 and 3 / 4.
     contrast = (1.5 * 9 + 0.75 * (10 - 4.25)) / 2 / (3 * 2)
-    loss = DSHLoss(margin=10, quantization=0.2, balance=True)(outputs, LABELS)
+    loss = DSHLoss(margin=10, quantization=0.2, balance_pairs=True)(outputs, LABELS)
     assert loss.item() == pytest.approx(contrast + 0.2 * deviation / 3)
 
 
@@ -50,14 +50,14 @@ def test_dsh_is_its_formula(batch):
         d2 = np.sum((b[i] - b[j]) ** 2)
         total += 0.5 * (d2 if similar else max(6 - d2, 0)) / (n * (n - 1))
     total += 0.01 * np.sum(np.abs(np.abs(b) - 1)) / n
-    assert DSHLoss(6, balance=False)(outputs, labels).item() == pytest.approx(total)
+    assert DSHLoss(6, balance_pairs=False)(outputs, labels).item() == pytest.approx(total)
 
 
 def test_ksh_on_three_samples():
     outputs = torch.tensor([A, B, C])
     gram = np.array([[5, -1, -2], [-1, 2, -0.5], [-2, -0.5, 1.25]]) / 2
     errors = (gram - np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]])) ** 2
-    assert KSHLoss(balance=False)(outputs, LABELS).item() == pytest.approx(errors.mean())
+    assert KSHLoss(balance_pairs=False)(outputs, LABELS).item() == pytest.approx(errors.mean())
     weights = np.array([[1, 1.5, 0.75], [1.5, 1, 0.75], [0.75, 0.75, 1]])
     assert KSHLoss()(outputs, LABELS).item() == pytest.approx((weights * errors).mean())
 
@@ -108,9 +108,9 @@ def test_drsch_is_its_formula(batch):
     "loss",
     [
         DSHLoss(6),
-        DSHLoss(6, quantization=0.3, balance=False),
+        DSHLoss(6, quantization=0.3, balance_pairs=False),
         KSHLoss(),
-        KSHLoss(balance=False),
+        KSHLoss(balance_pairs=False),
         DRSCHLoss(4, margin=0.3, smoothing=0.1),
     ],
     ids=repr,
@@ -143,9 +143,9 @@ def test_batches_without_one_kind_of_pair(loss, labels):
 )
 def test_constant_bits_cost_the_same_whichever_kind_of_pair_is_rare(labels):
     constant = torch.ones(7, 3)  # right for all similar pairs, wrong for all others
-    assert KSHLoss(balance=True)(constant, labels).item() == pytest.approx(4 / 2 * 6 / 7)
-    assert DSHLoss(6, 0.0, balance=True)(constant, labels).item() == pytest.approx(6 / 2 / 4)
+    assert KSHLoss(balance_pairs=True)(constant, labels).item() == pytest.approx(4 / 2 * 6 / 7)
+    assert DSHLoss(6, 0.0, balance_pairs=True)(constant, labels).item() == pytest.approx(6 / 2 / 4)
     wrong = 1 - similar_pairs(labels).float().mean().item()
-    assert KSHLoss(balance=False)(constant, labels).item() == pytest.approx(4 * wrong)
+    assert KSHLoss(balance_pairs=False)(constant, labels).item() == pytest.approx(4 * wrong)
     expected = 6 / 4 * wrong * 7 / 6
-    assert DSHLoss(6, 0.0, balance=False)(constant, labels).item() == pytest.approx(expected)
+    assert DSHLoss(6, 0.0, balance_pairs=False)(constant, labels).item() == pytest.approx(expected)

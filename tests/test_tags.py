@@ -1,13 +1,19 @@
 """Every form of tags becomes the same indicator and vocabulary."""
 
+import enum
 import math
+import random
+import unicodedata
+import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import scipy.sparse as sp
+import torch
 
-from skhash.tags import TagMatrix, encode_tags, project_tags, share_any, tfidf
+from skhash.tags import TagMatrix, clean_tag, encode_tags, project_tags, share_any, tfidf
 
 # Three images over the tags a, b, c; the second has none.
 DENSE = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]])
@@ -138,8 +144,235 @@ def test_a_tag_matrix_comes_back():
     assert encode_tags(encoded, vocabulary=[0, 1, 2], n_samples=3) is encoded
     with pytest.raises(ValueError, match=r"^y was encoded with another vocabulary"):
         encode_tags(encoded, vocabulary=[1, 2, 3])
-    with pytest.raises(ValueError, match=r"^y has tags for 3 images, expected 4"):
+    with pytest.raises(ValueError, match=r"^y has 3 rows, expected 4"):
         encode_tags(encoded, n_samples=4)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        sp.csr_array([[1], [0], [1]]),
+        pd.DataFrame({"sea": [1, 0, 1]}),
+        pd.DataFrame({"sea": [True, False, True]}),
+        pa.table({"sea": [1, 0, 1]}),
+    ],
+    ids=["sparse", "frame", "frame-of-bool", "table"],
+)
+def test_one_tag_is_an_indicator_where_nothing_else_is_meant(tags):
+    assert_encodes(tags, [0] if sp.issparse(tags) else ["sea"], np.array([[1], [0], [1]]))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        [7, -1, 3],
+        np.array([7, -1, 3], dtype=np.int8),
+        np.array([7.0, -1.0, 3.0]),
+        np.array([7, -1, 3], dtype=object),
+        torch.tensor([7, -1, 3]),
+        list(torch.tensor([7, -1, 3])),
+        pd.Series([7, -1, 3], dtype="Int64"),
+        pd.Categorical([7, -1, 3]),
+        pa.array([7, -1, 3]),
+    ],
+)
+@pytest.mark.parametrize("name", ["y", "labels"])
+def test_minus_one_is_no_class(tags, name):
+    assert_encodes(tags, [3, 7], np.array([[0, 1], [0, 0], [1, 0]]), name=name)
+
+
+def test_minus_one_is_not_unknown_to_a_vocabulary():
+    encoded = encode_tags([1, -1, 5], vocabulary=[1, 2])
+    np.testing.assert_array_equal(encoded.indicator.toarray(), [[1, 0], [0, 0], [0, 0]])
+    assert encoded.n_unknown == 1
+
+
+def test_minus_one_is_a_class_where_the_vocabulary_says_so():
+    encoded = encode_tags([1, -1], vocabulary=[-1, 1])
+    np.testing.assert_array_equal(encoded.indicator.toarray(), [[0, 1], [1, 0]])
+
+
+def test_other_negative_numbers_and_fractions_are_as_they_are():
+    assert encode_tags([-2, 3, -2]).vocabulary.tolist() == [-2, 3]
+    assert encode_tags([-1.0, 0.5]).vocabulary.tolist() == [-1.0, 0.5]
+    assert encode_tags(["-1", "1"]).vocabulary.tolist() == ["-1", "1"]
+
+
+CAFE = "caf\u00e9"
+SPELLINGS = [
+    "cafe\u0301",
+    f" {CAFE}\n",
+    f"\ufeff{CAFE}",
+    "ca\u200bf\u00e9",
+    f"{CAFE}\u00a0",
+    f"\u200e{CAFE}\u200d",
+    f"{CAFE}\x00",
+    "caf\u00ade\u0301",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_words_that_look_the_same_are_the_same(spelling):
+    assert_encodes([CAFE, spelling], [CAFE], np.array([[1], [1]]))
+    assert_encodes([[spelling, CAFE], [spelling]], [CAFE], np.array([[1], [1]]))
+    for known, given in ((CAFE, spelling), (spelling, CAFE)):
+        frame = pd.DataFrame({given: [1, 0], "tea": [0, 1]})
+        for tags in ([[given], ["tea"]], frame):
+            encoded = encode_tags(tags, vocabulary=[known])
+            assert encoded.vocabulary.tolist() == [CAFE]
+            np.testing.assert_array_equal(encoded.indicator.toarray(), [[1], [0]])
+
+
+def test_blanks_inside_are_one_blank():
+    tags = ["new york", "new  york", "new\u00a0york", "new\tyork"]
+    assert_encodes(tags, ["new york"], np.ones((4, 1)))
+
+
+def test_joiners_inside_a_word_and_signs_stay():
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    half_space = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    for tag in (family, half_space, "c#", "c++", "100%", "rock'n'roll", "\u2764\ufe0f"):
+        assert clean_tag(tag) == tag
+
+
+def test_cleaning_twice_is_cleaning_once():
+    rng = random.Random(0)
+    letters = (
+        "aAe\u0301\u0327\u00e9\u1100\u1161\u212b \t\u00a0\u2003\u200b\u200c\u200d\ufeff\x00\x1f\x85"
+    )
+    for _ in range(2000):
+        tag = "".join(rng.choices(letters, k=rng.randrange(9)))
+        clean = clean_tag(tag)
+        assert clean_tag(clean) == clean == unicodedata.normalize("NFC", clean) == clean.strip()
+        assert clean_tag(unicodedata.normalize("NFD", tag)) == clean
+
+
+def test_str_of_other_kinds_become_plain():
+    class Color(enum.StrEnum):
+        RED = "red"
+
+    class Old(str, enum.Enum):  # noqa: UP042
+        RED = "red"
+
+    encoded = encode_tags([[Color.RED], [Old.RED], [np.str_("red")]])
+    assert [type(tag) for tag in encoded.vocabulary] == [str]
+    assert encoded.vocabulary.tolist() == ["red"]
+
+
+def test_upper_and_lower_case_are_two_tags_and_bring_a_warning():
+    with pytest.warns(UserWarning, match="^labels has 1 tags .* only in case, .*'Sky' and 'sky'"):
+        encoded = encode_tags(["Sky", "sky", "sea"], name="labels")
+    assert encoded.vocabulary.tolist() == ["Sky", "sea", "sky"]
+
+
+def test_a_few_tags_in_two_cases_bring_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encode_tags([["Sky", *(f"tag{i}" for i in range(50))], ["sky"]])
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        pd.Series(["b", None, "a"], dtype="str"),
+        pd.Series(["b", None, "a"], dtype="string"),
+        pd.Series(["b", np.nan, "a"], dtype=object),
+        pd.Series(["b", None, "a"], dtype="category"),
+        pd.Series([["b"], np.nan, ["a"]]),
+        pa.array(["b", None, "a"]),
+        pa.array([["b"], None, ["a"]]),
+        ["b", pd.NA, "a"],
+        ["b", pd.NaT, "a"],
+    ],
+)
+def test_a_missing_value_is_an_image_without_tags(tags):
+    assert_encodes(tags, ["a", "b"], np.array([[0, 1], [0, 0], [1, 0]]))
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [2**53 + 1, 0.5],
+        [2**53 + 1, 2**53, 0.5],
+        [2**64 - 1, -5],
+        [10**100, 3],
+        np.array([2**64 - 1, 0], np.uint64),
+    ],
+)
+def test_large_numbers_stay_apart_and_are_found(numbers):
+    encoded = encode_tags(numbers)
+    assert encoded.vocabulary.tolist() == sorted(int(v) if v >= 1 else v for v in numbers)
+    assert encoded.indicator.sum() == len(numbers)
+    assert encoded.n_unknown == 0
+
+
+# ------------------------------------------------------------------- tags joined in one str
+
+# 200 images with one to four of eleven words.
+WORDS = ["sea", "sky", "tree", "face", "nikon", "night", "dog", "cat", "red", "blue", "boat"]
+LISTS = [random.Random(i).sample(WORDS, 1 + i % 4) for i in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("joined", "split"),
+    [
+        (",", "split(',')"),
+        (", ", "split(',')"),
+        (";", "split(';')"),
+        ("|", "split('|')"),
+        (" ", "split()"),
+        ("#", "replace('#', ' ').split()"),
+    ],
+)
+def test_joined_tags_bring_one_warning_with_a_remedy_that_works(joined, split):
+    for y in ([joined.join(row) for row in LISTS], [[joined.join(row)] for row in LISTS]):
+        with pytest.warns(UserWarning, match="^y seems to join the tags of an image") as record:
+            encoded = encode_tags(y)
+        assert len(record) == 1
+        assert encoded.indicator.sum() == len(LISTS)  # a warning, and nothing split
+        message = str(record[0].message)
+        assert split in message
+        repaired = eval(message.split("`")[1], {"y": y})
+        assert_encodes(repaired, sorted(WORDS), encode_tags(LISTS).indicator.toarray())
+
+
+def test_lists_written_as_str_bring_a_warning():
+    with pytest.warns(UserWarning, match=r"ast\.literal_eval\(s\) for s in labels"):
+        encode_tags([str(row) for row in LISTS], name="labels")
+
+
+def test_joined_tags_among_untagged_images_bring_a_warning():
+    tags = [",".join(row) if i % 2 else None for i, row in enumerate(LISTS)]
+    with pytest.warns(UserWarning, match="^y seems to join"):
+        encode_tags(tags)
+
+
+SHARKS = ["great white shark", "tiger shark", "hammerhead shark", "whale shark", "shark"]
+SUPERCLASSES = """aquatic mammals, fish, flowers, food containers, fruit and vegetables,
+household electrical devices, household furniture, insects, large carnivores, large man-made
+outdoor things, large natural outdoor scenes, large omnivores and herbivores, medium mammals,
+non-insect invertebrates, people, reptiles, small mammals, trees, vehicles 1, vehicles 2"""
+SYNSETS = ["tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark, white shark"]
+
+UNSUSPICIOUS = {
+    "lists": LISTS,
+    "single-words": [row[0] for row in LISTS],
+    "a-few-of-two-words": ["new york", "san francisco", *WORDS] * 10,
+    "lists-with-two-words": [[*row, "new york"] for row in LISTS] + [["york"], ["new york"]] * 30,
+    "classes-of-words": SHARKS * 10,
+    "superclasses": [name.strip() for name in SUPERCLASSES.replace("\n", " ").split(",")] * 20,
+    "synonyms": SYNSETS * 20,
+    "colours-of-things": [f"{a} {b}" for a in WORDS[:4] for b in WORDS[4:]] * 5,
+    "signs": ["c#", "f#", "#1", "#sky"] * 10,
+    "numbers": list(range(20)) * 5,
+}
+
+
+@pytest.mark.parametrize("tags", UNSUSPICIOUS.values(), ids=UNSUSPICIOUS)
+def test_names_of_several_words_bring_no_warning(tags):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encode_tags(tags)
 
 
 def test_unknown_tags_are_counted_once_per_image():

@@ -718,9 +718,9 @@ BAD_FITS = {
     "no-tags": ({"y": [[]] * 240}, ValueError, "y has no tags at all"),
     "one-tag": ({"y": [["word0-0"]] * 240}, ValueError, "y cannot be learned from: .*two tags"),
     "unknown": ({"y": [["a"], ["b"]] * 120}, ValueError, "y cannot be .* knows none of the 2 tags"),
-    "short-y": ({"y": [["word0-0"]] * 239}, ValueError, "y has tags for 239 images, expected 240"),
+    "short-y": ({"y": [["word0-0"]] * 239}, ValueError, "y has 239 rows, expected 240"),
     "a-str": ({"y": "sea"}, TypeError, "y must be"),
-    "short-labels": ({"labels": [0] * 239}, ValueError, "labels .* 239 images, expected 240"),
+    "short-labels": ({"labels": [0] * 239}, ValueError, "labels has 239 rows, expected 240"),
     "bad-labels": ({"labels": np.full((240, 2), 0.5)}, ValueError, "labels .*only 0 and 1"),
     "one-label": (
         {"labels": [["a"]] + [[]] * 239},

@@ -16,9 +16,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._files import open_regular
+from .._sklearn import Interval, StrOptions
 
 
 @dataclass(frozen=True)

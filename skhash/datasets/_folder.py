@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._sklearn import StrOptions, validate_params
 from ..tags import encode_tags
 from ._base import (
     MISSING_IMAGES,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._sklearn import StrOptions, validate_params
 from ._base import (
     SPLIT_CONSTRAINTS,
     WHOLE,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
 
+from .._sklearn import Interval, validate_params
 from ..tags import encode_tags
 from ._base import as_object_array
 from ._lexicon import CAMERAS, LOCATIONS, POLYSEMES, PRAISE, SYNONYMS, YEARS

@@ -1,8 +1,6 @@
 """Dual-level semantic transfer hashing: codes from images and their noisy tags."""
 
-from .._lazy import lazy_names
+import lazy_loader
 
-__all__ = ["DSTDHHasher", "DSTDHLinear"]
-
-# The linear form needs no torch.
-__getattr__, __dir__ = lazy_names(__name__, {"DSTDHHasher": "_hasher", "DSTDHLinear": "_linear"})
+# Loaded on first use: the linear form needs no torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -144,7 +144,7 @@ class DiscreteALM:
     discrete : bool
         If False, Z is relaxed to real values of mean size 1 during the
         iterations; :attr:`codes` are then its signs about the mean of each bit.
-    balance : bool
+    deflate : bool
         If True, the trivial eigenvector is taken out of each graph. It has the
         largest eigenvalue and nearly equal entries, so that constant bits
         would maximise the graph terms.
@@ -172,13 +172,13 @@ class DiscreteALM:
         shrinkage: str = "bit",
         denoise: bool = True,
         discrete: bool = True,
-        balance: bool = False,
+        deflate: bool = False,
     ) -> None:
         self.alpha, self.beta, self.nu = alpha, beta, nu
         self.tag_weight = tag_weight
         self.mu, self.rho = mu, rho
         self.axis = 0 if shrinkage == "bit" else 1
-        self.denoise, self.discrete, self.balance = denoise, discrete, balance
+        self.denoise, self.discrete, self.deflate = denoise, discrete, deflate
         self._Z = codes.astype(np.float32)
         self.transfer: Matrix | None = None
         self._regression: TagRegression | None = None
@@ -291,7 +291,7 @@ class DiscreteALM:
         linked, pull = np.zeros_like(M), {}
         for name, (weight, graph) in self._graphs.items():
             product = graph @ M
-            if self.balance:
+            if self.deflate:
                 product -= np.outer(graph.trivial, graph.trivial @ M)
             product *= weight
             pull[name] = float(np.vdot(M, product))

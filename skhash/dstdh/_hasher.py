@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.callbacks import LRScheduler
 from torch import nn
 
 from .._ridge import RidgePath
-from ..networks import DeepHasher
+from .._sklearn import Interval, StrOptions, fit_context
+from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
 from ..networks._images import Images
-from ._transfer import SemanticTransfer
+from ._transfer import SemanticTransfer, TransferParameters
 
 __all__ = ["DSTDHHasher"]
+
+
+class DSTDHParameters(TransferParameters, NetworkParameters, total=False):
+    """Parameters that DSTDHHasher hands on, for type checkers."""
 
 
 class DSTDHHasher(SemanticTransfer, DeepHasher):
@@ -141,6 +144,13 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         },
     }  # fmt: skip
 
+    _defaults: ClassVar[NetworkParameters] = {
+        "max_epochs": 30,
+        "hidden_layers": (256,),
+        "weight_decay": 5.0,
+        "backbone": "vgg16",
+    }
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         **SemanticTransfer._parameter_constraints,
@@ -155,19 +165,11 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         *,
         nu: float = 0.1,
         n_rounds: int = 3,
-        max_epochs: int = 30,
-        hidden_layers: tuple[int, ...] = (256,),
-        weight_decay: float = 5.0,
         threshold: str = "zero",
-        backbone: str | nn.Module | None = "vgg16",
-        **others: Any,
+        **others: Unpack[DSTDHParameters],
     ) -> None:
         super().__init__(
             n_bits=n_bits,
-            max_epochs=max_epochs,
-            hidden_layers=hidden_layers,
-            weight_decay=weight_decay,
-            backbone=backbone,
             **others,
         )
         self.nu = nu
@@ -205,7 +207,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             params.setdefault("callbacks", [LRScheduler("StepLR", step_size=6, gamma=0.1)])
         return super().preset(dataset, source=source, **params)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn codes and network from images and their tags.
 

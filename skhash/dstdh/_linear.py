@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._ridge import RidgePath
+from .._sklearn import Interval, StrOptions, fit_context
 from ..base import LinearHasher, check_features, warn_constant_bits
-from ._transfer import SemanticTransfer
+from ._transfer import SemanticTransfer, TransferParameters
 
 __all__ = ["DSTDHLinear"]
 
@@ -37,7 +36,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
     - the graphs weigh less (``alpha``, ``beta``): what they gain where tags are
       noisy they lose where tags are clean;
     - the l2,1 loss weighs more the more samples there are (``tag_weight``; 1);
-    - trivial directions are taken out of both graphs (``balance``; kept);
+    - trivial directions are taken out of both graphs (``deflate``; kept);
     - the hypergraph's bandwidth follows from the data (40);
     - the hash function corrects that of the start by a ridge regression
       (plain least squares of the codes).
@@ -123,7 +122,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        **transfer: Any,
+        **transfer: Unpack[TransferParameters],
     ) -> None:
         super().__init__(**transfer)
         self.n_bits = n_bits
@@ -132,7 +131,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn codes and hash function from features and tags.
 
@@ -177,7 +176,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         warn_constant_bits(
             self.codes_,
             "the features or tags hardly vary, or the graph terms outweigh the rest; "
-            "lower alpha and beta, or set balance=True.",
+            "lower alpha and beta, or set deflate=True.",
         )
         return self
 

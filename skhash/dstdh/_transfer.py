@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._inherit import inherit_parameters
+from .._parameters import ParametersMixin
 from .._ridge import RidgePath
+from .._sklearn import Interval, StrOptions
 from ..codes import check_codes
 from ..graphs import AnchorGraph, ConceptHypergraph, anchor_graph, concept_hypergraph
 from ..social._tag_itq import tag_projection, weighted_tags
@@ -25,7 +25,32 @@ __all__ = ["SemanticTransfer"]
 _PAPER_SAMPLES = 5325  # the training set on which the paper's weights were found
 
 
-class SemanticTransfer:
+class TransferParameters(TypedDict, total=False):
+    """Parameters of :class:`SemanticTransfer`, for type checkers."""
+
+    alpha: float
+    beta: float
+    n_anchors: int
+    n_concepts: int
+    mu: float
+    rho: float
+    init: str | ArrayLike
+    shrinkage: str
+    tag_weight: float | str
+    deflate: bool
+    direct: bool
+    indirect: bool
+    use_tags: bool
+    denoise: bool
+    discrete: bool
+    max_iter: int
+    tol: float
+    n_nearest_anchors: int
+    concept_bandwidth: float | None
+    tag_scale: float
+
+
+class SemanticTransfer(ParametersMixin):
     """Mixin of the hashers that learn codes by dual-level semantic transfer.
 
     It comes before the hasher's other base; ``**others`` are its parameters.
@@ -57,7 +82,7 @@ class SemanticTransfer:
         grows with the root of the number of samples, the other terms with the
         number itself; "auto" is ``sqrt(n_samples / 5325)``, which is 1 at the
         size of the paper's training set and keeps the proportion at others.
-    balance : bool, default=True
+    deflate : bool, default=True
         Take the trivial eigenvectors out of both graphs. They favour codes
         that are the same for all images, which maximise the graph terms.
     direct : bool, default=True
@@ -112,10 +137,10 @@ class SemanticTransfer:
         },
     }  # fmt: skip
     _sources: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"init": "random", "balance": False, "tag_weight": 1.0},
+        "paper": {"init": "random", "deflate": False, "tag_weight": 1.0},
         # The authors' program starts from ITQ and has a hypergraph of nearly constant weights.
         "release": {
-            "init": "itq", "max_iter": 4, "tol": 0.0, "balance": False, "tag_weight": 1.0,
+            "init": "itq", "max_iter": 4, "tol": 0.0, "deflate": False, "tag_weight": 1.0,
             "concept_bandwidth": 40.0,
         },
     }  # fmt: skip
@@ -130,7 +155,7 @@ class SemanticTransfer:
         "init": [StrOptions({"tags", "itq", "random"}), "array-like"],
         "shrinkage": [StrOptions({"bit", "sample"})],
         "tag_weight": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "balance": ["boolean"],
+        "deflate": ["boolean"],
         "direct": ["boolean"],
         "indirect": ["boolean"],
         "use_tags": ["boolean"],
@@ -155,7 +180,7 @@ class SemanticTransfer:
         init: str | ArrayLike = "tags",
         shrinkage: str = "bit",
         tag_weight: float | str = "auto",
-        balance: bool = True,
+        deflate: bool = True,
         direct: bool = True,
         indirect: bool = True,
         use_tags: bool = True,
@@ -178,7 +203,7 @@ class SemanticTransfer:
         self.init = init
         self.shrinkage = shrinkage
         self.tag_weight = tag_weight
-        self.balance = balance
+        self.deflate = deflate
         self.direct = direct
         self.indirect = indirect
         self.use_tags = use_tags
@@ -189,10 +214,6 @@ class SemanticTransfer:
         self.n_nearest_anchors = n_nearest_anchors
         self.concept_bandwidth = concept_bandwidth
         self.tag_scale = tag_scale
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        inherit_parameters(cls)
 
     @classmethod
     def preset(cls, dataset: str = "mirflickr", *, source: str = "paper", **params: Any) -> Self:
@@ -206,7 +227,7 @@ class SemanticTransfer:
         source : {"paper", "release"}, default="paper"
             "paper": Algorithm 1 as printed, from random codes. "release": from
             ITQ codes, 4 iterations, hypergraph bandwidth 40. Both without
-            balance.
+            deflation.
         **params
             Further parameters, such as ``n_bits``; they override the preset.
 
@@ -314,7 +335,7 @@ class SemanticTransfer:
             mu=self.mu,
             rho=self.rho,
             shrinkage=self.shrinkage,
-            balance=self.balance,
+            deflate=self.deflate,
             denoise=self.denoise,
             discrete=self.discrete,
             **weights,

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import gen_even_slices
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
+from .._sklearn import n_openmp_threads
 from ..codes import check_codes, hamming_blocks, pack
 from ..tags import TagMatrix, encode_tags
 from ._checks import TIES, check_option
@@ -177,7 +177,7 @@ class Retrieval:
         n_ranks = self.n_searched if limit is None else min(limit, self.n_searched)
         n_distances = self.n_bits + 1
         relevance = Relevance(self.query_tags, self.database_tags)
-        n_threads = _openmp_effective_n_threads()
+        n_threads = n_openmp_threads()
         step = max(n_threads, _CHUNK // (n_ranks if ties == "stable" else 2 * n_distances))
         with ThreadPoolExecutor(n_threads) as pool:
             for start in range(0, self.n_queries, step):

@@ -11,12 +11,13 @@ import numpy as np
 import scipy.sparse as sp
 from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.utils import gen_even_slices
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._files import PathLike
+from .._parameters import ParametersMixin
+from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
 from ._files import read_bytes, write_bytes
 from ._stores import Distances, Indices, Store, make_store
@@ -25,7 +26,7 @@ from ._stores import Distances, Indices, Store, make_store
 _QUERIES_PER_THREAD = 16
 
 
-class HammingNeighbors(BaseEstimator):
+class HammingNeighbors(ParametersMixin, BaseEstimator):
     """Exact search for the nearest binary codes, with the interface of NearestNeighbors.
 
     The answers are those of :class:`sklearn.neighbors.NearestNeighbors` with
@@ -121,7 +122,7 @@ class HammingNeighbors(BaseEstimator):
         self.n_bits = n_bits
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Take codes as the database.
 

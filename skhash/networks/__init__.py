@@ -2,7 +2,7 @@
 
 from ..images import ImageReadError, read_image
 from ._backbones import Backbone, make_backbone
-from ._base import DeepHasher
+from ._base import DeepHasher, NetworkParameters
 from ._features import ImageFeatures
 from ._trainer import HashNet, TrainingSet
 
@@ -12,6 +12,7 @@ __all__ = [
     "HashNet",
     "ImageFeatures",
     "ImageReadError",
+    "NetworkParameters",
     "TrainingSet",
     "make_backbone",
     "read_image",

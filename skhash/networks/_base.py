@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .._inherit import inherit_parameters
+from .._labels import labelled_rows
+from .._sklearn import Interval, StrOptions, fit_context
 from ..base import HasherMixin, check_features, warn_constant_bits
 from ..codes import sign_bits
 from ._backbones import Backbone, make_backbone
@@ -30,13 +30,42 @@ from ._extract import (
 )
 from ._head import HashHead
 from ._images import Images
-from ._labels import labelled_rows
 from ._trainer import HashNet, Targets, TrainingSet
 
-__all__ = ["DeepHasher"]
+__all__ = ["DeepHasher", "NetworkParameters"]
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 _SAMPLE_ROWS = 1024
+
+
+class NetworkParameters(TypedDict, total=False):
+    """Parameters that every network hasher hands on to :class:`DeepHasher`, for type checkers."""
+
+    backbone: str | nn.Module | None
+    weights: str | os.PathLike[str] | None
+    output: str
+    image_size: int | None
+    trainable: str | list[str]
+    hidden_layers: tuple[int, ...]
+    optimizer: str
+    lr: float
+    backbone_lr: float | None
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    max_epochs: int
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    callbacks: list[Any] | None
+    checkpoint: str | os.PathLike[str] | None
+    cache: str | os.PathLike[str] | None
+    on_error: str
+    device: str
+    amp: bool
+    num_workers: int
+    random_state: int | np.random.RandomState | None
+    verbose: int
 
 
 class DeepHasher(HasherMixin, BaseEstimator):
@@ -257,11 +286,6 @@ class DeepHasher(HasherMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Write out ``**network`` in the signature and docstring of a subclass."""
-        super().__init_subclass__(**kwargs)
-        inherit_parameters(cls)
-
     # What a subclass provides.
 
     def _make_loss(self) -> nn.Module:
@@ -273,7 +297,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
     # What a fit consists of.
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any) -> DeepHasher:
         """Train the network.
 

@@ -12,12 +12,12 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._parameters import ParametersMixin
+from .._sklearn import Interval, StrOptions, fit_context
 from ._backbones import make_backbone
 from ._extract import extract_features, warn_unreadable
 from ._images import Images
@@ -25,7 +25,9 @@ from ._images import Images
 __all__ = ["ImageFeatures"]
 
 
-class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class ImageFeatures(
+    ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Features of images from a network that is not trained.
 
     Parameters
@@ -127,7 +129,7 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> ImageFeatures:
         """Load the network.
 

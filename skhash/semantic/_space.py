@@ -16,13 +16,13 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.utils import check_array, check_random_state, metadata_routing
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ..tags import encode_tags
+from .._parameters import ParametersMixin
+from .._sklearn import HasMethods, Interval, StrOptions, fit_context
+from ..tags import clean_tag, encode_tags
 from ._coding import learn_sparse_coding
 from ._vectors import look_up_tag_vectors, train_tag_vectors
 
@@ -32,7 +32,9 @@ __all__ = ["SemanticSpace"]
 _BLOCK = 1024
 
 
-class SemanticSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class SemanticSpace(
+    ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Sem-vectors of images: what their tags mean, in a space mined from all tags [1]_.
 
     Users say one thing in many words, and one word for many things. Here each
@@ -209,7 +211,7 @@ class SemanticSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, tags: Any, y: Any = None) -> Self:
         """Learn the space from the tags of images.
 
@@ -468,7 +470,8 @@ class SemanticSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             with the tag are left out.
         """
         check_is_fitted(self)
-        place = np.flatnonzero(self.vocabulary_ == tag)
+        wanted = clean_tag(tag) if isinstance(tag, str) else tag
+        place = np.flatnonzero(self.vocabulary_ == wanted)
         if not len(place):
             raise ValueError(f"tag {tag!r} is not in the vocabulary of this SemanticSpace.")
         codes = self.tag_codes_

@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import IO, Any
@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .._files import open_regular
+from ..tags import clean_tag
 
 # Pairs of tags that training shows per tag of the vocabulary, where the number of epochs is not
 # given. Few: on MIR Flickr (where they make 5 to 6 epochs) sem-vectors get worse with more.
@@ -123,8 +124,12 @@ def look_up_tag_vectors(
     else:
         name = "tag_vectors"
     vectors, known = [], np.zeros(len(vocabulary), dtype=bool)
+    keys = getattr(source, "key_to_index", source if isinstance(source, Mapping) else ())
+    spellings = {clean_tag(key): key for key in keys if isinstance(key, str)}
     for j, tag in enumerate(vocabulary.tolist()):
         key = tag if isinstance(tag, str) or tag in source else str(tag)
+        if key not in source:
+            key = spellings.get(key, key)
         if key in source:
             known[j] = True
             vectors.append(np.asarray(source[key], dtype=np.float32))
@@ -166,6 +171,7 @@ def _read_text_vectors(path: str, wanted: set[str]) -> dict[str, NDArray[np.floa
                     n_dimensions = len(line.split(" ")) - 1
                 # From the right, because a word may hold spaces.
                 word, *numbers = line.rsplit(" ", n_dimensions)
+                word = clean_tag(word)
                 if word not in wanted or word in found:
                     continue
                 try:

@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
 from .._ridge import RidgePath
+from .._sklearn import Interval, fit_context
 from ..base import LinearHasher, check_features
 from ..tags import encode_tags
 from ..unsupervised._itq import itq_rotation, principal_projection
@@ -137,7 +136,7 @@ class SAH(LinearHasher):
         self.tol = tol
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn the hash function from features and tags.
 

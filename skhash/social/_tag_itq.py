@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._ridge import RidgePath
+from .._sklearn import Interval, StrOptions, fit_context
 from ..base import LinearHasher, check_features
 from ..tags import encode_tags, project_tags, tfidf
 from ..unsupervised._itq import itq_rotation
@@ -169,7 +168,7 @@ class TagITQ(LinearHasher):
         self.max_iter = max_iter
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any) -> Self:
         """Learn the hash function from features and tags.
 

@@ -9,11 +9,10 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._ridge import RidgePath
+from .._sklearn import Interval, StrOptions, fit_context
 from ..base import LinearHasher, check_features
 from ..graphs import anchor_graph
 from ..tags import encode_tags
@@ -158,7 +157,7 @@ class WMH(LinearHasher):
         self.rotate = rotate
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn the projections from features and tags.
 

@@ -1,6 +1,6 @@
 """Hashers that learn from labels: similar is what shares one."""
 
-from ._deep import DRSCHHasher, DSHHasher, KSHHasher
-from ._ksh import KSH
+import lazy_loader
 
-__all__ = ["KSH", "DRSCHHasher", "DSHHasher", "KSHHasher"]
+# Loaded on first use: the kernel form needs no torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 from torch import nn
 
-from ..networks import DeepHasher
+from .._sklearn import Interval
+from ..networks import DeepHasher, NetworkParameters
 from ._losses import DRSCHLoss, DSHLoss, KSHLoss
 
 __all__ = ["DRSCHHasher", "DSHHasher", "KSHHasher"]
@@ -36,7 +36,7 @@ class DSHHasher(DeepHasher):
     weight_decay : float, default=3.0
         As in DeepHasher. Distances can grow without bound where inner products
         of tanh outputs cannot, so more of it is needed.
-    balance : bool, default=True
+    balance_pairs : bool, default=True
         Whether the similar and the dissimilar pairs of a batch have equal
         weight; the paper weights every pair alike, which turns to constant bits
         where one kind is rare.
@@ -68,11 +68,13 @@ class DSHHasher(DeepHasher):
 
     _retention = 0.3  # the loss grows with n_bits
 
+    _defaults: ClassVar[NetworkParameters] = {"weight_decay": 3.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
         "quantization": [Interval(Real, 0, None, closed="left")],
-        "balance": ["boolean"],
+        "balance_pairs": ["boolean"],
     }
 
     def __init__(
@@ -81,17 +83,16 @@ class DSHHasher(DeepHasher):
         *,
         margin: float = 2.0,
         quantization: float = 0.01,
-        balance: bool = True,
-        weight_decay: float = 3.0,
-        **network: Any,
+        balance_pairs: bool = True,
+        **network: Unpack[NetworkParameters],
     ) -> None:
-        super().__init__(n_bits, weight_decay=weight_decay, **network)
+        super().__init__(n_bits, **network)
         self.margin = margin
         self.quantization = quantization
-        self.balance = balance
+        self.balance_pairs = balance_pairs
 
     def _make_loss(self) -> nn.Module:
-        return DSHLoss(self.margin * self.n_bits, self.quantization, self.balance)
+        return DSHLoss(self.margin * self.n_bits, self.quantization, self.balance_pairs)
 
 
 class KSHHasher(DeepHasher):
@@ -104,7 +105,7 @@ class KSHHasher(DeepHasher):
     ----------
     n_bits : int, default=64
         Length of the codes.
-    balance : bool, default=True
+    balance_pairs : bool, default=True
         Whether the similar and the dissimilar pairs of a batch have equal
         weight; without it bits turn constant where one kind is rare.
     **network
@@ -130,15 +131,17 @@ class KSHHasher(DeepHasher):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
-        "balance": ["boolean"],
+        "balance_pairs": ["boolean"],
     }
 
-    def __init__(self, n_bits: int = 64, *, balance: bool = True, **network: Any) -> None:
+    def __init__(
+        self, n_bits: int = 64, *, balance_pairs: bool = True, **network: Unpack[NetworkParameters]
+    ) -> None:
         super().__init__(n_bits, **network)
-        self.balance = balance
+        self.balance_pairs = balance_pairs
 
     def _make_loss(self) -> nn.Module:
-        return KSHLoss(self.balance)
+        return KSHLoss(self.balance_pairs)
 
 
 class DRSCHHasher(DeepHasher):
@@ -191,6 +194,8 @@ class DRSCHHasher(DeepHasher):
 
     _retention = 0.3  # the loss grows with n_bits
 
+    _defaults: ClassVar[NetworkParameters] = {"batch_size": 64}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
@@ -203,10 +208,9 @@ class DRSCHHasher(DeepHasher):
         *,
         margin: float = 1.0,
         smoothing: float = 0.001,
-        batch_size: int = 64,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
-        super().__init__(n_bits, batch_size=batch_size, **network)
+        super().__init__(n_bits, **network)
         self.margin = margin
         self.smoothing = smoothing
 

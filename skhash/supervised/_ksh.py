@@ -9,15 +9,15 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.metrics import euclidean_distances
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
+from .._labels import labelled_rows
+from .._sklearn import Interval, fit_context
 from ..base import HasherMixin, check_features, warn_constant_bits
 from ..codes import sign_bits
-from ..networks._labels import labelled_rows
 from ..tags import share_any
 
 __all__ = ["KSH"]
@@ -106,7 +106,7 @@ class KSH(HasherMixin, BaseEstimator):
         self.max_iter = max_iter
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any) -> KSH:
         """Learn the bits.
 

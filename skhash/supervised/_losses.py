@@ -34,16 +34,16 @@ def squared_distances(outputs: torch.Tensor) -> torch.Tensor:
     return (norms[:, None] + norms - 2 * outputs @ outputs.T).clamp_min(0)
 
 
-def _pair_weights(similar: torch.Tensor, balance: bool) -> torch.Tensor:
+def _pair_weights(similar: torch.Tensor, balance_pairs: bool) -> torch.Tensor:
     """Weights of pairs, zero on the diagonal, of mean 1 off it.
 
-    If ``balance``, similar and dissimilar pairs of the batch weigh the same in
+    If ``balance_pairs``, similar and dissimilar pairs of the batch weigh the same in
     all. Where one kind is rare, the other would otherwise be served best by
     constant bits.
     """
     off_diagonal = ~torch.eye(len(similar), dtype=torch.bool, device=similar.device)
     weights = off_diagonal.to(torch.get_default_dtype())
-    if balance:
+    if balance_pairs:
         n_pairs = off_diagonal.sum()
         for kind in (similar & off_diagonal, ~similar & off_diagonal):
             if 0 < kind.sum() < n_pairs:
@@ -70,15 +70,17 @@ class DSHLoss(nn.Module):
         times a Hamming distance where outputs are near +-1.
     quantization : float, default=0.01
         Weight of the pull of outputs to +-1.
-    balance : bool, default=True
+    balance_pairs : bool, default=True
         Whether similar and dissimilar pairs have equal weight in all.
     """
 
-    def __init__(self, margin: float, quantization: float = 0.01, balance: bool = True) -> None:
+    def __init__(
+        self, margin: float, quantization: float = 0.01, balance_pairs: bool = True
+    ) -> None:
         super().__init__()
         self.margin = margin
         self.quantization = quantization
-        self.balance = balance
+        self.balance_pairs = balance_pairs
 
     def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Loss of a batch."""
@@ -87,12 +89,14 @@ class DSHLoss(nn.Module):
         distances = squared_distances(outputs)
         pairs = torch.where(similar, distances, (self.margin - distances).clamp_min(0))
         # Each pair is counted twice in the full matrix.
-        contrast = (_pair_weights(similar, self.balance) * pairs).sum() / 4 / max(n * (n - 1), 1)
+        contrast = (
+            (_pair_weights(similar, self.balance_pairs) * pairs).sum() / 4 / max(n * (n - 1), 1)
+        )
         return contrast + self.quantization * (outputs.abs() - 1).abs().sum() / n
 
     def extra_repr(self) -> str:
         """Parameters, as the representation shows them."""
-        return f"{self.margin}, {self.quantization}, balance={self.balance}"
+        return f"{self.margin}, {self.quantization}, balance_pairs={self.balance_pairs}"
 
 
 class KSHLoss(nn.Module):
@@ -104,26 +108,26 @@ class KSHLoss(nn.Module):
 
     Parameters
     ----------
-    balance : bool, default=True
+    balance_pairs : bool, default=True
         Whether the pairs of two samples are weighted so that similar and
         dissimilar ones have equal weight in all.
     """
 
-    def __init__(self, balance: bool = True) -> None:
+    def __init__(self, balance_pairs: bool = True) -> None:
         super().__init__()
-        self.balance = balance
+        self.balance_pairs = balance_pairs
 
     def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Loss of a batch."""
         similar = similar_pairs(labels)
-        weights = _pair_weights(similar, self.balance)
+        weights = _pair_weights(similar, self.balance_pairs)
         weights.fill_diagonal_(1)
         target = torch.where(similar, 1.0, -1.0)
         return (weights * (outputs @ outputs.T / outputs.shape[1] - target).square()).mean()
 
     def extra_repr(self) -> str:
         """Parameters, as the representation shows them."""
-        return f"balance={self.balance}"
+        return f"balance_pairs={self.balance_pairs}"
 
 
 class DRSCHLoss(nn.Module):

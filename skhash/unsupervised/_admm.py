@@ -17,11 +17,11 @@ _INNER_MEMORY = 5
 
 
 def smoothness(
-    B: NDArray[np.float64], graph: Any, balance: float, decorrelation: float
+    B: NDArray[np.float64], graph: Any, bit_balance: float, decorrelation: float
 ) -> tuple[float, NDArray[np.float64]]:
     """How much codes differ along a graph, with penalties, and the gradient of that.
 
-    ``tr(B'(I - S)B) + balance / n ||B'1||^2 + decorrelation / n ||B'B - n I||_F^2``
+    ``tr(B'(I - S)B) + bit_balance / n ||B'1||^2 + decorrelation / n ||B'B - n I||_F^2``
     for n samples: every term grows as n does, so that weights mean the same for
     any number of samples.
 
@@ -31,7 +31,7 @@ def smoothness(
         Codes, relaxed or not.
     graph : LinearOperator of shape (n_samples, n_samples)
         The symmetric affinity S.
-    balance, decorrelation : float
+    bit_balance, decorrelation : float
         Weights.
 
     Returns
@@ -47,10 +47,10 @@ def smoothness(
     correlations = B.T @ B / n_samples - np.eye(n_bits)
     value = (
         np.vdot(B, differences)
-        + balance / n_samples * (sums @ sums)
+        + bit_balance / n_samples * (sums @ sums)
         + decorrelation * n_samples * np.vdot(correlations, correlations)
     )
-    gradient = 2 * differences + 2 * balance / n_samples * sums
+    gradient = 2 * differences + 2 * bit_balance / n_samples * sums
     gradient += 4 * decorrelation * (B @ correlations)
     return float(value), gradient
 
@@ -64,9 +64,9 @@ def smooth_codes(
     codes: NDArray[np.float64],
     graph: Any,
     *,
-    balance: float = 5.0,
+    bit_balance: float = 5.0,
     decorrelation: float = 5.0,
-    penalty: float = 0.01,
+    admm_penalty: float = 0.01,
     dual_step: float = 1e-3,
     max_iter: int = 50,
     tol: float = 1e-4,
@@ -78,9 +78,10 @@ def smooth_codes(
     the box [-1, 1] and the sphere of radius ``sqrt(n r)`` share, by ADMM: with
     ``Z1`` held in the box and ``Z2`` on the sphere,
 
-    - ``Z1 = clip(B + Y1 / penalty, -1, 1)``, ``Z2`` = B + Y2 / penalty scaled to the sphere;
+    - ``Z1 = clip(B + Y1 / admm_penalty, -1, 1)``, ``Z2 = B + Y2 / admm_penalty`` scaled to the
+      sphere;
     - B = a few steps of L-BFGS on the objective ``+ sum_i <Y_i, B - Z_i> +
-      penalty / 2 ||B - Z_i||_F^2``;
+      admm_penalty / 2 ||B - Z_i||_F^2``;
     - ``Y_i += dual_step (B - Z_i)``.
 
     Parameters
@@ -89,9 +90,9 @@ def smooth_codes(
         Start, in {-1, 1}.
     graph : LinearOperator of shape (n_samples, n_samples)
         The symmetric affinity.
-    balance, decorrelation : float, default=5.0
+    bit_balance, decorrelation : float, default=5.0
         Weights of the penalties.
-    penalty : float, default=0.01
+    admm_penalty : float, default=0.01
         Weight of the distances from box and sphere.
     dual_step : float, default=1e-3
         Step of the multipliers.
@@ -113,24 +114,24 @@ def smooth_codes(
     Y1, Y2 = np.zeros_like(B), np.zeros_like(B)
     objective = []
     for iteration in range(max_iter):
-        Z1 = np.clip(B + Y1 / penalty, -1, 1)
-        Z2 = to_sphere(B + Y2 / penalty)
-        # Both quadratics and both linear terms as one: penalty ||B - target||^2 + constant.
-        target = (Z1 + Z2 - (Y1 + Y2) / penalty) / 2
+        Z1 = np.clip(B + Y1 / admm_penalty, -1, 1)
+        Z2 = to_sphere(B + Y2 / admm_penalty)
+        # Both quadratics and both linear terms as one: admm_penalty ||B - target||^2 + constant.
+        target = (Z1 + Z2 - (Y1 + Y2) / admm_penalty) / 2
 
         def augmented(
             flat: NDArray[np.float64], target: NDArray[np.float64] = target
         ) -> tuple[float, NDArray[np.float64]]:
             M = flat.reshape(target.shape)
-            value, gradient = smoothness(M, graph, balance, decorrelation)
+            value, gradient = smoothness(M, graph, bit_balance, decorrelation)
             away = M - target
-            gradient += 2 * penalty * away
-            return value + penalty * float(np.vdot(away, away)), gradient.ravel()
+            gradient += 2 * admm_penalty * away
+            return value + admm_penalty * float(np.vdot(away, away)), gradient.ravel()
 
         options = {"maxiter": _INNER_STEPS, "maxcor": _INNER_MEMORY}
         solved = minimize(augmented, B.ravel(), jac=True, method="L-BFGS-B", options=options)
         before, B = B, solved.x.reshape(B.shape)
-        objective.append(smoothness(B, graph, balance, decorrelation)[0])
+        objective.append(smoothness(B, graph, bit_balance, decorrelation)[0])
         if report is not None:
             report(iteration + 1, objective[-1])
         Y1 += dual_step * (B - Z1)

@@ -6,16 +6,15 @@ import hashlib
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import Interval
 from torch.nn.functional import affine_grid, grid_sample
 
-from ..networks import DeepHasher, HashNet
+from .._sklearn import Interval, fit_context
+from ..networks import DeepHasher, HashNet, NetworkParameters
 from ..networks._extract import run_head
 from ..networks._images import Images
 from ._losses import DeepBitLoss
@@ -33,7 +32,7 @@ class DeepBit(DeepHasher):
     is trained to minimise, with f^k of the image turned by -10, -5, 5 and 10
     degrees::
 
-        evenness || mean_i b_i - 1/2 ||^2 + quantization mean_i || b_i - f_i ||^2
+        bit_balance || mean_i b_i - 1/2 ||^2 + quantization mean_i || b_i - f_i ||^2
         + rotation mean_i sum_k exp(-(angle_k / 5)^2 / 2) || f_i^k - f_i ||^2
 
     Afterwards a bit is 1 where its output is at least ``threshold_``, the mean
@@ -43,7 +42,7 @@ class DeepBit(DeepHasher):
     ----------
     n_bits : int, default=64
         Length of the codes.
-    evenness : float, default=1.0
+    bit_balance : float, default=1.0
         Weight of the term that makes a bit 1 for half of the samples.
     quantization : float, default=1.0
         Weight of the pull of outputs to their bits.
@@ -78,7 +77,7 @@ class DeepBit(DeepHasher):
     features vary. The default weights of the terms are those of the authors'
     program, as is the threshold. Turned images are mirrored at their edges.
 
-    In the evenness, b has no gradient of its own; the one of f takes its place.
+    In the bit balance, b has no gradient of its own; the one of f takes its place.
 
     References
     ----------
@@ -96,9 +95,11 @@ class DeepBit(DeepHasher):
 
     _requires_y = False
 
+    _defaults: ClassVar[NetworkParameters] = {"weight_decay": 10.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
-        "evenness": [Interval(Real, 0, None, closed="left")],
+        "bit_balance": [Interval(Real, 0, None, closed="left")],
         "quantization": [Interval(Real, 0, None, closed="left")],
         "rotation": [Interval(Real, 0, None, closed="left"), None],
     }
@@ -107,18 +108,17 @@ class DeepBit(DeepHasher):
         self,
         n_bits: int = 64,
         *,
-        evenness: float = 1.0,
+        bit_balance: float = 1.0,
         quantization: float = 1.0,
         rotation: float | None = None,
-        weight_decay: float = 10.0,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
-        super().__init__(n_bits, weight_decay=weight_decay, **network)
-        self.evenness = evenness
+        super().__init__(n_bits, **network)
+        self.bit_balance = bit_balance
         self.quantization = quantization
         self.rotation = rotation
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the network.
 
@@ -162,7 +162,7 @@ class DeepBit(DeepHasher):
             assert isinstance(data, Images)
             turned = [self._turned_features(data, angle) for angle in angles]
             views = np.stack([inputs, *turned], axis=1)
-        loss = DeepBitLoss(self.evenness, self.quantization, rotation, angles)
+        loss = DeepBitLoss(self.bit_balance, self.quantization, rotation, angles)
         self._train(views, np.arange(len(inputs)), loss, net=net)
         self._set_threshold(inputs)
         self._warn_constant_bits(inputs)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import Interval
 
-from ..networks import DeepHasher
+from .._sklearn import Interval, fit_context
+from ..networks import DeepHasher, NetworkParameters
 from ._losses import GreedyHashLoss
 
 __all__ = ["GreedyHash"]
@@ -22,7 +21,7 @@ class GreedyHash(DeepHasher):
     that of their features, which are fixed. With b = sign(h) for outputs h, it
     minimises over the pairs (i, j) of a batch's two halves::
 
-        mean_ij (cos(b_i, b_j) - cos(f_i, f_j))^2 + penalty mean | |h| - 1 |^3
+        mean_ij (cos(b_i, b_j) - cos(f_i, f_j))^2 + quantization mean | |h| - 1 |^3
 
     Codes are not relaxed: the sign is taken in the forward pass and left out
     in the backward pass.
@@ -34,7 +33,7 @@ class GreedyHash(DeepHasher):
     ----------
     n_bits : int, default=64
         Length of the codes.
-    penalty : float, default=0.1
+    quantization : float, default=0.1
         Weight of the pull of outputs to +-1.
     center : bool, default=True
         Whether cosines are those of centred features. Those of features that
@@ -74,9 +73,11 @@ class GreedyHash(DeepHasher):
 
     _requires_y = False
 
+    _defaults: ClassVar[NetworkParameters] = {"weight_decay": 30.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
-        "penalty": [Interval(Real, 0, None, closed="left")],
+        "quantization": [Interval(Real, 0, None, closed="left")],
         "center": ["boolean"],
     }
 
@@ -84,16 +85,15 @@ class GreedyHash(DeepHasher):
         self,
         n_bits: int = 64,
         *,
-        penalty: float = 0.1,
+        quantization: float = 0.1,
         center: bool = True,
-        weight_decay: float = 30.0,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
-        super().__init__(n_bits, weight_decay=weight_decay, **network)
-        self.penalty = penalty
+        super().__init__(n_bits, **network)
+        self.quantization = quantization
         self.center = center
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the network.
 
@@ -121,7 +121,8 @@ class GreedyHash(DeepHasher):
         """
         inputs = self._start(X)
         mean = self.head_.mean
-        loss = GreedyHashLoss(mean.clone() if self.center else torch.zeros_like(mean), self.penalty)
+        centre = mean.clone() if self.center else torch.zeros_like(mean)
+        loss = GreedyHashLoss(centre, self.quantization)
         self._train(inputs, self._all_features(inputs), loss)
         self._warn_constant_bits(inputs)
         return self

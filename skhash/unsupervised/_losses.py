@@ -49,7 +49,7 @@ class GreedyHashLoss(nn.Module):
     With b = sign(h) for outputs h, features f and their centre c, over the
     pairs of a sample i of the first half of a batch and j of the second::
 
-        mean_ij (cos(b_i, b_j) - cos(f_i - c, f_j - c))^2 + penalty mean | |h| - 1 |^3
+        mean_ij (cos(b_i, b_j) - cos(f_i - c, f_j - c))^2 + quantization mean | |h| - 1 |^3
 
     The gradient passes through the sign as if it were not there. Each half of a
     batch of odd size has all its pairs; a batch of one has none.
@@ -61,16 +61,16 @@ class GreedyHashLoss(nn.Module):
     ----------
     centre : Tensor of shape (n_features,)
         Where the angles between features are measured from.
-    penalty : float, default=0.1
+    quantization : float, default=0.1
         Weight of the pull of outputs to +-1.
     """
 
     centre: torch.Tensor
 
-    def __init__(self, centre: torch.Tensor, penalty: float = 0.1) -> None:
+    def __init__(self, centre: torch.Tensor, quantization: float = 0.1) -> None:
         super().__init__()
         self.register_buffer("centre", centre)
-        self.penalty = penalty
+        self.quantization = quantization
 
     def forward(self, outputs: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Loss of a batch."""
@@ -79,11 +79,11 @@ class GreedyHashLoss(nn.Module):
         features = normalize(features - self.centre)
         errors = codes[:half] @ codes[half:].T - features[:half] @ features[half:].T
         similarity = errors.square().sum() / max(errors.numel(), 1)
-        return similarity + self.penalty * ((outputs.abs() - 1).abs() ** 3).mean()
+        return similarity + self.quantization * ((outputs.abs() - 1).abs() ** 3).mean()
 
     def extra_repr(self) -> str:
         """Parameters, as the representation shows them."""
-        return f"penalty={self.penalty}"
+        return f"quantization={self.quantization}"
 
 
 class DeepBitLoss(nn.Module):
@@ -93,10 +93,10 @@ class DeepBitLoss(nn.Module):
     the output of a sample's image turned by the k-th angle, divided by the
     number of bits::
 
-        evenness || mean_i b_i - 1/2 ||^2 + quantization mean_i || b_i - f_i ||^2
+        bit_balance || mean_i b_i - 1/2 ||^2 + quantization mean_i || b_i - f_i ||^2
         + rotation mean_i sum_k exp(-(angle_k / 5)^2 / 2) || f_i^k - f_i ||^2
 
-    In the evenness the gradient passes through b as if it were f, without which
+    In the bit balance the gradient passes through b as if it were f, without which
     the term had none; in the quantisation b is a fixed target.
 
     Lin, Lu, Chen and Zhou, "Learning compact binary descriptors with
@@ -104,7 +104,7 @@ class DeepBitLoss(nn.Module):
 
     Parameters
     ----------
-    evenness : float, default=1.0
+    bit_balance : float, default=1.0
         Weight of the first term.
     quantization : float, default=1.0
         Weight of the second.
@@ -118,13 +118,13 @@ class DeepBitLoss(nn.Module):
 
     def __init__(
         self,
-        evenness: float = 1.0,
+        bit_balance: float = 1.0,
         quantization: float = 1.0,
         rotation: float = 0.001,
         angles: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
-        self.evenness = evenness
+        self.bit_balance = bit_balance
         self.quantization = quantization
         self.rotation = rotation
         self.angles = angles
@@ -136,7 +136,7 @@ class DeepBitLoss(nn.Module):
         values, turned = views[:, 0], views[:, 1:]
         bits = (values >= 0.5).to(values.dtype)
         through = values + (bits - values).detach()
-        loss = self.evenness * (through.mean(0) - 0.5).square().sum()
+        loss = self.bit_balance * (through.mean(0) - 0.5).square().sum()
         loss = loss + self.quantization * (bits - values).square().sum() / n
         angles = torch.tensor(self.angles, dtype=values.dtype, device=values.device)
         weights = (-(angles / 5).square() / 2).exp()
@@ -145,7 +145,7 @@ class DeepBitLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Parameters, as the representation shows them."""
-        return f"{self.evenness}, {self.quantization}, {self.rotation}, angles={self.angles}"
+        return f"{self.bit_balance}, {self.quantization}, {self.rotation}, angles={self.angles}"
 
 
 class UHBDNNLoss(nn.Module):
@@ -153,12 +153,12 @@ class UHBDNNLoss(nn.Module):
 
     For outputs H of a batch of n::
 
-        quantization / 2n ||H - B||^2 + independence / 2 || H'H / n - I ||^2
-        + evenness n_samples / 2 || mean_i h_i ||^2
+        quantization / 2n ||H - B||^2 + decorrelation / 2 || H'H / n - I ||^2
+        + bit_balance n_samples / 2 || mean_i h_i ||^2
 
     Do, Doan and Cheung, "Learning to hash with binary deep neural network",
     ECCV 2016, Eq. 4; for all samples as one batch it is the paper's, as its
-    evenness / 2m ||H'1||^2 grows with the number m of samples.
+    bit_balance / 2m ||H'1||^2 grows with the number m of samples.
 
     Parameters
     ----------
@@ -166,9 +166,9 @@ class UHBDNNLoss(nn.Module):
         Number of training samples.
     quantization : float, default=0.05
         Weight of the distance to the codes, the paper's lambda 2.
-    independence : float, default=0.01
+    decorrelation : float, default=0.01
         Weight of the uncorrelatedness of bits, lambda 3.
-    evenness : float, default=5e-07
+    bit_balance : float, default=5e-07
         Weight of the balance of bits, lambda 4.
     """
 
@@ -176,14 +176,14 @@ class UHBDNNLoss(nn.Module):
         self,
         n_samples: int,
         quantization: float = 0.05,
-        independence: float = 0.01,
-        evenness: float = 5e-7,
+        decorrelation: float = 0.01,
+        bit_balance: float = 5e-7,
     ) -> None:
         super().__init__()
         self.n_samples = n_samples
         self.quantization = quantization
-        self.independence = independence
-        self.evenness = evenness
+        self.decorrelation = decorrelation
+        self.bit_balance = bit_balance
 
     def forward(self, outputs: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Loss of a batch; the codes are -1 and 1."""
@@ -193,9 +193,11 @@ class UHBDNNLoss(nn.Module):
         correlation = (outputs.T @ outputs / n - identity).square().sum()
         shift = self.n_samples * outputs.mean(0).square().sum()
         return (
-            self.quantization * distance + self.independence * correlation + self.evenness * shift
+            self.quantization * distance
+            + self.decorrelation * correlation
+            + self.bit_balance * shift
         ) / 2
 
     def extra_repr(self) -> str:
         """Parameters, as the representation shows them."""
-        return f"{self.n_samples}, {self.quantization}, {self.independence}, {self.evenness}"
+        return f"{self.n_samples}, {self.quantization}, {self.decorrelation}, {self.bit_balance}"

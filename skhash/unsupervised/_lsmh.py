@@ -8,10 +8,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
+from .._sklearn import Interval, fit_context
 from ..base import LinearHasher, check_features
 from ..codes import sign_bits
 from ._pcah import principal_projection
@@ -123,7 +122,7 @@ class LSMH(LinearHasher):
         self.max_iter = max_iter
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn factors, rotation and codes.
 

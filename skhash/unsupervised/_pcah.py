@@ -7,9 +7,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import Interval
 
+from .._sklearn import Interval, fit_context
 from .._spectrum import scatter_spectrum
 from ..base import LinearHasher, check_features
 
@@ -101,7 +100,7 @@ class PCAH(LinearHasher):
     def __init__(self, n_bits: int = 64) -> None:
         self.n_bits = n_bits
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Find the principal directions of the features.
 

@@ -1,196 +1,86 @@
-"""Similarity-adaptive discrete hashing: what its two forms share, and the linear one."""
+"""Similarity-adaptive discrete hashing with a network."""
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from numbers import Integral
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
 
-from .._inherit import inherit_parameters
-from .._ridge import RidgePath
-from ..base import LinearHasher, check_features, warn_constant_bits
-from ..codes import sign_bits
-from ..graphs import AnchorGraph, anchor_graph
-from ._admm import smooth_codes
-from ._itq import itq_rotation, principal_projection
+from .._sklearn import Interval, fit_context
+from ..networks import DeepHasher, NetworkParameters
+from ..networks._extract import run_head
+from ._sadh_linear import SmoothCodes, SmoothingParameters
 
-__all__ = ["SADHLinear", "SmoothCodes"]
+__all__ = ["SADHHasher"]
 
 
-class SmoothCodes:
-    """Mixin of the hashers that learn codes which are smooth on an anchor graph.
-
-    It comes before the hasher's other base; ``**others`` are its parameters.
-
-    Parameters
-    ----------
-    n_anchors : int, default=500
-        Anchors of the graph, at most ``n_samples`` of which are used.
-    n_nearest_anchors : int, default=2
-        Number of anchors that a sample is tied to.
-    balance : float, default=5.0
-        Weight rho_3 of the balance of bits.
-    decorrelation : float, default=5.0
-        Weight rho_4 of their decorrelation.
-    penalty : float, default=0.01
-        Weight of ADMM's distances from box and sphere (rho_1 and rho_2).
-    dual_step : float, default=1e-3
-        Step of ADMM's multipliers.
-    max_iter : int, default=50
-        Most iterations of ADMM; 0 keeps the codes that it starts from.
-    tol : float, default=1e-4
-        Stop ADMM once the relative change of the relaxed codes is below this.
-
-    Attributes
-    ----------
-    codes_ : ndarray of shape (n_samples, n_bits), uint8
-        Learned codes of the training samples, in {0, 1}.
-    """
-
-    n_bits: int
-    verbose: int
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_anchors": [Interval(Integral, 1, None, closed="left")],
-        "n_nearest_anchors": [Interval(Integral, 1, None, closed="left")],
-        "balance": [Interval(Real, 0, None, closed="left")],
-        "decorrelation": [Interval(Real, 0, None, closed="left")],
-        "penalty": [Interval(Real, 0, None, closed="neither")],
-        "dual_step": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-    }
-
-    def __init__(
-        self,
-        *,
-        n_anchors: int = 500,
-        n_nearest_anchors: int = 2,
-        balance: float = 5.0,
-        decorrelation: float = 5.0,
-        penalty: float = 0.01,
-        dual_step: float = 1e-3,
-        max_iter: int = 50,
-        tol: float = 1e-4,
-        **others: Any,
-    ) -> None:
-        super().__init__(**others)
-        self.n_anchors = n_anchors
-        self.n_nearest_anchors = n_nearest_anchors
-        self.balance = balance
-        self.decorrelation = decorrelation
-        self.penalty = penalty
-        self.dual_step = dual_step
-        self.max_iter = max_iter
-        self.tol = tol
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Write out ``**others`` in the signature and docstring of a subclass."""
-        super().__init_subclass__(**kwargs)
-        inherit_parameters(cls)
-
-    def _itq_codes(
-        self, X: NDArray[np.floating[Any]], random_state: np.random.RandomState
-    ) -> NDArray[np.float64]:
-        """Codes of ITQ in {-1, 1}, to start from."""
-        mean, components = principal_projection(X, self.n_bits)
-        V = X @ components.T - components @ mean
-        R, _ = itq_rotation(V, random_state=random_state)
-        return np.where(V @ R >= 0, 1.0, -1.0)
-
-    def _graph(
-        self, X: NDArray[np.floating[Any]], random_state: np.random.RandomState
-    ) -> AnchorGraph:
-        return anchor_graph(
-            X, self.n_anchors, n_neighbors=self.n_nearest_anchors, random_state=random_state
-        )
-
-    def _smooth(
-        self, codes: NDArray[np.float64], graph: AnchorGraph, label: str
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Codes in {-1, 1} improved by ADMM, and the objective of each iteration."""
-
-        def report(iteration: int, objective: float) -> None:
-            print(f"[{label}] iteration {iteration}: objective {objective:.6g}")
-
-        return smooth_codes(
-            codes,
-            graph,
-            balance=self.balance,
-            decorrelation=self.decorrelation,
-            penalty=self.penalty,
-            dual_step=self.dual_step,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            report=report if self.verbose else None,
-        )
+class SADHParameters(SmoothingParameters, NetworkParameters, total=False):
+    """Parameters that SADHHasher hands on, for type checkers."""
 
 
-class SADHLinear(SmoothCodes, LinearHasher):
-    r"""Similarity-adaptive discrete hashing with linear hash functions (SADH-L) [1]_.
+class SADHHasher(SmoothCodes, DeepHasher):
+    r"""Similarity-adaptive discrete hashing: codes, network and graph in turn [1]_.
 
-    Solves for codes B of the n training samples that change little between
-    neighbours on an anchor graph S of the features, and whose bits are balanced
-    and uncorrelated,
+    A round solves for codes B of the n training samples that change little
+    between neighbours on an anchor graph S, and whose bits are balanced and
+    uncorrelated,
 
     .. math::
 
         \min_{B \in \{-1, 1\}^{n \times r}} \operatorname{tr}(B^\top (I - S) B)
         + \frac{\rho_3}{n} \|B^\top 1\|^2 + \frac{\rho_4}{n} \|B^\top B - n I\|_F^2,
 
-    by ADMM, with {-1, 1} as what a box and a sphere share, from the codes of
-    ITQ. A ridge regression from features to codes then gives codes to new
-    samples.
+    by ADMM, with {-1, 1} as what a box and a sphere share, and trains the
+    network on them by the squared error of its tanh outputs. The graph of the
+    first round is that of the features, and B starts from their ITQ codes; the
+    graphs of later rounds are those of the network's outputs, so that the
+    similarities adapt to what it has learned.
 
     Parameters
     ----------
     n_bits : int, default=64
-        Length of a code; at most the number of samples and of features.
-    ridge : float or "auto", default="auto"
-        Strength of the ridge regression, in units of the mean variance of the
-        features. "auto" takes the strength of least generalised
-        cross-validation error.
-    random_state : int, RandomState instance or None, default=None
-        Seed of ITQ's rotation and of k-means.
-    verbose : int, default=0
-        1 prints a line per iteration.
-    **smoothing
-        Parameters of the code solver.
+        Length of the codes; at most the number of samples and of features.
+    n_rounds : int, default=2
+        Rounds of codes and network.
+    weight_decay : float, default=30.0
+        As in DeepHasher. The default is for a linear head, which with less of
+        it learns whatever the codes of the training samples happen to be; one
+        with hidden layers wants less.
+    **others
+        Parameters of the code solver, as in SADHLinear, and of the network, as
+        in DeepHasher.
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_bits, n_features), dtype of X
-        Coefficients of the hash function.
-    intercept_ : ndarray of shape (n_bits,), dtype of X
-        Its intercepts.
     codes_ : ndarray of shape (n_samples, n_bits), uint8
-        Learned codes of the training samples, in {0, 1}.
+        Learned codes of the training samples, in {0, 1}; 0 for unreadable
+        images.
     objective_ : ndarray of shape (n_iter_,), float64
-        The objective of the relaxed codes after each iteration of ADMM.
+        The objective of the relaxed codes after each iteration of ADMM, of all
+        rounds.
+    history_ : list of dict
+        What skorch recorded in each epoch, with the round.
     n_iter_ : int
-        Number of iterations.
-    ridge_ : float
-        The strength of the ridge used.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, if X had str column names.
+        Number of iterations of ADMM in all rounds.
 
     See Also
     --------
-    SADH : A network that learns the codes, and a graph that follows the network.
-    ITQ : The start.
+    SADHLinear : The codes of one round, learned by ridge regression.
+    skhash.DSTDHHasher : Codes from tags besides.
 
     Notes
     -----
-    The released program weights both penalties by 1e-3 without dividing them by
-    n; at the 5,000 samples it was written for that is 5 here. The solver keeps
-    some thirty arrays of shape (n_samples, n_bits).
+    The paper begins by training the network on the first codes and takes its
+    graph from the last hidden layer, which the network here has only with
+    ``hidden_layers`` or a trained backbone; the outputs stand in for it. On the
+    weights of the penalties see SADHLinear.
+
+    A ``checkpoint`` holds the network after every epoch of every round. The
+    codes are not in it: a resumed ``fit`` solves those of completed rounds
+    again, which repeats exactly, and does not train them.
 
     References
     ----------
@@ -201,68 +91,77 @@ class SADHLinear(SmoothCodes, LinearHasher):
     Examples
     --------
     >>> import numpy as np
-    >>> from skhash import SADHLinear
+    >>> from skhash import SADHHasher
     >>> X = np.random.default_rng(0).normal(size=(100, 5))
-    >>> SADHLinear(n_bits=4, n_anchors=20, random_state=0).fit_transform(X).shape
+    >>> SADHHasher(n_bits=4, n_anchors=20, random_state=0).fit_transform(X).shape
     (100, 4)
     """
 
+    _tanh = True
+    _requires_y = False
+
+    _defaults: ClassVar[NetworkParameters] = {"weight_decay": 30.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **DeepHasher._parameter_constraints,
         **SmoothCodes._parameter_constraints,
-        "n_bits": [Interval(Integral, 1, None, closed="left")],
-        "ridge": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
-        self,
-        n_bits: int = 64,
-        *,
-        ridge: float | str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        **smoothing: Any,
+        self, n_bits: int = 64, *, n_rounds: int = 2, **others: Unpack[SADHParameters]
     ) -> None:
-        super().__init__(**smoothing)
-        self.n_bits = n_bits
-        self.ridge = ridge
-        self.random_state = random_state
-        self.verbose = verbose
+        super().__init__(n_bits=n_bits, **others)
+        self.n_rounds = n_rounds
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Solve for the codes of the samples and learn to predict them.
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn codes and network in turn.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
+        X : array-like of shape (n_samples, n_features), or images
+            Features if ``backbone`` is None. Else images: a sequence of files,
+            PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
         y : None
             Ignored.
 
         Returns
         -------
-        SADHLinear
+        SADHHasher
             The fitted hasher.
 
         Raises
         ------
         ValueError
-            If there are fewer samples or features than bits, or one sample only.
+            If there are fewer samples or features than bits; for a checkpoint
+            of another training.
+        ImageReadError
+            For an unreadable image, unless ``on_error="skip"``.
+        FloatingPointError
+            If the training diverges.
         """
-        X = check_features(self, X, reset=True)
-        if len(X) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
-        random_state = check_random_state(self.random_state)
-        start = self._itq_codes(X, random_state)
-        graph = self._graph(X, random_state)
-        codes, self.objective_ = self._smooth(start, graph, "SADHLinear")
-        self.n_iter_ = len(self.objective_)
-        self.codes_ = (codes > 0).astype(np.uint8)
-        self.coef_, self.intercept_, self.ridge_ = RidgePath(X).fit(codes, self.ridge)
-        warn_constant_bits(
-            sign_bits(X @ self.coef_.T + self.intercept_),
-            "the features hardly vary; fit on samples that differ.",
-        )
+        inputs = self._start(X)
+        rows = np.setdiff1d(np.arange(len(inputs)), self.skipped_)
+        random_state = check_random_state(self._seed)
+        targets = np.zeros((len(inputs), self.n_bits), np.float32)
+        objective: list[float] = []
+        history: list[dict[str, Any]] = []
+        for round_ in range(1, self.n_rounds + 1):
+            neighbours = self._all_features(inputs)[rows]
+            if round_ == 1:
+                codes = self._itq_codes(neighbours, random_state)
+            else:
+                neighbours = run_head(self.head_, neighbours, device=self.device)
+            graph = self._graph(neighbours, random_state)
+            label = f"SADHHasher, round {round_}/{self.n_rounds}"
+            codes, course = self._smooth(codes, graph, label)
+            targets[rows] = codes
+            self._train(inputs, targets, nn.MSELoss(), rows=rows, stage=f"round-{round_}")
+            objective += course.tolist()
+            history += [{"round": round_, **row} for row in self.history_]
+        self.codes_ = (targets > 0).astype(np.uint8)
+        self.objective_, self.n_iter_ = np.asarray(objective), len(objective)
+        self.history_ = history
+        self._warn_constant_bits(inputs)
         return self

@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._sklearn import Interval, StrOptions, fit_context
 from ..base import check_features, warn_constant_bits
 from ._bandwidth import median_gamma
 from ._cosine import CosineHasher
@@ -104,7 +103,7 @@ class SKLSH(CosineHasher):
         self.gamma = gamma
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Choose the bandwidth and draw the waves.
 

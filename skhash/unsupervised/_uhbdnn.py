@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval
 from skorch.callbacks import LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from ..networks import DeepHasher
+from .._sklearn import Interval, fit_context
+from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
 from ._itq import ITQ
 from ._losses import UHBDNNLoss
@@ -36,7 +35,7 @@ class UHBDNN(DeepHasher):
     The objective is, with rows for samples::
 
         1/2m ||X - B W - c||^2 + ridge/2 ||W||^2 + quantization/2m ||H - B||^2
-        + independence/2 ||H'H / m - I||^2 + evenness/2m ||H'1||^2
+        + decorrelation/2 ||H'H / m - I||^2 + bit_balance/2m ||H'1||^2
 
     B starts from ITQ and is held fixed while the encoder is trained and the
     decoder solved for; then, with these fixed, B is improved bit by bit, each
@@ -58,9 +57,9 @@ class UHBDNN(DeepHasher):
         Weight of the decoder's weights, lambda 1 of the paper.
     quantization : float, default=0.05
         Weight of the distance between outputs and codes, lambda 2.
-    independence : float, default=0.01
+    decorrelation : float, default=0.01
         Weight of the uncorrelatedness of bits, lambda 3.
-    evenness : float, default=5e-07
+    bit_balance : float, default=5e-07
         Weight of the balance of bits, lambda 4.
     n_rounds : int, default=5
         Rounds of network and codes.
@@ -123,12 +122,19 @@ class UHBDNN(DeepHasher):
     _requires_y = False
     _activation = nn.Sigmoid
 
+    _defaults: ClassVar[NetworkParameters] = {
+        "hidden_layers": (256, 128),
+        "max_epochs": 15,
+        "lr": 1e-2,
+        "weight_decay": 0.1,
+    }
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
         "ridge": [Interval(Real, 0, None, closed="neither")],
         "quantization": [Interval(Real, 0, None, closed="left")],
-        "independence": [Interval(Real, 0, None, closed="left")],
-        "evenness": [Interval(Real, 0, None, closed="left")],
+        "decorrelation": [Interval(Real, 0, None, closed="left")],
+        "bit_balance": [Interval(Real, 0, None, closed="left")],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -136,32 +142,24 @@ class UHBDNN(DeepHasher):
         self,
         n_bits: int = 64,
         *,
-        hidden_layers: tuple[int, ...] = (256, 128),
         ridge: float = 1e-5,
         quantization: float = 0.05,
-        independence: float = 0.01,
-        evenness: float = 5e-7,
+        decorrelation: float = 0.01,
+        bit_balance: float = 5e-7,
         n_rounds: int = 5,
-        max_epochs: int = 15,
-        lr: float = 1e-2,
-        weight_decay: float = 0.1,
-        **network: Any,
+        **network: Unpack[NetworkParameters],
     ) -> None:
         super().__init__(
             n_bits,
-            hidden_layers=hidden_layers,
-            max_epochs=max_epochs,
-            lr=lr,
-            weight_decay=weight_decay,
             **network,
         )
         self.ridge = ridge
         self.quantization = quantization
-        self.independence = independence
-        self.evenness = evenness
+        self.decorrelation = decorrelation
+        self.bit_balance = bit_balance
         self.n_rounds = n_rounds
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the network and improve the codes in turn.
 
@@ -196,7 +194,7 @@ class UHBDNN(DeepHasher):
         # Means of sigmoids are far from 0; bits are to start out balanced none the less.
         self.head_.lower(self._encode(inputs, readable).mean(axis=0))
         loss = UHBDNNLoss(
-            len(decoder.features), self.quantization, self.independence, self.evenness
+            len(decoder.features), self.quantization, self.decorrelation, self.bit_balance
         )
         targets = np.zeros((len(inputs), self.n_bits), np.float32)
         start = ITQ(self.n_bits, max_iter=_ITQ_ITERATIONS, random_state=self._seed)

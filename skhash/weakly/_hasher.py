@@ -13,13 +13,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from .._sklearn import Interval, fit_context
 from ..base import HasherMixin
 from ..networks import DeepHasher
 from ..semantic import SemanticSpace
@@ -175,7 +175,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         """Length of the codes."""
         return self.estimator.n_bits
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, labels: Any = None) -> Self:
         """Pre-train on tags, then fine-tune on labels.
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ..tags import encode_tags
+from .tags import encode_tags
 
 __all__ = ["labelled_rows"]
 

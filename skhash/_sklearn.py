@@ -1,0 +1,30 @@
+"""What the package uses of scikit-learn's private interface: the one place to mend when it moves.
+
+Checked with every scikit-learn from the floor in ``pyproject.toml`` on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils import _param_validation
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as n_openmp_threads
+from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "fit_context",
+    "n_openmp_threads",
+    "validate_params",
+]
+
+
+class Interval(_param_validation.Interval):
+    """Constraint of a parameter to an interval of numbers, of which a bool is none."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether a value is a number in the interval."""
+        return not isinstance(val, bool) and super().is_satisfied_by(val)

@@ -1,0 +1,12 @@
+from ._deepbit import DeepBit as DeepBit
+from ._greedy import GreedyHash as GreedyHash
+from ._itq import ITQ as ITQ
+from ._lsh import LSH as LSH
+from ._lsmh import LSMH as LSMH
+from ._pcah import PCAH as PCAH
+from ._sadh import SADHHasher as SADHHasher
+from ._sadh_linear import SADHLinear as SADHLinear
+from ._sgh import SGH as SGH
+from ._sklsh import SKLSH as SKLSH
+from ._spectral import SpectralHashing as SpectralHashing
+from ._uhbdnn import UHBDNN as UHBDNN
