@@ -61,13 +61,13 @@ def read_image(
         Side of the result in pixels. The shorter side is scaled to it
         (bilinear, antialiased), the longer one cut evenly at both ends; an
         image of this size already is taken as it is.
-    max_pixels : int, default=64_000_000
+    max_pixels : int, default=64000000
         An image of more pixels is refused before it is decoded: a small file
         can hold a huge image, which would take up to 16 bytes of memory a
         pixel. A JPEG much larger than needed is decoded at 1/2, 1/4 or 1/8 of
         its width and height, and then these count (unless it is progressive).
         Pillow has a limit of its own, ``2 * PIL.Image.MAX_IMAGE_PIXELS``.
-    formats : sequence of str, default=PHOTO_FORMATS
+    formats : sequence of str, default=('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF')
         Which formats a file may be in, whatever its name says. With the plugin
         of pillow-heif: ``(*PHOTO_FORMATS, "HEIF")``.
 
@@ -110,10 +110,14 @@ def read_thumbnail(
 
     Parameters
     ----------
-    source, max_pixels, formats
+    source : str, path-like, PIL image or ndarray of uint8
         As for :func:`read_image`.
     size : int
         The longer side of the result at most; a smaller image keeps its size.
+    max_pixels : int, default=64000000
+        As for :func:`read_image`.
+    formats : sequence of str, default=('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF')
+        As for :func:`read_image`.
 
     Returns
     -------
