@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import sklearn
+import torch
 from _estimators import (
     ARGUMENTS,
     NEEDS_TAGS,
@@ -125,17 +126,19 @@ def test_clones_and_pickles_give_the_same_codes(name, samples):
 
 
 @every_hasher
-def test_float32_is_kept_and_other_numbers_become_it(name, samples):
+def test_float32_is_kept_and_other_numbers_become_float64(name, samples):
     X, tags, _ = samples
-    for dtype in (np.float16, np.float32, np.int16):
-        narrow = np.round(X).astype(dtype)
-        hasher = make_hasher(name, n_bits=4).fit(narrow, tags)
-        assert hasher.decision_function(narrow).dtype == np.float32
-        np.testing.assert_array_equal(
-            make_hasher(name, n_bits=4).fit(narrow.astype(np.float32), tags).transform(narrow),
-            hasher.transform(narrow),
-        )
-    assert fitted(name, samples).decision_function(X).dtype == np.float64
+    X = np.round(X)
+    narrow = X.astype(np.float32)
+    hasher = make_hasher(name, n_bits=4).fit(narrow, tags)
+    assert hasher.decision_function(narrow).dtype == np.float32
+    hasher = make_hasher(name, n_bits=4).fit(X, tags)
+    values = hasher.decision_function(X)
+    assert values.dtype == np.float64
+    for same in (X.astype(np.float16), X.astype(np.int16), X.tolist(), torch.tensor(X)):
+        np.testing.assert_array_equal(hasher.decision_function(same), values)
+        again = make_hasher(name, n_bits=4).fit(same, tags)
+        np.testing.assert_array_equal(again.decision_function(X), values)
 
 
 @every_hasher

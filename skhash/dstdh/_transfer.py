@@ -17,7 +17,7 @@ from ..codes import check_codes
 from ..graphs import AnchorGraph, ConceptHypergraph, anchor_graph, concept_hypergraph
 from ..social._tag_itq import tag_projection, weighted_tags
 from ..tags import encode_tags
-from ..unsupervised._itq import itq_rotation, principal_projection
+from ..unsupervised._itq import itq_projection, itq_rotation, signs_of_projection
 from ._alm import DiscreteALM, signs
 
 __all__ = ["SemanticTransfer"]
@@ -285,11 +285,12 @@ class SemanticTransfer:
         if self.init == "tags" and indicator.shape[1]:
             targets = weighted_tags(indicator, random_state)
             projection, _ = tag_projection(path, targets, self.n_bits)
-        if projection is None or not projection.any():
-            projection = principal_projection(path.X, self.n_bits)[1]
-        V = path.project(projection)
-        R, _ = itq_rotation(V, random_state=random_state)
-        return signs(V @ R), R.T @ projection
+        if projection is not None and projection.any():
+            R, _ = itq_rotation(path.project(projection), random_state=random_state)
+            mean, coef = path.mean, R.T @ projection
+        else:
+            mean, coef, _ = itq_projection(path.X, self.n_bits, random_state=random_state)
+        return signs(signs_of_projection(path.X, mean, coef)), coef
 
     def _solver(
         self,

@@ -12,6 +12,7 @@ from torch import nn
 from .._sklearn import Interval, fit_context
 from ..networks import DeepHasher
 from ..networks._extract import run_head
+from ._itq import itq_codes
 from ._sadh_linear import SmoothCodes
 
 __all__ = ["SADHHasher"]
@@ -144,7 +145,7 @@ class SADHHasher(SmoothCodes, DeepHasher):
         for round_ in range(1, self.n_rounds + 1):
             neighbours = self._all_features(inputs)[rows]
             if round_ == 1:
-                codes = self._itq_codes(neighbours, random_state)
+                codes = itq_codes(neighbours, self.n_bits, random_state=random_state)
             else:
                 neighbours = run_head(self.head_, neighbours, device=self.device)
             graph = self._graph(neighbours, random_state)

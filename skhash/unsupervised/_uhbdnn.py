@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from .._sklearn import Interval, fit_context
 from ..networks import DeepHasher
 from ..networks._extract import run_head
-from ._itq import ITQ
+from ._itq import itq_codes
 from ._losses import UHBDNNLoss
 
 __all__ = ["UHBDNN", "Decoder", "descend_codes"]
@@ -198,8 +198,9 @@ class UHBDNN(DeepHasher):
             len(decoder.features), self.quantization, self.decorrelation, self.bit_balance
         )
         targets = np.zeros((len(inputs), self.n_bits), np.float32)
-        start = ITQ(self.n_bits, max_iter=_ITQ_ITERATIONS, random_state=self._seed)
-        codes = 2 * start.fit_transform(decoder.features).astype(np.float32) - 1
+        codes = itq_codes(
+            decoder.features, self.n_bits, n_iter=_ITQ_ITERATIONS, random_state=self._seed
+        ).astype(np.float32)
         outputs = None
         objective: list[float] = []
         history: list[dict[str, Any]] = []
