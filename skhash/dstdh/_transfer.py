@@ -39,7 +39,9 @@ class SemanticTransfer:
     n_anchors : int, default=100
         Number m of anchors, at most the number of samples.
     n_concepts : int, default=500
-        Number a of concepts, at most the number of samples.
+        Number a of concepts, at most the number of samples. Both graphs compare
+        samples by their angle, seen from the origin: centre features that lie
+        far from it.
     mu : float, default=0.01
         Weight of the ALM penalty at the start.
     rho : float, default=1.1

@@ -67,7 +67,9 @@ class WMH(LinearHasher):
         it grows, A_s tends to :math:`X^\top T T^\top X`, in which the loudest
         features have the say.
     n_anchors : int, default=100
-        Anchors of the graph, at most ``n_samples`` of which are used.
+        Anchors of the graph, at most ``n_samples`` of which are used. It compares
+        samples by their angle, seen from the origin: centre features that lie
+        far from it.
     n_nearest_anchors : int, default=2
         Number of anchors that a sample is tied to.
     rotate : bool, default=False

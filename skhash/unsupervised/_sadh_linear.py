@@ -30,7 +30,9 @@ class SmoothCodes:
     Parameters
     ----------
     n_anchors : int, default=500
-        Anchors of the graph, at most ``n_samples`` of which are used.
+        Anchors of the graph, at most ``n_samples`` of which are used. It compares
+        samples by their angle, seen from the origin: centre features that lie
+        far from it.
     n_nearest_anchors : int, default=2
         Number of anchors that a sample is tied to.
     bit_balance : float, default=5.0
