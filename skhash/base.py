@@ -77,12 +77,12 @@ def _check_magnitude(X: NDArray[np.floating[Any]]) -> None:
     """Refuse features whose squares, summed over a row, are beyond the range of their type."""
     peak = max(float(X.max()), -float(X.min()))
     limits = np.finfo(X.dtype)
-    highest = float(limits.max) ** 0.5 / (4 * X.shape[1] ** 0.5)
+    highest = float(limits.max) ** 0.5 / (4 * X.size**0.5)
     lowest = float(limits.tiny) ** 0.5 * 2**10
     if peak > highest or 0 < peak < lowest:
         raise ValueError(
-            f"X has values of magnitude {peak:.1e} at most, whose squares are beyond the range of "
-            f"{X.dtype}; scale it, as StandardScaler does."
+            f"X has values of size {peak:.1e}, whose squares are beyond the range of {X.dtype}; "
+            "scale it, as StandardScaler does."
         )
 
 

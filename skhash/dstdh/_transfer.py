@@ -289,9 +289,9 @@ class SemanticTransfer:
             projection, _ = tag_projection(path, targets, self.n_bits)
         if projection is not None and projection.any():
             R, _ = itq_rotation(path.project(projection), random_state=random_state)
-            mean, coef = path.mean, R.T @ projection
-        else:
-            mean, coef, _ = itq_projection(path.X, self.n_bits, random_state=random_state)
+            coef = R.T @ projection
+            return signs(signs_of_projection(path.X, path.mean, coef)), coef
+        mean, coef, _ = itq_projection(path.X, self.n_bits, random_state=random_state)
         return signs(signs_of_projection(path.X, mean, coef)), coef
 
     def _solver(

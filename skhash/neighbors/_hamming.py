@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import gen_even_slices
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._sklearn import Interval, StrOptions, fit_context
+from .._sklearn import DocumentedMixin, Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
 from ._files import PathLike, read_bytes, write_bytes
 from ._stores import Distances, Indices, Store, make_store
@@ -24,7 +24,7 @@ from ._stores import Distances, Indices, Store, make_store
 _QUERIES_PER_THREAD = 16
 
 
-class HammingNeighbors(BaseEstimator):
+class HammingNeighbors(DocumentedMixin, BaseEstimator):
     """Exact search for the nearest binary codes, with the interface of NearestNeighbors.
 
     The answers are those of :class:`sklearn.neighbors.NearestNeighbors` with

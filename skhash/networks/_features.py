@@ -16,7 +16,7 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .._sklearn import Interval, StrOptions, fit_context
+from .._sklearn import DocumentedMixin, Interval, StrOptions, fit_context
 from ._backbones import make_backbone
 from ._extract import extract_features, warn_unreadable
 from ._images import Images
@@ -24,7 +24,9 @@ from ._images import Images
 __all__ = ["ImageFeatures"]
 
 
-class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class ImageFeatures(
+    DocumentedMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Features of images from a network that is not trained.
 
     Parameters

@@ -20,7 +20,7 @@ from sklearn.base import (
 from sklearn.utils import check_array, check_random_state, metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
-from .._sklearn import HasMethods, Interval, StrOptions, fit_context
+from .._sklearn import DocumentedMixin, HasMethods, Interval, StrOptions, fit_context
 from ..tags import encode_tags
 from ._coding import learn_sparse_coding
 from ._vectors import look_up_tag_vectors, train_tag_vectors
@@ -31,7 +31,9 @@ __all__ = ["SemanticSpace"]
 _BLOCK = 1024
 
 
-class SemanticSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class SemanticSpace(
+    DocumentedMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Sem-vectors of images: what their tags mean, in a space mined from all tags [1]_.
 
     Users say one thing in many words, and one word for many things. Here each

@@ -131,7 +131,7 @@ class KSH(KernelHasher):
         """
         X = check_features(self, X, reset=True)
         check_n_samples(X)
-        if (X == X[0]).all():
+        if (X[0] == X).all():
             raise ValueError("X has features that do not vary; codes cannot tell images apart.")
         labels, rows = labelled_rows(y, len(X), self)
         rng = check_random_state(self.random_state)
@@ -200,7 +200,9 @@ class KSH(KernelHasher):
         return tags
 
 
-def _mean_square_distance(X: NDArray[np.floating[Any]], anchors: NDArray[np.floating[Any]]) -> float:
+def _mean_square_distance(
+    X: NDArray[np.floating[Any]], anchors: NDArray[np.floating[Any]]
+) -> float:
     """Mean squared distance of all pairs of a sample and an anchor."""
     centre = anchors.mean(axis=0, dtype=np.float64)
     # About the anchors' own mean the products of samples and anchors have mean 0.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from .._sklearn import Interval, fit_context
 from .._decisions import affine_values, centred_projection
+from .._sklearn import Interval, fit_context
 from ..base import LinearHasher, check_features
 from ._pcah import principal_projection
 
