@@ -20,7 +20,14 @@ from torch import nn
 from .._files import folder_lock
 from .._labels import labelled_rows
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import HasherMixin, check_features, forgotten_on_failure, warn_constant_bits
+from ..base import (
+    HasherMixin,
+    check_features,
+    check_n_samples,
+    forgotten_on_failure,
+    narrow_features,
+    warn_constant_bits,
+)
 from ..codes import sign_bits
 from ._backbones import Backbone, make_backbone
 from ._extract import (
@@ -450,8 +457,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
             )
             self.backbone_.set_trainable(self.trainable)
         data = self._as_data(X, reset=True)
-        if len(data) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(data)
         return data
 
     def build(
@@ -657,13 +663,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
             except TypeError as error:
                 raise TypeError(f"{error} If X is features, set backbone=None.") from error
         features = check_features(self, X, reset=reset)
-        if not reset:
-            return features
-        with np.errstate(over="ignore"):
-            narrow = np.ascontiguousarray(features, np.float32)
-        if narrow is not features and not np.isfinite(narrow).all():
-            raise ValueError("X has values beyond the range of float32; scale it first.")
-        return narrow
+        return narrow_features(features) if reset else features
 
     def _features(self, data: NDArray[Any] | Images) -> tuple[NDArray[Any], NDArray[np.intp]]:
         """Features, and the rows of images that cannot be read."""
