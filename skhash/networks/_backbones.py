@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,9 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from torch import nn
+
+from ._fingerprint import module_digest
+from ._random import seeded
 
 __all__ = ["Backbone", "make_backbone"]
 
@@ -126,13 +128,14 @@ class Backbone(nn.Module):
         Returns
         -------
         str
-            Of layers, weights and preprocessing.
+            Of code, settings, weights and preprocessing; equal in every process.
+
+        Raises
+        ------
+        TypeError
+            If the network holds something that has no digest; the message names it.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{self!r} {self.image_size}".encode())
-        for tensor in (self.mean, self.std, *self.net.state_dict().values()):
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return module_digest(self)
 
 
 def _is_within(parameter: str, name: str) -> bool:
@@ -188,8 +191,7 @@ def make_backbone(
             raise ValueError(f"output={output!r} is for torchvision models only; use 'pool'.")
         net = copy.deepcopy(backbone)
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(check_random_state(random_state).randint(2**31 - 1))
+        with seeded(int(check_random_state(random_state).randint(2**31 - 1))):
             net, known, image_size, normalisation = _torchvision_net(
                 backbone, weights, output, image_size
             )
