@@ -26,7 +26,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
 from skimage.color import rgb2lab
 from skimage.feature import hog
 from sklearn.pipeline import make_pipeline
@@ -35,6 +34,7 @@ from sklearn.utils import Bunch
 
 from skhash import ITQ, LSH, PCAH, DSTDHLinear, HammingNeighbors, TagITQ
 from skhash.datasets import load_tagged_images, make_social_images
+from skhash.images import read_image
 from skhash.metrics import (
     NeighborsDisplay,
     PrecisionRecallDisplay,
@@ -54,12 +54,7 @@ from skhash.tags import encode_tags, share_any
 
 def describe(image: np.ndarray | str, size: int = 64, grid: int = 4) -> np.ndarray:
     """Gradient and colour histograms of an image, given as an array or a path."""
-    try:
-        with Image.open(image) if isinstance(image, str) else Image.fromarray(image) as opened:
-            small = ImageOps.exif_transpose(opened).convert("RGB").resize((size, size))
-    except OSError as error:
-        raise OSError(f"cannot read the image {image}: {error}") from error
-    pixels = np.asarray(small)
+    pixels = read_image(image, size)
     cell = size // grid
     gradients = hog(pixels, orientations=8, pixels_per_cell=(cell, cell), channel_axis=-1)
     low, high = np.array([0, -60, -60]), np.array([100, 60, 60])

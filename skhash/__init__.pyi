@@ -4,6 +4,7 @@ from . import codes as codes
 from . import datasets as datasets
 from . import dstdh as dstdh
 from . import graphs as graphs
+from . import images as images
 from . import metrics as metrics
 from . import neighbors as neighbors
 from . import networks as networks

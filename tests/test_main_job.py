@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from skhash.datasets import make_social_images
+from skhash.images import ImageReadError
 
 matplotlib.use("Agg")
 
@@ -142,7 +143,7 @@ def test_a_torn_photo_is_named(run, folder, tmp_path):
     torn = photos / rows[3]["file"]
     torn.write_bytes(torn.read_bytes()[:200])
 
-    with pytest.raises(OSError, match=re.escape(f"cannot read the image {torn}")):
+    with pytest.raises(ImageReadError, match=re.escape(f"cannot read image '{torn}'")):
         run("--images", photos, "--tags", write_table(tmp_path / "tags.csv", rows), "--bits", 8)
 
 

@@ -607,10 +607,6 @@ def _read(image: Any) -> NDArray[Any]:
     """Pixels of an image given as a path or an array."""
     if not isinstance(image, str | os.PathLike):
         return np.squeeze(np.asarray(image))
-    from PIL import Image, ImageOps
+    from ..images import read_thumbnail
 
-    with Image.open(image) as file:
-        file.draft("RGB", (512, 512))
-        thumbnail = ImageOps.exif_transpose(file).convert("RGB")
-    thumbnail.thumbnail((256, 256))
-    return np.asarray(thumbnail)
+    return read_thumbnail(image, 256)

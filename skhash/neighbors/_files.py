@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .._files import PathLike, replacing
 
 # Like PNG's: not text, and spoiled by anything that translates line ends.
 _MAGIC = b"\x89SKHN\r\n\n"
@@ -26,28 +24,6 @@ _VERSION = 1
 _PREFIX = struct.Struct("<8sIIQ")
 _CHECKSUM = struct.Struct("<I")
 _ALIGNMENT = 64
-
-PathLike = str | os.PathLike[str]
-
-
-@contextmanager
-def replacing(path: PathLike) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of ``path`` once it is complete and on the disk.
-
-    Until then, and for ever if the writing fails, whatever is at ``path`` stays as it is.
-    """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
 
 
 def write_bytes(path: PathLike, header: dict[str, Any], array: NDArray[np.uint8]) -> None:

@@ -15,10 +15,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import gen_even_slices
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._files import PathLike
 from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
-from ._files import PathLike, read_bytes, write_bytes
+from ._files import read_bytes, write_bytes
 from ._stores import Distances, Indices, Store, make_store
 
 # Fewer queries than this are not worth a thread of their own.

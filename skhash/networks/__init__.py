@@ -1,9 +1,9 @@
 """Networks: backbones, the hash head, and the trainer of every hasher that has one."""
 
+from ..images import ImageReadError, read_image
 from ._backbones import Backbone, make_backbone
 from ._base import DeepHasher, NetworkParameters
 from ._features import ImageFeatures
-from ._images import ImageReadError, read_image
 from ._trainer import HashNet, TrainingSet
 
 __all__ = [

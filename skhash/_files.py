@@ -1,0 +1,310 @@
+"""Files that are whole or not there at all, and folders that one process has to itself."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "PathLike",
+    "folder_lock",
+    "open_regular",
+    "read_checked",
+    "replacing",
+    "reserve",
+    "write_checked",
+]
+
+PathLike = str | os.PathLike[str]
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.skhash-tmp")
+_LOCK_NAME = ".skhash-lock"
+# Ends a checked file: this, then the digest of all before.
+_MARK = b"\x89SKH\r\n\x1a\n"
+_DIGEST_SIZE = 32
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: PathLike) -> io.BufferedReader:
+    """Open a file to read its bytes, but nothing that only looks like one.
+
+    Opening a named pipe would wait for ever, and a device may do anything.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it is a folder, a pipe, a socket or a device; also for a
+        link to one of these, and for links that lead in a circle.
+    """
+    _check_regular(path, os.stat(path))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+    try:
+        _check_regular(path, os.fstat(file.fileno()))  # what has come there in the meantime
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(path: PathLike, status: os.stat_result) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        error = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
+        text = f"it is {_KINDS.get(kind, 'something else')}, not a file"
+        raise OSError(error, text, os.fspath(path))
+
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[io.BufferedRandom]:
+    """Open a new file that takes the place of ``path`` once it is complete and on the disk.
+
+    Until then, and for ever if the writing fails, whatever is at ``path`` stays as it is. The
+    new file is written beside it; what writers that were killed left there is removed first.
+    """
+    target = Path(os.path.realpath(path))
+    with suppress(FileNotFoundError):
+        _check_regular(path, os.stat(target))
+    _remove_stale(target.parent)
+    file, temporary = _new_temporary(target.parent)
+    try:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if fcntl is not None:  # renamed while still locked: nobody takes it for stale
+                os.replace(temporary, target)
+        finally:
+            file.close()
+        if fcntl is None:  # Windows renames no open file
+            os.replace(temporary, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    _sync_folder(target.parent)
+
+
+def _new_temporary(folder: Path) -> tuple[io.BufferedRandom, Path]:
+    """A new file that its writer holds locked, which tells others that the writer lives."""
+    while True:
+        path = folder / f".{secrets.token_hex(8)}.skhash-tmp"
+        file = open(path, "x+b")  # noqa: SIM115
+        try:
+            _lock(file.fileno(), wait=True)
+            if _is_at(file.fileno(), path):
+                return file, path
+        except BaseException:
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+        file.close()  # somebody took it for stale before it was locked
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove temporary files whose writers are dead: their locks died with them."""
+    found = []
+    with suppress(PermissionError), os.scandir(folder) as entries:
+        found = [folder / entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]
+    for path in found:
+        # Whatever cannot be removed is in use, or gone already, or somebody else's.
+        with suppress(OSError):
+            if fcntl is None:  # Windows removes no open file; and none is closed for long
+                if time.time() - path.stat().st_mtime > 3600:
+                    path.unlink()
+                continue
+            number = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(number)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the new name on the disk, too, where folders can be synchronised."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+@contextmanager
+def folder_lock(folder: PathLike) -> Iterator[None]:
+    """Have a folder to oneself, among all that ask for it by this function.
+
+    The folder is made if missing. The lock ends with the process at the latest, however that
+    ends. On file systems that know no locks nothing is locked.
+
+    Raises
+    ------
+    RuntimeError
+        At once, if another process or thread has it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _LOCK_NAME
+    while True:
+        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(number)
+            # Whoever had it before may have removed this very file.
+            if _is_at(number, path):
+                break
+        except BlockingIOError:
+            os.close(number)
+            raise RuntimeError(
+                f"folder {str(folder)!r} is in use by another process or thread that writes "
+                "there: wait until it is done, or choose another folder."
+            ) from None
+        except BaseException:
+            os.close(number)
+            raise
+        os.close(number)
+    try:
+        yield
+    finally:
+        # Removed while it is still locked, so that a forked child that has it open as well locks
+        # nobody out. Windows removes no open file, and leaves it there.
+        with suppress(OSError):
+            path.unlink()
+        os.close(number)
+
+
+def _lock(number: int, *, wait: bool = False) -> None:
+    """Lock an open file, or raise BlockingIOError; do nothing where there are no locks."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        elif not wait:
+            import msvcrt
+
+            windows: Any = msvcrt  # type checkers on other systems know it as empty
+            windows.locking(number, windows.LK_NBLCK, 1)
+    except BlockingIOError:
+        raise
+    except PermissionError as error:  # how Windows says the same
+        raise BlockingIOError(*error.args) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
+
+
+def _is_at(number: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(number), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def write_checked(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file that :func:`read_checked` can tell from a damaged one.
+
+    Parameters
+    ----------
+    path : path
+        Where to; see :func:`replacing`.
+    write : callable
+        Called with the open file, writes the contents: ``lambda file: torch.save(state, file)``.
+        Readers of zip files (NumPy, PyTorch) take the file as it is, mark and all.
+    """
+    with replacing(path) as file:
+        write(file)
+        file.seek(0)
+        digest = hashlib.file_digest(file, _new_digest).digest()
+        file.seek(0, os.SEEK_END)
+        file.write(_MARK + digest)
+
+
+def read_checked(path: PathLike) -> io.BytesIO:
+    """Read the contents of a file that :func:`write_checked` wrote.
+
+    Raises
+    ------
+    ValueError
+        If one bit of it is not as it was written; the message begins with the path.
+    OSError
+        If it cannot be read.
+    """
+    n_tail = len(_MARK) + _DIGEST_SIZE
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content, tail = file.read(max(size - n_tail, 0)), file.read()
+    if tail[: len(_MARK)] != _MARK:
+        raise ValueError(f"{path} is truncated, damaged, or no file that skhash wrote.")
+    digest = _new_digest()
+    digest.update(content)
+    if tail[len(_MARK) :] != digest.digest():
+        raise ValueError(f"{path} is damaged: its contents do not match its checksum.")
+    return io.BytesIO(content)
+
+
+def _new_digest() -> Any:
+    return hashlib.blake2b(digest_size=_DIGEST_SIZE)
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Give an empty file its final size, with room on the disk for all of it.
+
+    A memory map of a file without that room kills the process (SIGBUS) once the disk is full.
+
+    Parameters
+    ----------
+    file : binary file, open for writing
+        Has a ``fileno()``.
+    size : int
+        In bytes.
+
+    Raises
+    ------
+    OSError
+        If there is not enough room.
+    """
+    try:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:  # Windows, macOS, and some file systems
+            if getattr(error, "errno", None) in _NO_ROOM:
+                raise
+            _write_zeros(file.fileno(), size)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OSError(
+            error.errno,
+            f"no room for a file of {size / 2**20:,.0f} MiB ({error.strerror}); free some space "
+            "or use another disk",
+            getattr(file, "name", None),
+        ) from None
+
+
+def _write_zeros(number: int, size: int) -> None:
+    zeros = bytes(1 << 20)
+    os.lseek(number, 0, os.SEEK_SET)
+    while size > 0:
+        size -= os.write(number, zeros[:size])
+    os.lseek(number, 0, os.SEEK_SET)

@@ -1,0 +1,247 @@
+"""Photos as arrays: read from files of any kind of trust, made RGB, cut to one size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from sklearn.utils import check_scalar
+
+from ._files import open_regular
+
+__all__ = ["MAX_PIXELS", "PHOTO_FORMATS", "ImageReadError", "read_image", "read_thumbnail"]
+
+# What photos come in (MPO is among JPEG). Not PostScript, for which Pillow starts Ghostscript.
+PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
+# As much as the largest cameras give; what is decoded takes up to 12 bytes a pixel.
+MAX_PIXELS = 100_000_000
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# PNG names the transparent colour in the bits of the file, but Pillow decodes to 8 bits.
+_TRANSPARENT: dict[Any, Callable[[Any], Any]] = {
+    "L;2": lambda level: 85 * level,
+    "L;4": lambda level: 17 * level,
+    "RGB;16B": lambda levels: tuple(level >> 8 for level in levels),
+}
+
+
+class ImageReadError(ValueError):
+    """An image cannot be read; the message names it and the cause."""
+
+
+def read_image(
+    source: Any,
+    size: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = PHOTO_FORMATS,
+) -> NDArray[np.uint8]:
+    """Read one image as RGB, upright, cut to a square.
+
+    Parameters
+    ----------
+    source : str, path-like, PIL image or ndarray of uint8
+        An image file, or pixels of shape (H, W, 3), (H, W, 4) or (H, W). Of a
+        file with several images it is the first.
+    size : int
+        Side of the result in pixels. The shorter side is scaled to it
+        (bilinear, antialiased), the longer one cut evenly at both ends; an
+        image of this size already is taken as it is.
+    max_pixels : int, default=100_000_000
+        An image of more pixels is refused before it is decoded: a small file
+        can hold a huge image, which would take up to 12 bytes of memory a
+        pixel. A JPEG much larger than needed is decoded at 1/2, 1/4 or 1/8 of
+        its width and height, and then these count (unless it is progressive).
+        Pillow has a limit of its own, ``2 * PIL.Image.MAX_IMAGE_PIXELS``.
+    formats : sequence of str, default=PHOTO_FORMATS
+        Which formats a file may be in, whatever its name says. With the plugin
+        of pillow-heif: ``(*PHOTO_FORMATS, "HEIF")``.
+
+    Returns
+    -------
+    ndarray of shape (size, size, 3), uint8
+        The EXIF orientation is applied; grey, palette and CMYK images become
+        RGB; 16 bits a channel become 8; what is transparent turns white.
+
+    Raises
+    ------
+    ImageReadError
+        If there is no such file, or it is no regular file (but a folder, a
+        pipe, ...), or corrupt, truncated, too large or in another format, or
+        its pixels are floats or whole numbers of 32 bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.images import read_image
+    >>> read_image(np.zeros((30, 40), np.uint8), 16).shape
+    (16, 16, 3)
+    """
+    check_scalar(size, "size", Integral, min_val=1)
+
+    def cut(image: Image.Image) -> Image.Image:
+        return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+    return _read(source, cut, size, max_pixels, formats)
+
+
+def read_thumbnail(
+    source: Any,
+    size: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = PHOTO_FORMATS,
+) -> NDArray[np.uint8]:
+    """Read one image as RGB, upright, in its own proportions.
+
+    Parameters
+    ----------
+    source, max_pixels, formats
+        As for :func:`read_image`.
+    size : int
+        The longer side of the result at most; a smaller image keeps its size.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        As by :func:`read_image`.
+
+    Raises
+    ------
+    ImageReadError
+        As by :func:`read_image`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.images import read_thumbnail
+    >>> read_thumbnail(np.zeros((30, 40), np.uint8), 16).shape
+    (12, 16, 3)
+    """
+    check_scalar(size, "size", Integral, min_val=1)
+
+    def shrink(image: Image.Image) -> Image.Image:
+        if max(image.size) <= size:
+            return image
+        return ImageOps.contain(image, (size, size), Image.Resampling.BILINEAR)
+
+    return _read(source, shrink, size, max_pixels, formats)
+
+
+def _read(
+    source: Any,
+    scale: Callable[[Image.Image], Image.Image],
+    size: int,
+    max_pixels: int,
+    formats: Sequence[str],
+) -> NDArray[np.uint8]:
+    check_scalar(max_pixels, "max_pixels", Integral, min_val=1)
+    try:
+        with _open(source, formats) as image:
+            n_pixels = image.width * image.height
+            if isinstance(source, str | os.PathLike):
+                # A JPEG far larger than needed is decoded at a fraction of its size.
+                image.draft(None, (2 * size, 2 * size))
+                if not image.info.get("progressive"):  # such a one is all in memory anyhow
+                    n_pixels = image.width * image.height
+                _mend_transparency(image)
+            if n_pixels > max_pixels:
+                raise ValueError(
+                    f"it has {n_pixels:,} pixels, more than max_pixels={max_pixels:,}; pass a "
+                    "larger max_pixels if it is to be trusted."
+                )
+            return np.asarray(_to_rgb(image, scale))
+    except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, ...
+        is_file = isinstance(source, str | os.PathLike)
+        name = repr(os.fspath(source)) if is_file else "an array"
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            cause = f"it is torn, or in none of the formats {', '.join(formats)}."
+        raise ImageReadError(f"cannot read image {name}: {cause}") from error
+
+
+@contextmanager
+def _open(source: Any, formats: Sequence[str]) -> Iterator[Image.Image]:
+    if isinstance(source, str | os.PathLike):
+        Image.init()
+        known = [name for name in formats if name in Image.OPEN]  # not every Pillow has AVIF
+        with open_regular(source) as file, Image.open(file, formats=known) as image:
+            yield image
+    elif isinstance(source, Image.Image):
+        yield source
+    elif isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim in (2, 3):
+        yield Image.fromarray(source)
+    else:
+        raise TypeError(
+            f"an image must be a file, a PIL image or an array of uint8, got {kind_of(source)}."
+        )
+
+
+def kind_of(value: Any) -> str:
+    """How messages call a value that is no image."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} of shape {value.shape}"
+    return type(value).__name__
+
+
+def _to_rgb(image: Image.Image, scale: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """An image made upright, opaque and RGB; all that can be is done after scaling it."""
+    image.load()  # in which Pillow turns TIFF upright, but no other format
+    turn = None
+    with suppress(Exception):  # photos with torn EXIF data are shown as they are everywhere
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    image = scale(_to_scalable(image))
+    if image.mode in ("LA", "RGBA"):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_scalable(image: Image.Image) -> Image.Image:
+    """An image in one of the modes L, LA, RGB and RGBA, whose values can be averaged."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floats, which have no agreed white; save 8 or 16 bits.")
+    if image.mode.startswith("I"):
+        return Image.fromarray(_to_eight_bits(image))
+    if image.mode == "La":
+        return image.convert("LA")
+    if image.mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey levels of 16 bits; Pillow's own conversion would clip them at 255."""
+    levels = np.asarray(image)
+    if levels.dtype.itemsize > 2 and levels.size and not 0 <= levels.min() <= levels.max() < 2**16:
+        raise ValueError(
+            "its pixels are whole numbers of 32 bits, which have no agreed white; save 8 or 16 "
+            "bits."
+        )
+    grey = (levels >> 8).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[levels == image.info["transparency"]] = 255
+    return grey
+
+
+def _mend_transparency(image: Image.Image) -> None:
+    """Give the transparent colour of a PNG file as it comes out of decoding, in 8 bits."""
+    decoding = getattr(image, "tile", None)
+    adapt = _TRANSPARENT.get(decoding[0][3]) if decoding and image.format == "PNG" else None
+    if adapt is not None and "transparency" in image.info:
+        image.info["transparency"] = adapt(image.info["transparency"])
