@@ -128,7 +128,7 @@ def run(task: Task, dataset: str, split: str) -> Result:
     database = hasher.transform(X[data.database])
     encoded = time.perf_counter()
     found = hasher.transform(X[data.query]), database, *labels(data)
-    report = report_from_codes(*found, precision_at=(500,))
+    report = report_from_codes(*found, at=(500,))
     return {
         "map": round(report.map, 5),
         "map_stable": round(mean_average_precision(*found, ties="stable"), 5),

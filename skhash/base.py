@@ -137,16 +137,9 @@ class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerM
             If both ``y`` and ``labels`` are None, or X has one sample only.
         """
         # As scikit-learn's mixins do: scores lie downstream of the estimators that call them.
-        from .metrics import leave_one_out_map
+        from .metrics import retrieval_scorer
 
-        codes = self.transform(X)
-        if len(codes) < 2:
-            raise ValueError("X must have at least 2 samples: each is ranked against the others.")
-        if labels is not None:
-            return leave_one_out_map(codes, labels, name="labels")
-        if y is None:
-            raise ValueError("score needs labels or y: without either nothing is relevant.")
-        return leave_one_out_map(codes, y, name="y")
+        return retrieval_scorer().score(self, X, y, labels)
 
     @property
     def _n_features_out(self) -> int:

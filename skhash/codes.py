@@ -9,13 +9,26 @@ places of the last byte zero.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isqrt
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_codes", "hamming_blocks", "hamming_distances", "pack", "sign_bits", "unpack"]
+__all__ = [
+    "MISSING",
+    "check_codes",
+    "hamming_blocks",
+    "hamming_distances",
+    "missing_rows",
+    "pack",
+    "sign_bits",
+    "unpack",
+]
+
+#: The value, in place of each bit, of the code of a sample that could not be read.
+MISSING = 255
 
 
 def check_codes(codes: ArrayLike, *, name: str = "codes") -> NDArray[np.uint8]:
@@ -37,10 +50,23 @@ def check_codes(codes: ArrayLike, *, name: str = "codes") -> NDArray[np.uint8]:
     ------
     ValueError
         If the array is not two-dimensional, has no bits, or holds other values
-        than 0 and 1.
+        than 0 and 1; the message tells which rows are :data:`MISSING`.
     TypeError
         If the values are not numbers.
     """
+    array = _check_table(codes, name)
+    # Integers in {0, 1} are told by their extremes: cheaper than comparing every element twice.
+    if array.size and (
+        array.min() < 0
+        or array.max() > 1
+        or (array.dtype.kind == "f" and not ((array == 0) | (array == 1)).all())
+    ):
+        raise _not_codes(array, name)
+    return array.astype(np.uint8, copy=False)
+
+
+def _check_table(codes: ArrayLike, name: str) -> NDArray[Any]:
+    """An array of numbers with a row per sample and a column per bit."""
     array = np.asarray(codes)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must be an array of 0 and 1, got dtype {array.dtype}.")
@@ -51,26 +77,73 @@ def check_codes(codes: ArrayLike, *, name: str = "codes") -> NDArray[np.uint8]:
         )
     if array.shape[1] == 0:
         raise ValueError(f"{name} has 0 bits; give at least one column.")
-    # Integers in {0, 1} are told by their extremes: cheaper than comparing every element twice.
-    if array.size and (
-        array.min() < 0
-        or array.max() > 1
-        or (array.dtype.kind == "f" and not np.isin(array, (0, 1)).all())
-    ):
-        raise ValueError(
-            f"{name} must hold only 0 and 1; pass `codes > 0` for codes in {{-1, 1}}, "
-            "or `unpack(codes, n_bits)` for packed bytes."
+    return array
+
+
+def _not_codes(array: NDArray[Any], name: str) -> ValueError:
+    """What to say of an array that holds other values than 0 and 1."""
+    missing = missing_rows(array)
+    if missing.any() and np.isin(array[~missing], (0, 1)).all():
+        rows = np.flatnonzero(missing)
+        first = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" * (len(rows) > 5))
+        return ValueError(
+            f"{name} has {len(rows)} row(s) of MISSING ({MISSING}), the code of a sample that "
+            f"could not be read: {first}. Leave them out, with all that goes with them row by "
+            "row: `codes[~missing_rows(codes)]`; see skhash.codes.missing_rows."
         )
-    return array.astype(np.uint8, copy=False)
+    return ValueError(
+        f"{name} must hold only 0 and 1; pass `codes > 0` for codes in {{-1, 1}}, "
+        "or `unpack(codes, n_bits)` for packed bytes."
+    )
 
 
-def sign_bits(values: ArrayLike) -> NDArray[np.uint8]:
+def missing_rows(codes: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which codes stand for samples that could not be read.
+
+    A hasher with ``on_error="skip"`` gives such a sample a row of
+    :data:`MISSING` in place of bits, so that rows stay in order; whatever
+    takes codes refuses it.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n_samples, n_bits)
+        Codes as ``transform`` returns them, not packed.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), bool
+        True where all values of a row are MISSING.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``codes`` is not a two-dimensional array of numbers, or has no bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.codes import MISSING, missing_rows
+    >>> codes = np.array([[0, 1], [MISSING, MISSING], [1, 1]], np.uint8)
+    >>> missing_rows(codes)
+    array([False,  True, False])
+    >>> codes[~missing_rows(codes)]
+    array([[0, 1],
+           [1, 1]], dtype=uint8)
+    """
+    return (_check_table(codes, "codes") == MISSING).all(axis=1)
+
+
+def sign_bits(values: ArrayLike, *, missing: bool = False) -> NDArray[np.uint8]:
     """Turn real values into bits: 1 where a value is at least 0, else 0.
 
     Parameters
     ----------
     values : array-like of any shape
         Real values, such as the output of ``decision_function``.
+    missing : bool, default=False
+        Whether NaN in a whole row stands for a sample that could not be read:
+        its bits are :data:`MISSING`. For values of two dimensions. NaN in part
+        of a row is an error all the same.
 
     Returns
     -------
@@ -86,9 +159,14 @@ def sign_bits(values: ArrayLike) -> NDArray[np.uint8]:
     array = np.asarray(values)
     if array.dtype.kind not in "buif":
         raise TypeError(f"values must be an array of real numbers, got dtype {array.dtype}.")
-    if np.isnan(array).any():
-        raise ValueError("values contains NaN, which has no sign; find where it arose.")
-    return (array >= 0).view(np.uint8)
+    bits = (array >= 0).view(np.uint8)
+    nan = np.isnan(array)
+    if nan.any():
+        rows = nan.all(axis=1) if missing and array.ndim == 2 else None
+        if rows is None or nan[~rows].any():
+            raise ValueError("values contains NaN, which has no sign; find where it arose.")
+        bits[rows] = MISSING
+    return bits
 
 
 def pack(codes: ArrayLike) -> NDArray[np.uint8]:
@@ -179,6 +257,11 @@ def _as_words(packed: NDArray[np.uint8]) -> NDArray[Any]:
     return np.ascontiguousarray(packed).view(f"u{width}")
 
 
+def _distance_dtype(n_bytes: int) -> np.dtype[Any]:
+    """The smallest unsigned integer that holds the distance of two codes of some bytes."""
+    return np.min_scalar_type(8 * n_bytes)
+
+
 def hamming_blocks(
     X: ArrayLike, Y: ArrayLike, *, working_memory: float = 64.0
 ) -> Iterator[tuple[slice, NDArray[np.unsignedinteger[Any]]]]:
@@ -198,30 +281,33 @@ def hamming_blocks(
     ------
     rows : slice
         Which rows of X.
-    distances : ndarray of shape (n_rows, n_y), uint8 or uint16
-        uint8 if a code has at most 255 bits (31 bytes), else uint16. The
-        array is overwritten by the next block.
+    distances : ndarray of shape (n_rows, n_y), uint8, uint16 or uint32
+        The smallest of these that holds the number of bits: uint8 for codes of
+        up to 31 bytes, uint16 up to 8,191. The array is overwritten by the
+        next block.
 
     Raises
     ------
     ValueError, TypeError
         If the inputs are not packed codes of the same width, or
-        ``working_memory`` not a number.
+        ``working_memory`` not a number of at least 0.
     """
     X, Y = _check_packed(X, "X"), _check_packed(Y, "Y")
-    if not isinstance(working_memory, Real):
+    if not isinstance(working_memory, Real) or isinstance(working_memory, bool):
         raise TypeError(f"working_memory must be a number of MiB, got {working_memory!r}.")
+    if not working_memory >= 0:
+        raise ValueError(f"working_memory must be at least 0 MiB, got {working_memory}.")
     if X.shape[1] != Y.shape[1]:
         raise ValueError(
             f"X and Y must hold codes of the same length, got {X.shape[1]} and {Y.shape[1]} bytes."
         )
-    dtype = np.dtype(np.uint8 if X.shape[1] <= 31 else np.uint16)
+    dtype = _distance_dtype(X.shape[1])
     X_words, Y_words = _as_words(X), _as_words(Y)
     n_words = X_words.shape[1]
     # Word columns contiguous, so that the inner loop over Y streams.
     Y_columns = np.ascontiguousarray(Y_words.T)
     row_bytes = max(len(Y), 1) * (X_words.itemsize + 1 + dtype.itemsize)
-    n_rows = max(1, min(len(X), int(working_memory * 2**20) // row_bytes))
+    n_rows = max(1, int(min(len(X), working_memory * 2**20 // row_bytes)))
     xor = np.empty((n_rows, len(Y)), X_words.dtype)
     distances = np.empty((n_rows, len(Y)), dtype)
     count = np.empty((n_rows, len(Y)), np.uint8) if n_words > 1 else None
@@ -251,9 +337,10 @@ def hamming_distances(X: ArrayLike, Y: ArrayLike | None = None) -> NDArray[np.un
 
     Returns
     -------
-    ndarray of shape (n_x, n_y), uint8 or uint16
-        Number of bits in which the codes differ; uint8 if a code has at most
-        31 bytes, else uint16.
+    ndarray of shape (n_x, n_y), uint8, uint16 or uint32
+        Number of bits in which the codes differ, in the smallest of these that
+        holds the number of bits: uint8 for codes of up to 31 bytes, uint16 up
+        to 8,191.
 
     Raises
     ------
@@ -270,7 +357,47 @@ def hamming_distances(X: ArrayLike, Y: ArrayLike | None = None) -> NDArray[np.un
     """
     X = _check_packed(X, "X")
     Y = X if Y is None else _check_packed(Y, "Y")
-    distances = np.empty((len(X), len(Y)), np.uint8 if X.shape[1] <= 31 else np.uint16)
+    distances = np.empty((len(X), len(Y)), _distance_dtype(X.shape[1]))
     for rows, block in hamming_blocks(X, Y):
         distances[rows] = block
     return distances
+
+
+def smallest(distances: NDArray[np.unsignedinteger[Any]], k: int) -> NDArray[np.intp]:
+    """Columns of the k smallest values of each row, in the order of a stable sort.
+
+    This is how every search and ranking of the package chooses and orders neighbours: by distance,
+    equal ones by position.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_rows, n_columns), unsigned integers
+        Such as a block of :func:`hamming_blocks`.
+    k : int
+        At least 1; all columns if there are fewer.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, min(k, n_columns)), intp
+    """
+    n_columns = distances.shape[1]
+    if 4 * k >= n_columns:
+        # NumPy sorts short integers stably in linear time: nothing is gained by choosing first.
+        return np.argsort(distances, axis=1, kind="stable")[:, :k]
+    # The k-th smallest value of a sample is no less than that of all. The larger the sample, the
+    # fewer columns pass it to be sorted: some sqrt(n_columns * k) of both cost least together.
+    sample = distances[:, :: max(1, isqrt(n_columns // k) // 2)]
+    bounds: Any
+    if k < _WORTH_COUNTING:
+        bounds = np.partition(sample, k - 1, axis=1)[:, k - 1]
+    else:
+        bounds = [np.searchsorted(np.cumsum(np.bincount(row)), k) for row in sample]
+    columns = np.empty((len(distances), k), np.intp)
+    for i, (row, bound) in enumerate(zip(distances, bounds, strict=True)):
+        near = np.flatnonzero(row <= bound)
+        columns[i] = near[np.argsort(row[near], kind="stable")[:k]]
+    return columns
+
+
+# The k-th smallest of a sample is found sooner by counting values than by partition from this k on.
+_WORTH_COUNTING = 64

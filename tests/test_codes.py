@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from skhash.codes import (
+    MISSING,
     check_codes,
     hamming_blocks,
     hamming_distances,
+    missing_rows,
     pack,
     sign_bits,
+    smallest,
     unpack,
 )
 
@@ -63,7 +66,16 @@ def test_distances_equal_the_count_of_differing_bits(rng, n_bits):
 
 
 @pytest.mark.parametrize(
-    ("n_bits", "dtype"), [(248, np.uint8), (249, np.uint16), (256, np.uint16), (1024, np.uint16)]
+    ("n_bits", "dtype"),
+    [
+        (248, np.uint8),
+        (249, np.uint16),
+        (1024, np.uint16),
+        (65_528, np.uint16),
+        (65_529, np.uint32),
+        (65_536, np.uint32),
+        (70_001, np.uint32),
+    ],
 )
 def test_the_greatest_distance_does_not_overflow(n_bits, dtype):
     distances = hamming_distances(
@@ -133,3 +145,107 @@ def test_the_inputs_stay_as_they_are(rng):
     unpack(X, 70)
     np.testing.assert_array_equal(X, X_before)
     np.testing.assert_array_equal(Y, Y_before)
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+LAYOUTS = {
+    "reversed": lambda a: a[::-1, ::-1].copy()[::-1, ::-1],
+    "fortran": np.asfortranarray,
+    "columns of a wider array": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+    "read-only": read_only,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("n_bits", [7, 72, 300])
+def test_the_layout_in_memory_does_not_matter(rng, layout, n_bits):
+    codes, others = random_codes(rng, 12, n_bits), random_codes(rng, 9, n_bits)
+    change = LAYOUTS[layout]
+    np.testing.assert_array_equal(pack(change(codes)), pack(codes))
+    np.testing.assert_array_equal(unpack(change(pack(codes)), n_bits), codes)
+    np.testing.assert_array_equal(
+        hamming_distances(change(pack(codes)), change(pack(others))),
+        brute_force_distances(codes, others),
+    )
+
+
+def test_memory_mapped_codes_are_measured(rng, tmp_path):
+    codes = random_codes(rng, 12, 40)
+    np.save(tmp_path / "codes.npy", codes)
+    mapped = np.load(tmp_path / "codes.npy", mmap_mode="r")
+    np.testing.assert_array_equal(
+        hamming_distances(pack(mapped)), brute_force_distances(codes, codes)
+    )
+
+
+@pytest.mark.parametrize("n_columns", [1, 5, 300, 4000])
+@pytest.mark.parametrize("n_values", [1, 3, 60, 70_000])
+def test_smallest_is_the_start_of_a_stable_sort(rng, n_columns, n_values):
+    distances = rng.integers(0, n_values, (6, n_columns)).astype(np.min_scalar_type(n_values))
+    order = np.argsort(distances, axis=1, kind="stable")
+    for k in (1, 2, n_columns // 5, n_columns // 2, n_columns - 1, n_columns, 2 * n_columns):
+        if k:
+            np.testing.assert_array_equal(smallest(distances, k), order[:, :k])
+
+
+@pytest.mark.parametrize("memory", [-1, np.nan])
+def test_a_bound_on_memory_is_a_size(rng, memory):
+    packed = pack(random_codes(rng, 4, 8))
+    with pytest.raises(ValueError, match="working_memory must be at least 0"):
+        next(hamming_blocks(packed, packed, working_memory=memory))
+    with pytest.raises(TypeError, match="working_memory must be a number"):
+        next(hamming_blocks(packed, packed, working_memory=True))
+    assert len(list(hamming_blocks(packed, packed, working_memory=np.inf))) == 1
+
+
+# Samples that could not be read
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_missing_codes_are_told_and_refused(rng, dtype):
+    codes = random_codes(rng, 12, 9).astype(dtype)
+    assert not missing_rows(codes).any()
+    rows = [1, 4, 5, 7, 8, 11]
+    codes[rows] = MISSING
+    assert np.flatnonzero(missing_rows(codes)).tolist() == rows
+    for refuse in (check_codes, pack):
+        with pytest.raises(ValueError, match=r"codes has 6 row.* read: 1, 4, 5, 7, 8 and 1 more"):
+            refuse(codes)
+    with pytest.raises(ValueError, match=r"X has .*codes\[~missing_rows\(codes\)\]"):
+        check_codes(codes[1:2], name="X")
+    assert len(pack(codes[~missing_rows(codes)])) == 6
+
+
+def test_a_part_of_a_row_or_packed_bytes_are_no_missing_codes(rng):
+    codes = random_codes(rng, 3, 9)
+    codes[1, 2] = MISSING
+    assert not missing_rows(codes).any()
+    packed = np.array([[255, 255], [3, 4]], np.uint8)
+    for other in (codes, packed):
+        with pytest.raises(ValueError, match="codes must hold only 0 and 1"):
+            check_codes(other)
+    with pytest.raises(ValueError, match="codes must have shape"):
+        missing_rows(codes[0])
+    assert missing_rows(codes[:0]).shape == (0,)
+
+
+def test_rows_of_nan_have_missing_bits_where_that_is_asked():
+    values = np.array([[1.0, -1.0], [np.nan, np.nan], [0.0, 2.0]])
+    bits = sign_bits(values, missing=True)
+    assert bits.dtype == np.uint8
+    np.testing.assert_array_equal(bits, [[1, 0], [MISSING, MISSING], [1, 1]])
+    np.testing.assert_array_equal(sign_bits(values[::2], missing=True), [[1, 0], [1, 1]])
+    partly = np.array([[1.0, np.nan], [np.nan, np.nan]])
+    for wrong in (
+        lambda: sign_bits(values),
+        lambda: sign_bits(partly, missing=True),
+        lambda: sign_bits(values[1], missing=True),
+        lambda: sign_bits(np.nan, missing=True),
+    ):
+        with pytest.raises(ValueError, match="values contains NaN"):
+            wrong()

@@ -9,10 +9,13 @@ from sklearn.preprocessing import Binarizer
 
 from skhash.codes import pack
 from skhash.metrics import (
+    MetricCurveDisplay,
     NeighborsDisplay,
     PrecisionCurveDisplay,
     PrecisionRecallDisplay,
     chance_level,
+    compare_hashers,
+    metric_curve,
     precision_curve,
     precision_recall_by_radius,
     report_from_codes,
@@ -111,6 +114,55 @@ def test_displays_take_what_a_report_holds(plt, case):
         **report.precision_curve, chance_level=report.chance_precision
     ).plot(plot_chance_level=True)
     assert_allclose(curve.chance_level_.get_ydata(), chance_level(case[2], case[3]))
+
+
+@pytest.mark.parametrize("Display", [PrecisionRecallDisplay, PrecisionCurveDisplay])
+def test_chance_has_one_entry_in_the_legend(plt, case, Display):
+    _, ax = plt.subplots()
+    for name in ("one", "two"):
+        Display.from_codes(*codes_of(case), name=name, ax=ax, plot_chance_level=True)
+    chance = f"random order ({chance_level(case[2], case[3]):.3f})"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one", chance, "two"]
+    # Another database has another level, which must be told.
+    other = (*codes_of(case)[:3], np.append(case[3][1:], [9]))
+    Display.from_codes(*other, ax=ax, plot_chance_level=True)
+    assert len(ax.get_legend().get_texts()) == 4
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [("map", "MAP"), ("recall", "Recall"), ("ndcg", "nDCG"), ("precision", "Precision")],
+)
+def test_any_metric_is_drawn_over_k(plt, case, metric, label):
+    ks = [1, 5, 32]
+    display = MetricCurveDisplay.from_codes(
+        *codes_of(case), metric=metric, ks=ks, plot_chance_level=True, name="signs"
+    )
+    values, _ = metric_curve(*codes_of(case), ks, metric=metric)
+    assert_allclose(display.line_.get_data(), (ks, values))
+    chance = [chance_level(case[2], case[3], metric=metric, k=k) for k in ks]
+    assert_allclose(display.chance_level_.get_data(), (ks, chance))
+    assert display.ax_.get_ylabel() == label
+    assert [t.get_text() for t in display.ax_.get_legend().get_texts()] == ["signs", "random order"]
+
+
+@pytest.mark.parametrize("curve", ["precision_recall", "precision_curve"])
+def test_a_comparison_draws_the_curves_of_all(plt, case, curve):
+    hashers = {"middle": Binarizer(), "high": Binarizer(threshold=1)}
+    comparison = compare_hashers(hashers, *case)
+    displays = comparison.plot(curve, linewidth=3)
+    assert list(displays) == ["middle", "high"]
+    ax = displays["middle"].ax_
+    assert displays["high"].ax_ is ax
+    chance = f"random order ({comparison['high'].chance_precision:.3f})"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["middle", "high", chance]
+    for name, display in displays.items():
+        expected = comparison[name][curve].precision
+        assert_allclose(display.precision, expected)
+        assert display.line_.get_linewidth() == 3
+    assert comparison.plot(plot_chance_level=False)["high"].chance_level_ is None
+    with pytest.raises(ValueError, match="curve must be one of"):
+        comparison.plot("roc")
 
 
 def test_a_chance_level_that_is_not_known_is_not_drawn(plt):
@@ -238,6 +290,11 @@ def test_more_neighbours_than_the_database_has_shows_them_all(plt, case, images)
             {"query_labels": ["a"] * 7, "database_labels": ["a"] * 32},
             ValueError,
             "query_labels has 7 rows, expected 8",
+        ),
+        (
+            {"query_labels": np.eye(8), "database_labels": ["a", "b"] * 16},
+            ValueError,
+            "query_labels and database_labels must have the same form",
         ),
     ],
 )

@@ -2,26 +2,35 @@
 
 import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose
 from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import ndcg_score
 
-from skhash.codes import pack
+from skhash.codes import MISSING, pack
 from skhash.metrics import (
-    _counting,
+    _checks,
+    _distance_counts,
+    _relevance,
     average_precisions,
     chance_level,
     leave_one_out_map,
     mean_average_precision,
+    metric_curve,
+    ndcg_at_k,
     precision_at_k,
     precision_curve,
     precision_recall_by_radius,
     precision_within_radius,
     recall_at_k,
+    report_from_codes,
 )
+from skhash.metrics._distance_counts import Retrieval
+from skhash.tags import encode_tags
 
 DIVISORS = ("min", "relevant", "hits")
 TIES = ("expected", "stable", "best", "worst")
@@ -218,8 +227,9 @@ def test_skipping_all_queries_gives_nan_and_a_warning():
         (precision_within_radius, {}),
     ):
         assert metric(*case, **arguments) == 0
-        with pytest.warns(UndefinedMetricWarning, match="empty='skip'"):
+        with pytest.warns(UndefinedMetricWarning, match="empty='skip'") as caught:
             assert math.isnan(metric(*case, empty="skip", **arguments))
+        assert caught[0].filename == __file__
 
 
 # -- precision and recall ------------------------------------------------------------------------
@@ -302,6 +312,173 @@ def test_queries_that_retrieve_nothing_have_precision_zero_within_the_radius():
     assert micro[2] == 1.0
 
 
+# -- graded relevance ----------------------------------------------------------------------------
+
+
+def shared_labels(query_labels, database_labels):
+    return np.array([[int((q & d).sum()) for d in database_labels] for q in query_labels])
+
+
+def ndcg_of_order(gains, all_gains, k):
+    """nDCG of one ranking without ties."""
+    ideal = sum(g / math.log2(r + 1) for r, g in enumerate(sorted(all_gains)[::-1][:k], 1))
+    return sum(g / math.log2(r + 1) for r, g in enumerate(gains[:k], 1)) / ideal if ideal else 0.0
+
+
+GAINS = {"linear": lambda shared: shared, "exponential": lambda shared: 2**shared - 1}
+
+
+@pytest.mark.parametrize("gain", GAINS)
+@pytest.mark.parametrize("k", [None, 1, 2, 3, 5, 7, 9])
+def test_expected_ndcg_is_the_mean_over_all_orders(k, gain):
+    for seed in range(3):
+        case = make_case(4, 7, 2, n_labels=5, seed=seed)
+        case[2][1:3] = 1
+        distances, _ = distances_and_relevance(*case)
+        gains = GAINS[gain](shared_labels(*case[2:]))
+        assert len(np.unique(gains)) > 2
+        expected = [
+            np.mean([ndcg_of_order(order, g, k) for order in orders(d, g)])
+            for d, g in zip(distances, gains, strict=True)
+        ]
+        assert ndcg_at_k(*case, k, gain=gain) == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("n_bits", [1, 4, 8, 64, 300])
+@pytest.mark.parametrize("k", [None, 1, 10, 29, 30, 500])
+def test_ndcg_is_that_of_scikit_learn(n_bits, k):
+    case = make_case(6, 30, n_bits, n_labels=6)
+    distances, relevant = distances_and_relevance(*case)
+    gains = np.where(relevant, np.random.default_rng(1).gamma(1, size=relevant.shape), 0)
+    scores = -distances.astype(float)
+    expected = ndcg_score(shared_labels(*case[2:]), scores, k=k)
+    assert ndcg_at_k(*case, k) == pytest.approx(expected)
+    for form in (gains, gains.astype(np.float32), sp.csc_array(gains)):
+        found = ndcg_at_k(*case[:2], None, None, k, gain=form)
+        assert found == pytest.approx(ndcg_score(gains, scores, k=k))
+
+
+@pytest.mark.parametrize("n_bits", [1, 4, 300])
+@pytest.mark.parametrize("ties", ["stable", "best", "worst"])
+def test_ndcg_with_deterministic_ties_is_that_of_a_sort(n_bits, ties):
+    case = make_case(7, 30, n_bits, n_labels=6)
+    distances, _ = distances_and_relevance(*case)
+    gains = shared_labels(*case[2:])
+    secondary = {"stable": 0 * gains, "best": -gains, "worst": gains}[ties]
+    sorted_gains = [
+        g[np.lexsort((s, d))] for g, s, d in zip(gains, secondary, distances, strict=True)
+    ]
+    for k in (None, 1, 5, 30, 100):
+        expected = [ndcg_of_order(s, g, k) for s, g in zip(sorted_gains, gains, strict=True)]
+        assert ndcg_at_k(*case, k, ties=ties) == pytest.approx(np.mean(expected)), k
+
+
+def test_ndcg_of_empty_queries_and_of_the_ideal_order():
+    codes = [[0, 0], [0, 1], [1, 1]]
+    labels = [["a", "b"], ["a"], ["c"]]
+    assert ndcg_at_k(codes[:1], codes, labels[:1], labels) == 1.0
+    assert ndcg_at_k(codes, codes, [*labels[:1], [], []], labels) == pytest.approx(1 / 3)
+    skipped = ndcg_at_k(codes, codes, [*labels[:1], [], []], labels, empty="skip")
+    assert skipped == pytest.approx(1.0)
+
+
+def test_gains_of_zero_and_one_are_relevance():
+    case = make_case(6, 30, 8, n_labels=1)
+    case[2][1:] = 1
+    matrix = distances_and_relevance(*case)[1]
+    assert 0 < matrix.mean() < 0.5
+    labels = [[["cat"] * row[0] for row in rows.tolist()] for rows in case[2:]]
+    curve, ks = metric_curve(*case[:2], *labels, [1, 3, 30], metric="ndcg")
+    assert_allclose(curve, [ndcg_at_k(*case[:2], None, None, k, gain=matrix) for k in ks])
+
+
+@pytest.mark.parametrize(
+    ("gain", "labels", "error", "message"),
+    [
+        ("square", ["cat"], ValueError, "gain must be one of 'linear', 'exponential'"),
+        (None, ["cat"], ValueError, "gain must be one of 'linear', 'exponential'"),
+        ([[1.0]], None, ValueError, r"gain must have a row per query .* \(1, 2\), got"),
+        ([[1.0, -1.0]], None, ValueError, "gain must be finite and at least 0"),
+        ([[1.0, np.nan]], None, ValueError, "gain must be finite and at least 0"),
+        ([[1.0, np.inf]], None, ValueError, "gain must be finite and at least 0"),
+        ([["a", "b"]], None, TypeError, "gain must be .* an array of numbers"),
+        ([[1.0, 0.0]], ["cat"], ValueError, "gain is a matrix, .* give None as query_labels"),
+        ("linear", None, TypeError, "query_labels must be"),
+    ],
+)
+def test_bad_gains_are_named(gain, labels, error, message):
+    database_labels = None if labels is None else ["cat", "dog"]
+    with pytest.raises(error, match=message):
+        ndcg_at_k([[0, 1]], [[0, 1], [1, 1]], labels, database_labels, gain=gain)
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_a_curve_is_the_metric_at_each_k(ties):
+    case = make_case(6, 25, 7)
+    ks = [9, 1, 40]
+    for metric, function in (
+        ("map", lambda k: mean_average_precision(*case, k=k, ties=ties)),
+        ("precision", lambda k: precision_at_k(*case, k, ties=ties)),
+        ("recall", lambda k: recall_at_k(*case, k, ties=ties)),
+        ("ndcg", lambda k: ndcg_at_k(*case, k, ties=ties)),
+    ):
+        values, found = metric_curve(*case, ks, metric=metric, ties=ties)
+        assert found.tolist() == ks
+        assert_allclose(values, [function(k) for k in ks], err_msg=metric)
+
+
+# -- threads -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_the_number_of_threads_changes_no_digit(ties, monkeypatch):
+    monkeypatch.setattr(_distance_counts, "_PAIRS", 1)
+    monkeypatch.setattr(_distance_counts, "_FEWEST_QUERIES", 3)
+    case = make_case(50, 70, 6)
+    assert len(list(Retrieval(*case).rankings())) == 17
+    for metric in (
+        lambda n_jobs: average_precisions(*case, ties=ties, n_jobs=n_jobs),
+        lambda n_jobs: ndcg_at_k(*case, ties=ties, n_jobs=n_jobs),
+        lambda n_jobs: metric_curve(*case, metric="map", ties=ties, n_jobs=n_jobs)[0],
+        lambda n_jobs: precision_recall_by_radius(*case, average="macro", n_jobs=n_jobs),
+        lambda n_jobs: leave_one_out_map(case[1], case[3], ties=ties, n_jobs=n_jobs),
+    ):
+        one = metric(1)
+        for n_jobs in (2, 5, -1, None):
+            np.testing.assert_array_equal(metric(n_jobs), one)
+
+
+def test_threads_run_at_once_and_hand_on_errors(monkeypatch):
+    monkeypatch.setattr(_distance_counts, "_PAIRS", 1)
+    monkeypatch.setattr(_distance_counts, "_FEWEST_QUERIES", 1)
+    case = make_case(8, 20, 6)
+    barrier = threading.Barrier(2, timeout=20)  # two must be in it for either to go on
+    rank = Retrieval._rank
+
+    def meet(self, *args, **kwargs):
+        barrier.wait()
+        return rank(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Retrieval, "_rank", meet)
+        mean_average_precision(*case, n_jobs=2)
+
+    def fail(self, *args, **kwargs):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(Retrieval, "_rank", fail)
+    with pytest.raises(MemoryError, match="no more"):
+        mean_average_precision(*case, n_jobs=2)
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError), ("all", TypeError)]
+)
+def test_a_bad_number_of_threads_is_named(n_jobs, error):
+    with pytest.raises(error, match="n_jobs must"):
+        mean_average_precision(*make_case(3, 5, 4), n_jobs=n_jobs)
+
+
 # -- chance --------------------------------------------------------------------------------------
 
 
@@ -333,6 +510,17 @@ def test_chance_map_of_a_full_ranking_has_the_documented_closed_form():
     expected = (harmonic + (r - 1) * (n - harmonic) / (n - 1)) / n
     labels = ["cat"] * r + ["dog"] * (n - r)
     assert chance_level(["cat"], labels, metric="map") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 6, 9])
+def test_chance_recall_and_ndcg_are_the_mean_over_all_orders(k):
+    labels = [["a", "b"], ["a"], ["c"], [], ["b"], ["c"]]
+    gains = [2, 1, 0, 0, 1, 0]
+    chance = chance_level([["a", "b"]], labels, metric="ndcg", k=k)
+    orders_ = list(itertools.permutations(gains))
+    assert chance == pytest.approx(np.mean([ndcg_of_order(o, gains, k) for o in orders_]))
+    chance = chance_level([["a", "b"]], labels, metric="recall", k=k)
+    assert chance == pytest.approx(np.mean([np.count_nonzero(o[:k]) / 3 for o in orders_]))
 
 
 # -- leave one out -------------------------------------------------------------------------------
@@ -401,7 +589,7 @@ def test_frequent_and_rare_labels_are_both_found():
     n_labels = 400
     share = np.where(np.arange(n_labels) < 5, 0.3, 0.005)
     query_labels, database_labels = ((rng.random((n, n_labels)) < share) * 1 for n in (20, 300))
-    relevance = _counting.Relevance(*_counting.tag_pair(query_labels, database_labels))
+    relevance = _relevance.SharedLabels(*_checks.label_pair(query_labels, database_labels))
     assert 0 < len(relevance._masks) < n_labels
     relevant = query_labels @ database_labels.T > 0
     marks = np.empty(300, bool)
@@ -413,7 +601,7 @@ def test_results_do_not_depend_on_how_queries_are_blocked(monkeypatch):
     case = make_case(23, 40, 9)
     whole = [average_precisions(*case, ties=ties) for ties in TIES]
     curve = precision_recall_by_radius(*case)
-    monkeypatch.setattr(_counting, "_CHUNK", 100)
+    monkeypatch.setattr(_distance_counts, "_CHUNK", 100)
     for ties, expected in zip(TIES, whole, strict=True):
         assert_allclose(average_precisions(*case, ties=ties), expected)
     assert_allclose(precision_recall_by_radius(*case), curve)
@@ -426,7 +614,7 @@ def test_histogram_counts_each_value(n):
     for size in (1, 4 * n * n - 1, 4 * n * n, 4 * n * n + 1):
         keys = rng.integers(0, n, size).astype(np.min_scalar_type(n - 1))
         expected = [(keys == value).sum() for value in range(n)]
-        assert _counting._histogram(keys, n).tolist() == expected
+        assert _distance_counts._histogram(keys, n).tolist() == expected
 
 
 def test_one_query_and_one_item():
@@ -453,11 +641,96 @@ def test_labels_that_the_database_lacks_are_ignored():
 
 
 def test_labels_of_which_none_is_known_bring_a_warning():
-    with pytest.warns(UserWarning, match="database_labels has no label of query_labels"):
+    with pytest.warns(UserWarning, match="database_labels has no label of query_l") as caught:
         assert mean_average_precision([[0, 1]], [[0, 1]], [["cat"]], [["dog"]]) == 0.0
+    assert caught[0].filename == __file__
 
 
 CASE = ([[0, 1]], [[0, 1], [1, 0]], ["cat"], ["cat", "dog"])
+ALL_METRICS = [
+    mean_average_precision,
+    average_precisions,
+    lambda *case: precision_at_k(*case, 1),
+    lambda *case: recall_at_k(*case, 1),
+    ndcg_at_k,
+    precision_curve,
+    lambda *case: metric_curve(*case, metric="recall"),
+    precision_within_radius,
+    precision_recall_by_radius,
+    report_from_codes,
+    lambda _, __, *labels: chance_level(*labels),
+]
+
+
+@pytest.mark.parametrize("metric", ALL_METRICS)
+@pytest.mark.parametrize(
+    ("query_labels", "database_labels", "message"),
+    [
+        # Matched by position, the first query would be a dog's.
+        ([[0, 1]], ["dog", "cat"], "query_labels holds an indicator.*database_labels labels of"),
+        (sp.csr_array([[0, 1]]), [["dog"], ["cat"]], "query_labels holds an indicator"),
+        (["cat"], [[0, 1], [1, 0]], "query_labels holds labels of str, database_labels an ind"),
+        ([[0, 1]], [3, 7], "query_labels holds an indicator.*database_labels a number per item"),
+        ([7], [[0, 1], [1, 0]], "query_labels holds a number per item"),
+        ([7], ["7", "8"], "query_labels holds a number per item, database_labels labels of str"),
+        ([[0, 1, 0]], [[0, 1], [1, 0]], "are indicators of 3 and 2 labels"),
+        (sp.csr_array([[0, 1]]), np.eye(2, 3), "are indicators of 2 and 3 labels"),
+    ],
+)
+def test_labels_in_two_forms_are_refused(metric, query_labels, database_labels, message):
+    with pytest.raises(ValueError, match="^query_labels and database_labels .*" + message):
+        metric(*CASE[:2], query_labels, database_labels)
+
+
+def test_labels_with_names_are_matched_by_them():
+    pandas = pytest.importorskip("pandas")
+    codes, database = [[0, 1]], [[0, 1], [1, 0]]
+    frame = pandas.DataFrame([[1, 0, 1]], columns=["cat", "bird", "dog"])
+    database_frame = pandas.DataFrame([[0, 1], [1, 0]], columns=["dog", "cat"])
+    dogs = pandas.DataFrame([[0, 1]], columns=["cat", "dog"])
+    for labels in (["cat", "dog"], database_frame):
+        assert mean_average_precision(codes, database, frame, labels) == 1.0
+        assert mean_average_precision(codes, database, dogs, labels) == 0.5
+        assert mean_average_precision(codes, database, ["dog"], labels) == 0.5
+        assert mean_average_precision(codes, database, [["bird", "dog"]], labels) == 0.5
+    with pytest.raises(ValueError, match="must have the same form"):
+        mean_average_precision(codes, database, [[0, 1, 0]], database_frame)
+    encoded = encode_tags(["cat", "dog"])
+    query = encode_tags(["dog"], vocabulary=encoded.vocabulary)
+    assert mean_average_precision(codes, database, query, encoded) == 0.5
+
+
+def test_queries_without_labels_fit_any_form():
+    codes, database = [[0, 1]], [[0, 1], [1, 0]]
+    for labels in (["cat", "dog"], [1, 2], [["cat"], []]):
+        assert mean_average_precision(codes, database, [[]], labels) == 0.0
+        assert mean_average_precision(codes, database, [None], labels) == 0.0
+    assert mean_average_precision(codes, database, [2], [1, 2]) == 0.5
+
+
+def test_a_wrong_number_of_labels_is_told_as_such():
+    with pytest.raises(ValueError, match=r"^query_labels has 2 rows, expected 1"):
+        mean_average_precision(*CASE[:2], ["cat", "dog"], ["cat", "dog"])
+
+
+@pytest.mark.parametrize("metric", ALL_METRICS[:-1])
+def test_codes_of_samples_that_could_not_be_read_are_refused(metric):
+    codes = np.array([[0, 1], [MISSING, MISSING]], np.uint8)
+    with pytest.raises(ValueError, match=r"database_codes has 1 row.* read: 1\. Leave"):
+        metric(CASE[0], codes, *CASE[2:])
+
+
+@pytest.mark.parametrize("n_bits", [65_535, 65_536, 70_001])
+def test_very_long_codes_are_ranked(n_bits):
+    query, database = np.zeros((1, n_bits), np.uint8), np.zeros((3, n_bits), np.uint8)
+    database[0] = 1
+    database[1, :9] = 1
+    labels = ["cat", "dog", "dog"]
+    for ties in TIES:
+        assert mean_average_precision(query, database, ["cat"], labels, ties=ties) == (
+            pytest.approx(1 / 3)
+        )
+    assert precision_within_radius(query, database, ["dog"], labels, radius=9) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -479,18 +752,7 @@ CASE = ([[0, 1]], [[0, 1], [1, 0]], ["cat"], ["cat", "dog"])
         (3, [[0.5], [1.0]], ValueError, "database_labels is an indicator"),
     ],
 )
-@pytest.mark.parametrize(
-    "metric",
-    [
-        mean_average_precision,
-        average_precisions,
-        lambda *case: precision_at_k(*case, 1),
-        lambda *case: recall_at_k(*case, 1),
-        precision_curve,
-        precision_within_radius,
-        precision_recall_by_radius,
-    ],
-)
+@pytest.mark.parametrize("metric", ALL_METRICS[:-1])
 def test_bad_codes_and_labels_are_named(metric, place, value, error, message):
     case = list(CASE)
     case[place] = value
@@ -523,6 +785,11 @@ def test_bad_codes_and_labels_are_named(metric, place, value, error, message):
         (lambda: precision_recall_by_radius(*CASE, empty="x"), ValueError, "empty must be one of"),
         (lambda: leave_one_out_map(*CASE[1::2], ties="x"), ValueError, "ties must be one of"),
         (lambda: chance_level(*CASE[2:], metric="x"), ValueError, "metric must be one of"),
+        (lambda: chance_level(*CASE[2:], gain="x"), ValueError, "gain must be one of"),
+        (lambda: ndcg_at_k(*CASE, 0), ValueError, "k must be at least 1"),
+        (lambda: ndcg_at_k(*CASE, ties="no"), ValueError, "ties must be one of"),
+        (lambda: metric_curve(*CASE, metric="x"), ValueError, "metric must be one of 'map', 'pre"),
+        (lambda: metric_curve(*CASE, metric="map", divisor="x"), ValueError, "divisor must be"),
         (lambda: chance_level(*CASE[2:], divisor="x"), ValueError, "divisor must be one of"),
         (lambda: chance_level([], ["cat"]), ValueError, "query_labels is empty"),
         (lambda: chance_level(["cat"], []), ValueError, "database_labels is empty"),

@@ -4,21 +4,25 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from joblib import parallel_config
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.cluster import DBSCAN
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Binarizer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skhash.codes import pack
-from skhash.neighbors import HammingNeighbors, _files, _hamming, _stores
+from skhash.codes import MISSING, pack
+from skhash.neighbors import HammingNeighbors, _backends, _files, _hamming
 
 try:
     import faiss
@@ -246,7 +250,7 @@ def test_threads_do_not_change_results(backend, context):
 
 @needs_faiss
 def test_auto_takes_faiss_where_it_pays(tmp_path, monkeypatch):
-    monkeypatch.setattr(_stores, "_WORTH_FAISS", 20)
+    monkeypatch.setattr(_backends, "_WORTH_FAISS", 20)
     codes = make_codes(20, 16)
     neighbors = HammingNeighbors().fit(codes)
     assert neighbors.backend_ == "faiss"
@@ -262,14 +266,14 @@ def test_auto_takes_faiss_where_it_pays(tmp_path, monkeypatch):
 
 @pytest.fixture
 def forget_faiss():
-    _stores._load_faiss.cache_clear()
+    _backends._load_faiss.cache_clear()
     yield
-    _stores._load_faiss.cache_clear()
+    _backends._load_faiss.cache_clear()
 
 
 def test_without_faiss_auto_searches_and_faiss_names_the_extra(monkeypatch, forget_faiss):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr(_stores, "_WORTH_FAISS", 1)
+    monkeypatch.setattr(_backends, "_WORTH_FAISS", 1)
     codes = make_codes(20, 16)
     neighbors = HammingNeighbors().fit(codes)
     assert neighbors.backend_ == "numpy"
@@ -289,7 +293,7 @@ def test_a_faiss_with_another_order_of_ties_is_refused(monkeypatch, forget_faiss
             return distances, self.ntotal - 1 - indices
 
     monkeypatch.setattr(faiss, "IndexBinaryFlat", LastFirst)
-    monkeypatch.setattr(_stores, "_WORTH_FAISS", 1)
+    monkeypatch.setattr(_backends, "_WORTH_FAISS", 1)
     with pytest.raises(ImportError, match="order of the database"):
         HammingNeighbors(backend="faiss").fit(make_codes(20, 16))
     assert HammingNeighbors().fit(make_codes(20, 16)).backend_ == "numpy"
@@ -300,8 +304,8 @@ def test_faiss_leaves_many_neighbors_of_long_codes_to_numpy(monkeypatch):
     codes = make_codes(100, 40)
     expected = HammingNeighbors(backend="numpy").fit(codes).kneighbors()
     neighbors = HammingNeighbors(backend="faiss").fit(codes)
-    monkeypatch.setattr(_stores.FaissStore, "_QUERY_MEMORY", 0)
-    monkeypatch.setattr(neighbors._store, "_index", SimpleNamespace(d=64))  # cannot search
+    monkeypatch.setattr(_backends.FaissBackend, "_QUERY_MEMORY", 0)
+    monkeypatch.setattr(neighbors._backend, "_index", SimpleNamespace(d=64))  # cannot search
     assert_array_equal(neighbors.kneighbors(), expected)
 
 
@@ -321,7 +325,7 @@ def test_faiss_runs_in_one_thread_and_its_setting_is_restored(monkeypatch):
         neighbors.radius_neighbors()
         assert faiss.omp_get_max_threads() == 3
         monkeypatch.setattr(
-            neighbors._store, "_index", SimpleNamespace(d=64, search=fail, range_search=fail)
+            neighbors._backend, "_index", SimpleNamespace(d=64, search=fail, range_search=fail)
         )
         for method in (neighbors.kneighbors, neighbors.radius_neighbors):
             with pytest.raises(MemoryError):
@@ -404,6 +408,10 @@ def test_a_failed_fit_does_not_count():
         ({"backend": "annoy"}, "'backend'"),
         ({"packed": "yes"}, "'packed'"),
         ({"n_bits": 0}, "'n_bits'"),
+        ({"n_bits": True}, "'n_bits'"),
+        ({"n_neighbors": True}, "'n_neighbors'"),
+        ({"radius": True}, "'radius'"),
+        ({"n_jobs": True}, "'n_jobs'"),
         ({"n_bits": 8}, "X has 7 columns where n_bits=8"),
     ],
 )
@@ -491,6 +499,73 @@ def test_one_code_has_no_neighbors_but_itself():
     assert neighbors.radius_neighbors(radius=3)[1][0].size == 0
     with pytest.raises(ValueError, match="n_neighbors must be between 1 and 0"):
         neighbors.kneighbors()
+
+
+def test_names_of_the_samples_are_not_ignored_in_silence(tmp_path):
+    codes = make_codes(4, 7)
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    for given in (names, np.array(names), [tmp_path / name for name in names]):
+        with pytest.warns(UserWarning, match="y is ignored: .* row numbers") as caught:
+            HammingNeighbors().fit(codes, given)
+        assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        None,
+        [["sea"], ["sky"], ["sun"], ["sand"]],
+        ["sea", "sky", "sea", "sky"],
+        np.arange(4),
+        sp.csr_array(np.eye(4)),
+        np.eye(4),
+        "four",
+    ],
+)
+def test_tags_are_handed_on_by_a_pipeline_and_ignored(tags):
+    X = np.random.default_rng(0).standard_normal((4, 7))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline = make_pipeline(Binarizer(), HammingNeighbors()).fit(X, tags)
+    assert pipeline[-1].n_samples_fit_ == 4
+
+
+def test_codes_of_unreadable_samples_are_refused():
+    codes = make_codes(9, 7)
+    neighbors = HammingNeighbors(2).fit(codes)
+    codes[[3, 5]] = MISSING
+    for call in (neighbors.kneighbors, neighbors.radius_neighbors, HammingNeighbors().fit):
+        with pytest.raises(ValueError, match=r"X has 2 row.* read: 3, 5.*missing_rows"):
+            call(codes)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("n_bits", [65_536, 70_001])
+def test_distances_of_very_long_codes_do_not_overflow(n_bits, backend):
+    codes = np.zeros((3, n_bits), np.uint8)
+    codes[1] = 1
+    codes[2, :5] = 1
+    neighbors = HammingNeighbors(3, backend=backend).fit(codes)
+    distances, indices = neighbors.kneighbors(codes[:1])
+    assert distances.tolist() == [[0, 5, n_bits]]
+    assert indices.tolist() == [[0, 2, 1]]
+    distances, indices = neighbors.radius_neighbors(codes[:1], radius=n_bits - 1)
+    assert distances[0].tolist() == [0, 5]
+    assert indices[0].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_layout_of_codes_in_memory_does_not_matter(packed, backend):
+    codes = make_codes(50, 24)
+    if packed:
+        codes = pack(codes)
+    expected = HammingNeighbors(packed=packed, backend=backend).fit(codes).kneighbors(codes)
+    read_only = codes.copy()
+    read_only.flags.writeable = False
+    for same in (codes[::-1, ::-1].copy()[::-1, ::-1], np.asfortranarray(codes), read_only):
+        neighbors = HammingNeighbors(packed=packed, backend=backend).fit(same)
+        assert_array_equal(neighbors.kneighbors(same), expected)
 
 
 # Files
@@ -606,8 +681,23 @@ def test_other_files_are_refused(saved, tmp_path):
     "change",
     [
         {"n_samples": 31},
+        {"n_samples": -1},
+        {"n_samples": 0},
+        {"n_samples": 30.0},
+        {"n_samples": 10**4000},
+        {"n_samples": float("nan")},
+        {"n_samples": None},
         {"n_bits": 17},
+        {"n_bits": 12},
         {"n_bits": "13"},
+        {"n_bits": 10**4000},
+        {"n_bits": True},
+        {"feature_names": 13},
+        {"feature_names": ["a"]},
+        {"feature_names": [["a"]] * 13},
+        {"params": {"n_bits": 14}},
+        {"params": {"radius": float("nan")}},
+        {"params": []},
         {"params": {"n_neighbors": 0}},
         {"params": {"metric": "cosine"}},
         {"params": None},
@@ -620,6 +710,43 @@ def test_a_sound_file_with_a_senseless_header_is_refused(saved, change):
     with pytest.raises(ValueError, match="does not make sense") as caught:
         HammingNeighbors.load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b'{"n_samples": ' + b"9" * 5000 + b"}",
+        b'{"n_samples": 30, "n_samples": 30}',
+        b"[]",
+        b"null",
+        b"",
+        b"{",
+        b"\xff\xfe",
+    ],
+)
+def test_a_header_that_is_no_json_object_is_refused(saved, text, monkeypatch):
+    _, path = saved
+    _, payload = _files.read_bytes(path)
+    header = SimpleNamespace(encode=lambda: text)
+    with monkeypatch.context() as patch:
+        patch.setattr(_files.json, "dumps", lambda _: header)
+        _files.write_bytes(path, {}, payload)
+    with pytest.raises(ValueError, match="header that does not make sense") as caught:
+        HammingNeighbors.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    paths = [tmp_path]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer for ever
+        paths.append(tmp_path / "pipe")
+    for path in paths:
+        with pytest.raises(OSError) as caught:
+            HammingNeighbors.load(path)
+        assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from scipy.special import digamma
 from scipy.stats import hypergeom
 from sklearn.exceptions import UndefinedMetricWarning
 
-from ._counting import Groups
+from ._checks import warn
+from ._distance_counts import Gains, Groups
 
 Floats = NDArray[np.float64]
 
@@ -75,10 +76,44 @@ def _over_hits(groups: Groups, sums: Any, start: Any, found: Any, taken: Any) ->
 def hits_at(groups: Groups, ks: NDArray[np.int64]) -> Floats:
     """Expected number of relevant items among the first k, of shape (n_queries, n_ks)."""
     # Within a group it grows linearly with k.
-    ends = np.pad(np.cumsum(groups.size, axis=1), ((0, 0), (1, 0)))
-    found = np.pad(np.cumsum(groups.relevant, axis=1), ((0, 0), (1, 0)))
-    ends = np.broadcast_to(ends, found.shape)
-    return np.array([np.interp(ks, *curve) for curve in zip(ends, found, strict=True)])
+    return _at(ks, np.cumsum(groups.size, axis=1), groups.relevant)
+
+
+def hits_within(by_distance: Groups, radii: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Relevant items, and all items, within each radius, of shape (n_queries, n_radii)."""
+    at = np.minimum(radii, by_distance.size.shape[1] - 1)
+    hits = np.cumsum(by_distance.relevant, axis=1)[:, at]
+    return hits, np.cumsum(by_distance.size, axis=1)[:, at]
+
+
+def ndcg_at(gains: Gains, ks: NDArray[np.int64]) -> Floats:
+    """Normalized discounted cumulative gain of the first k, of shape (n_queries, n_ks).
+
+    The gain at rank r is divided by log2(1 + r). All items of a group may be at each of its ranks:
+    there the expected gain is their mean, and the sum grows linearly with that of the discounts.
+    """
+    n_searched = int(gains.size.sum(axis=1).max())
+    discounts = _cumulative_discounts(max(n_searched, gains.ideal.shape[1]))
+    ends = discounts[np.cumsum(gains.size, axis=1)]
+    in_groups = gains.total / np.maximum(gains.size, 1) * np.diff(ends, prepend=0)
+    found = _at(discounts[np.minimum(ks, n_searched)], ends, in_groups)
+    best = np.cumsum(gains.ideal * np.diff(discounts[: gains.ideal.shape[1] + 1]), axis=1)
+    return quotient(found, best[:, np.minimum(ks, best.shape[1]) - 1])
+
+
+@lru_cache(maxsize=4)
+def _cumulative_discounts(n: int) -> Floats:
+    """Sums of the discounts of the first 0, 1, .., n ranks."""
+    sums = np.zeros(n + 1)
+    np.cumsum(1 / np.log2(np.arange(2.0, n + 2)), out=sums[1:])
+    return sums
+
+
+def _at(x: NDArray[Any], ends: NDArray[Any], totals: NDArray[Any]) -> Floats:
+    """Sums of totals up to x, each of which grows linearly up to the end of its group."""
+    reached = np.pad(np.cumsum(totals, axis=1), ((0, 0), (1, 0)))
+    ends = np.broadcast_to(np.pad(ends, ((0, 0), (1, 0))), reached.shape)
+    return np.array([np.interp(x, *curve) for curve in zip(ends, reached, strict=True)])
 
 
 class Mean:
@@ -105,10 +140,9 @@ class Mean:
     def result(self) -> Any:
         """Return the mean; NaN, with a warning, if no query takes part."""
         if self.n_queries == 0:
-            warnings.warn(
+            warn(
                 "No query has a relevant item and empty='skip' skips them all: the result is NaN.",
                 UndefinedMetricWarning,
-                stacklevel=4,
             )
             return self.total * np.nan
         return self.total / self.n_queries
@@ -138,17 +172,17 @@ class RadiusCurve:
         self.hits.add(hits, n_relevant)
         self.retrieved.add(retrieved, n_relevant)
         self.relevant.add(n_relevant[:, None], n_relevant)
-        self.precision.add(_quotient(hits, retrieved), n_relevant)
-        self.recall.add(_quotient(hits, n_relevant[:, None]), n_relevant)
+        self.precision.add(quotient(hits, retrieved), n_relevant)
+        self.recall.add(quotient(hits, n_relevant[:, None]), n_relevant)
 
     def result(self) -> tuple[Floats, Floats]:
         """Return precision and recall at each radius."""
         if self.average == "macro":
             return self.precision.result(), self.recall.result()
         hits = self.hits.result()
-        return _quotient(hits, self.retrieved.result()), _quotient(hits, self.relevant.result())
+        return quotient(hits, self.retrieved.result()), quotient(hits, self.relevant.result())
 
 
-def _quotient(a: NDArray[Any], b: NDArray[Any]) -> Floats:
+def quotient(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     """Divide, with 0 / 0 = 0."""
     return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b != 0)

@@ -1,4 +1,4 @@
-"""How good Hamming rankings are: average precision, precision, recall.
+"""How good Hamming rankings are: average precision, precision, recall, nDCG.
 
 A query's *relevant* items are those that share at least one label with it; R is their number in
 the database. Items at the same distance are tied, and at 16 bits whole hundreds are: ``ties``
@@ -12,15 +12,23 @@ says how they count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import AVERAGES, DIVISORS, EMPTY, check_integer, check_option, check_ranks
-from ._counting import Groups, Retrieval, tag_pair
-from ._formulas import Floats, Mean, RadiusCurve, average_precision, hits_at
+from ._checks import DIVISORS, GAINS, check_integer, check_option, label_pair
+from ._distance_counts import Retrieval
+from ._formulas import Floats
+from ._table import (
+    AT_RANKS,
+    Measure,
+    check_average_precision,
+    check_k,
+    curve_ranks,
+    rank_for,
+    score,
+)
 
 
 def mean_average_precision(
@@ -34,6 +42,7 @@ def mean_average_precision(
     empty: str = "zero",
     ties: str = "expected",
     packed: bool = False,
+    n_jobs: int | None = None,
 ) -> float:
     """Mean average precision (MAP) of Hamming retrieval.
 
@@ -69,6 +78,10 @@ def mean_average_precision(
         their random order, in database order, relevant first, relevant last.
     packed : bool, default=False
         Whether the codes are packed as by :func:`skhash.codes.pack`.
+    n_jobs : int, default=None
+        Number of threads that share the queries, -1 for all processors. None
+        means as many as OpenMP would take: all, unless ``OMP_NUM_THREADS`` or
+        threadpoolctl says less. The result is the same for any number.
 
     Returns
     -------
@@ -101,8 +114,10 @@ def mean_average_precision(
     >>> round(mean_average_precision(query, database, labels, database_labels), 4)  # rank 2 or 3
     0.4167
     """
+    check_average_precision(k, divisor, empty)
     retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
-    return _map(retrieval, k, divisor, empty, ties)
+    options: dict[str, Any] = {"divisor": divisor, "empty": empty, "ties": ties, "n_jobs": n_jobs}
+    return float(score(retrieval, "map", check_k(k), **options)[0])
 
 
 def average_precisions(
@@ -116,6 +131,7 @@ def average_precisions(
     empty: str = "zero",
     ties: str = "expected",
     packed: bool = False,
+    n_jobs: int | None = None,
 ) -> Floats:
     """Average precision of each query.
 
@@ -135,6 +151,8 @@ def average_precisions(
         See :func:`mean_average_precision`.
     packed : bool, default=False
         Whether the codes are packed.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
 
     Returns
     -------
@@ -146,15 +164,12 @@ def average_precisions(
     ValueError, TypeError
         If codes, labels or options do not fit; the message names the argument.
     """
-    retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
     check_average_precision(k, divisor, empty)
+    retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
+    measure = Measure("map", check_k(k), empty, {"divisor": divisor})
     blocks = [
-        np.where(
-            (ranking.n_relevant == 0) & (empty == "skip"),
-            np.nan,
-            average_precision(ranking, k, divisor),
-        )
-        for _, ranking in retrieval.rankings(ties, k)
+        np.where((ranked.n_relevant == 0) & (empty == "skip"), np.nan, measure.values(ranked)[:, 0])
+        for ranked in rank_for([measure], retrieval, ties, n_jobs)
     ]
     return np.concatenate(blocks)
 
@@ -168,6 +183,7 @@ def leave_one_out_map(
     empty: str = "zero",
     ties: str = "expected",
     packed: bool = False,
+    n_jobs: int | None = None,
     name: str = "labels",
 ) -> float:
     """Mean average precision with every item as the query against all others.
@@ -191,6 +207,8 @@ def leave_one_out_map(
         See :func:`mean_average_precision`.
     packed : bool, default=False
         Whether the codes are packed.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
     name : str, default="labels"
         How error messages call ``labels``.
 
@@ -211,8 +229,10 @@ def leave_one_out_map(
     >>> leave_one_out_map(codes, ["cat", "cat", "dog", "dog"])
     1.0
     """
+    check_average_precision(k, divisor, empty)
     retrieval = Retrieval.within(codes, labels, packed=packed, name=name)
-    return _map(retrieval, k, divisor, empty, ties)
+    options: dict[str, Any] = {"divisor": divisor, "empty": empty, "ties": ties, "n_jobs": n_jobs}
+    return float(score(retrieval, "map", check_k(k), **options)[0])
 
 
 def precision_at_k(
@@ -225,6 +245,7 @@ def precision_at_k(
     empty: str = "zero",
     ties: str = "expected",
     packed: bool = False,
+    n_jobs: int | None = None,
 ) -> float:
     """Mean share of relevant items among the first k.
 
@@ -242,6 +263,8 @@ def precision_at_k(
         See :func:`mean_average_precision`.
     packed : bool, default=False
         Whether the codes are packed.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
 
     Returns
     -------
@@ -253,64 +276,9 @@ def precision_at_k(
     ValueError, TypeError
         If codes, labels or options do not fit; the message names the argument.
     """
-    precision, _ = precision_curve(
-        query_codes,
-        database_codes,
-        query_labels,
-        database_labels,
-        [check_integer("k", k, 1)],
-        empty=empty,
-        ties=ties,
-        packed=packed,
-    )
-    return float(precision[0])
-
-
-def precision_curve(
-    query_codes: ArrayLike,
-    database_codes: ArrayLike,
-    query_labels: Any,
-    database_labels: Any,
-    ks: ArrayLike | None = None,
-    *,
-    empty: str = "zero",
-    ties: str = "expected",
-    packed: bool = False,
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Mean precision among the first k items, for several k.
-
-    Parameters
-    ----------
-    query_codes, database_codes : array-like of shape (n, n_bits)
-        Codes of 0 and 1.
-    query_labels, database_labels : labels of n items
-        Ground truth; see :func:`mean_average_precision`.
-    ks : array-like of shape (n_ks,), int, default=None
-        Numbers of ranks; 1, 2, .., min(n_database, 1000) if None.
-    empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
-    ties : {"expected", "stable", "best", "worst"}, default="expected"
-        See :func:`mean_average_precision`.
-    packed : bool, default=False
-        Whether the codes are packed.
-
-    Returns
-    -------
-    precision : ndarray of shape (n_ks,)
-        As :func:`precision_at_k` at each k.
-    ks : ndarray of shape (n_ks,), int64
-        The numbers of ranks.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
-    """
-    check_option("empty", empty, EMPTY)
     retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
-    ranks = curve_ranks(ks, retrieval.n_searched)
-    hits = _mean(retrieval, ties, int(ranks.max()), empty, lambda groups: hits_at(groups, ranks))
-    return hits / np.minimum(ranks, retrieval.n_searched), ranks
+    ks = [check_integer("k", k, 1)]
+    return float(score(retrieval, "precision", ks, empty=empty, ties=ties, n_jobs=n_jobs)[0])
 
 
 def recall_at_k(
@@ -323,6 +291,7 @@ def recall_at_k(
     empty: str = "zero",
     ties: str = "expected",
     packed: bool = False,
+    n_jobs: int | None = None,
 ) -> float:
     """Mean share of the relevant items that is among the first k.
 
@@ -340,6 +309,8 @@ def recall_at_k(
         See :func:`mean_average_precision`.
     packed : bool, default=False
         Whether the codes are packed.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
 
     Returns
     -------
@@ -351,30 +322,167 @@ def recall_at_k(
     ValueError, TypeError
         If codes, labels or options do not fit; the message names the argument.
     """
-    check_option("empty", empty, EMPTY)
-    ranks = np.array([check_integer("k", k, 1)])
     retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
-
-    def recall(groups: Groups) -> Floats:
-        return hits_at(groups, ranks)[:, 0] / np.maximum(groups.n_relevant, 1)
-
-    return float(_mean(retrieval, ties, k, empty, recall))
+    ks = [check_integer("k", k, 1)]
+    return float(score(retrieval, "recall", ks, empty=empty, ties=ties, n_jobs=n_jobs)[0])
 
 
-def precision_within_radius(
+def ndcg_at_k(
     query_codes: ArrayLike,
     database_codes: ArrayLike,
     query_labels: Any,
     database_labels: Any,
+    k: int | None = None,
     *,
-    radius: int = 2,
+    gain: str | ArrayLike = "linear",
     empty: str = "zero",
+    ties: str = "expected",
     packed: bool = False,
+    n_jobs: int | None = None,
 ) -> float:
-    """Mean share of relevant items among those within a Hamming radius.
+    """Mean normalized discounted cumulative gain (nDCG) of the first k.
 
-    This is the precision of a hash table lookup. A query that retrieves
-    nothing has precision 0.
+    An item may be relevant to a degree: the more labels it shares with the
+    query, the greater its gain. The item at rank r counts its gain divided by
+    ``log2(1 + r)``; the sum over the first k is divided by that of the ideal
+    order.
+
+    Parameters
+    ----------
+    query_codes, database_codes : array-like of shape (n, n_bits)
+        Codes of 0 and 1.
+    query_labels, database_labels : labels of n items, or None
+        Ground truth; see :func:`mean_average_precision`. None if ``gain`` is a
+        matrix.
+    k : int, default=None
+        Number of ranks; the full ranking if None.
+    gain : {"linear", "exponential"} or array-like of shape (n_queries, n_database), \
+            default="linear"
+        The gain of an item that shares s labels with the query: s, or
+        2^s - 1, which some papers take. Or the gains themselves, at least 0,
+        as array or sparse matrix.
+    empty : {"zero", "skip"}, default="zero"
+        Whether queries to which nothing is relevant count as 0 or not at all.
+    ties : {"expected", "stable", "best", "worst"}, default="expected"
+        See :func:`mean_average_precision`; "best" and "worst" put greater
+        gains first or last.
+    packed : bool, default=False
+        Whether the codes are packed.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN, with a warning, if ``empty="skip"`` skips all queries.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If codes, labels or options do not fit; the message names the argument.
+
+    See Also
+    --------
+    sklearn.metrics.ndcg_score : The same of scores in place of codes.
+
+    References
+    ----------
+    K. Järvelin and J. Kekäläinen, "Cumulated gain-based evaluation of IR
+    techniques", ACM Transactions on Information Systems 20(4), 2002.
+
+    Examples
+    --------
+    >>> from skhash.metrics import ndcg_at_k
+    >>> query, labels = [[0, 0]], [["cat", "sofa"]]
+    >>> database = [[0, 0], [0, 1], [1, 1]]
+    >>> database_labels = [["cat"], ["cat", "sofa"], ["dog"]]
+    >>> round(ndcg_at_k(query, database, labels, database_labels), 4)
+    0.8597
+    """
+    retrieval = Retrieval(
+        query_codes, database_codes, query_labels, database_labels, packed=packed, gain=gain
+    )
+    ks = check_k(k)
+    return float(score(retrieval, "ndcg", ks, empty=empty, ties=ties, n_jobs=n_jobs)[0])
+
+
+def metric_curve(
+    query_codes: ArrayLike,
+    database_codes: ArrayLike,
+    query_labels: Any,
+    database_labels: Any,
+    ks: ArrayLike | None = None,
+    *,
+    metric: str,
+    divisor: str = "min",
+    gain: str | ArrayLike = "linear",
+    empty: str = "zero",
+    ties: str = "expected",
+    packed: bool = False,
+    n_jobs: int | None = None,
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Any metric of the first k items, for several k.
+
+    Parameters
+    ----------
+    query_codes, database_codes : array-like of shape (n, n_bits)
+        Codes of 0 and 1.
+    query_labels, database_labels : labels of n items, or None
+        Ground truth; see :func:`mean_average_precision`. None if ``gain`` is a
+        matrix.
+    ks : array-like of shape (n_ks,), int, default=None
+        Numbers of ranks; 1, 2, .., min(n_database, 1000) if None.
+    metric : {"map", "precision", "recall", "ndcg"}
+        What to measure.
+    divisor : {"min", "relevant", "hits"}, default="min"
+        Of "map"; see :func:`mean_average_precision`.
+    gain : {"linear", "exponential"} or array-like of shape (n_queries, n_database), \
+            default="linear"
+        Of "ndcg"; see :func:`ndcg_at_k`.
+    empty : {"zero", "skip"}, default="zero"
+        Whether queries to which nothing is relevant count as 0 or not at all.
+    ties : {"expected", "stable", "best", "worst"}, default="expected"
+        See :func:`mean_average_precision`.
+    packed : bool, default=False
+        Whether the codes are packed.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
+
+    Returns
+    -------
+    values : ndarray of shape (n_ks,)
+        The metric at each k.
+    ks : ndarray of shape (n_ks,), int64
+        The numbers of ranks.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If codes, labels or options do not fit; the message names the argument.
+    """
+    check_option("metric", metric, AT_RANKS)
+    check_option("divisor", divisor, DIVISORS)
+    retrieval = Retrieval(
+        query_codes, database_codes, query_labels, database_labels, packed=packed, gain=gain
+    )
+    ranks = curve_ranks(ks, retrieval.n_searched)
+    options: dict[str, Any] = {"divisor": divisor, "empty": empty, "ties": ties, "n_jobs": n_jobs}
+    return score(retrieval, metric, ranks, **options), ranks
+
+
+def precision_curve(
+    query_codes: ArrayLike,
+    database_codes: ArrayLike,
+    query_labels: Any,
+    database_labels: Any,
+    ks: ArrayLike | None = None,
+    *,
+    empty: str = "zero",
+    ties: str = "expected",
+    packed: bool = False,
+    n_jobs: int | None = None,
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Mean precision among the first k items, for several k.
 
     Parameters
     ----------
@@ -382,87 +490,41 @@ def precision_within_radius(
         Codes of 0 and 1.
     query_labels, database_labels : labels of n items
         Ground truth; see :func:`mean_average_precision`.
-    radius : int, default=2
-        Items in at most this many bits different are retrieved.
+    ks : array-like of shape (n_ks,), int, default=None
+        Numbers of ranks; 1, 2, .., min(n_database, 1000) if None.
     empty : {"zero", "skip"}, default="zero"
         Whether queries to which nothing is relevant count as 0 or not at all.
+    ties : {"expected", "stable", "best", "worst"}, default="expected"
+        See :func:`mean_average_precision`.
     packed : bool, default=False
         Whether the codes are packed.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
 
     Returns
     -------
-    float
-        In [0, 1]; NaN, with a warning, if ``empty="skip"`` skips all queries.
+    precision : ndarray of shape (n_ks,)
+        As :func:`precision_at_k` at each k.
+    ks : ndarray of shape (n_ks,), int64
+        The numbers of ranks.
 
     Raises
     ------
     ValueError, TypeError
         If codes, labels or options do not fit; the message names the argument.
     """
-    check_integer("radius", radius, 0)
-    precision, _, radii = precision_recall_by_radius(
+    return metric_curve(
         query_codes,
         database_codes,
         query_labels,
         database_labels,
-        average="macro",
+        ks,
+        metric="precision",
         empty=empty,
+        ties=ties,
         packed=packed,
+        n_jobs=n_jobs,
     )
-    return float(precision[min(radius, radii[-1])])
-
-
-def precision_recall_by_radius(
-    query_codes: ArrayLike,
-    database_codes: ArrayLike,
-    query_labels: Any,
-    database_labels: Any,
-    *,
-    average: str = "micro",
-    empty: str = "zero",
-    packed: bool = False,
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Precision and recall of what lies within each Hamming radius.
-
-    Parameters
-    ----------
-    query_codes, database_codes : array-like of shape (n, n_bits)
-        Codes of 0 and 1.
-    query_labels, database_labels : labels of n items
-        Ground truth; see :func:`mean_average_precision`.
-    average : {"micro", "macro"}, default="micro"
-        "micro" pools all (query, item) pairs: relevant pairs retrieved,
-        divided by the pairs retrieved (precision) and by all relevant pairs
-        (recall), as in the precision-recall curves of the hashing literature.
-        "macro" averages each query's precision and recall.
-    empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant take part (with precision
-        and recall 0) or are left out.
-    packed : bool, default=False
-        Whether the codes are packed.
-
-    Returns
-    -------
-    precision : ndarray of shape (n_bits + 1,)
-        0 where nothing is retrieved.
-    recall : ndarray of shape (n_bits + 1,)
-        Never decreases with the radius.
-    radius : ndarray of shape (n_bits + 1,), int64
-        0, 1, .., n_bits, where n_bits is that of whole bytes for packed codes.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
-    """
-    check_option("average", average, AVERAGES)
-    check_option("empty", empty, EMPTY)
-    retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
-    curve = RadiusCurve(average, empty)
-    for by_distance, _ in retrieval.rankings():
-        curve.add(by_distance)
-    precision, recall = curve.result()
-    return precision, recall, np.arange(retrieval.n_bits + 1)
 
 
 def chance_level(
@@ -472,6 +534,7 @@ def chance_level(
     metric: str = "precision",
     k: int | None = None,
     divisor: str = "min",
+    gain: str = "linear",
     empty: str = "zero",
 ) -> float:
     """What retrieval in random order scores, exactly.
@@ -480,17 +543,23 @@ def chance_level(
     ----------
     query_labels, database_labels : labels of n items
         Ground truth; see :func:`mean_average_precision`.
-    metric : {"precision", "map"}, default="precision"
-        "precision" is the mean share of the database that is relevant, R / n:
-        the expected precision at any k of a random order, and the usual chance
-        row of a MAP table. "map" is the expected mean average precision of a
-        random order, which is higher, noticeably so for small databases:
-        (H + (R - 1) (n - H) / (n - 1)) / n for a full ranking, with H the n-th
-        harmonic number.
+    metric : {"precision", "map", "recall", "ndcg"}, default="precision"
+        Of what. The first two are both called "chance" in papers:
+
+        - "precision": the mean share of the database that is relevant, R / n,
+          the expected precision at any k of a random order, and the usual
+          chance row of a MAP table;
+        - "map": the expected mean average precision of a random order, which
+          is higher, noticeably so for small databases:
+          (H + (R - 1) (n - H) / (n - 1)) / n for a full ranking, with H the
+          n-th harmonic number;
+        - "recall", "ndcg": their expectation in a random order, at ``k``.
     k : int, default=None
-        Cut-off of the ranking for ``metric="map"``.
+        Cut-off of the ranking; precision does not depend on it.
     divisor : {"min", "relevant", "hits"}, default="min"
         Divisor for ``metric="map"``; see :func:`mean_average_precision`.
+    gain : {"linear", "exponential"}, default="linear"
+        Of ``metric="ndcg"``; see :func:`ndcg_at_k`.
     empty : {"zero", "skip"}, default="zero"
         Whether queries to which nothing is relevant count as 0 or not at all.
 
@@ -512,49 +581,13 @@ def chance_level(
     >>> round(chance_level(["cat"], ["cat", "dog", "dog", "dog"], metric="map"), 4)
     0.5208
     """
-    check_option("metric", metric, ("precision", "map"))
+    check_option("metric", metric, AT_RANKS)
+    check_option("gain", gain, GAINS)
     check_average_precision(k, divisor, empty)
-    queries, database = tag_pair(query_labels, database_labels)
+    queries, database = label_pair(query_labels, database_labels)
     # All codes alike: the whole database is tied.
     query_codes, database_codes = (
         np.zeros((tags.n_samples, 1), np.uint8) for tags in (queries, database)
     )
-    if metric == "precision":
-        return precision_at_k(query_codes, database_codes, queries, database, 1, empty=empty)
-    return mean_average_precision(
-        query_codes, database_codes, queries, database, k=k, divisor=divisor, empty=empty
-    )
-
-
-def check_average_precision(k: int | None, divisor: str, empty: str) -> None:
-    """Check the options of average precision."""
-    if k is not None:
-        check_integer("k", k, 1)
-    check_option("divisor", divisor, DIVISORS)
-    check_option("empty", empty, EMPTY)
-
-
-def curve_ranks(ks: ArrayLike | None, n_searched: int) -> NDArray[np.int64]:
-    """Check the ranks of a precision curve, or choose them."""
-    return np.arange(1, min(n_searched, 1000) + 1) if ks is None else check_ranks("ks", ks)
-
-
-def _mean(
-    retrieval: Retrieval,
-    ties: str,
-    limit: int | None,
-    empty: str,
-    value: Callable[[Groups], NDArray[Any]],
-) -> Any:
-    """Mean over queries of a value of their rankings."""
-    mean = Mean(empty)
-    for _, ranking in retrieval.rankings(ties, limit):
-        mean.add(value(ranking), ranking.n_relevant)
-    return mean.result()
-
-
-def _map(retrieval: Retrieval, k: int | None, divisor: str, empty: str, ties: str) -> float:
-    check_average_precision(k, divisor, empty)
-    return float(
-        _mean(retrieval, ties, k, empty, lambda groups: average_precision(groups, k, divisor))
-    )
+    retrieval = Retrieval(query_codes, database_codes, queries, database, gain=gain)
+    return float(score(retrieval, metric, check_k(k), divisor=divisor, empty=empty)[0])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,32 +12,109 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 
 from ._checks import AVERAGES, check_integer, check_option, check_ranks
-from ._counting import Retrieval
-from ._formulas import Mean, RadiusCurve, average_precision, hits_at
-from ._ranking import check_average_precision, curve_ranks
+from ._distance_counts import Retrieval
+from ._formulas import Mean, RadiusCurve
+from ._table import METRICS, Measure, check_average_precision, check_k, curve_ranks, rank_for
+
+_CHANCE = "in random order"
 
 
 class RetrievalReport(Bunch):
     """What :func:`retrieval_report` found: a dictionary whose keys are attributes too.
 
-    Printed, it is a small table.
+    Printed, and shown in a notebook, it is a small table.
     """
 
+    def figures(self) -> Iterator[tuple[str, float, float]]:
+        """Go through the metrics: title, value, and value of a database in random order.
+
+        Yields
+        ------
+        title : str
+            Of the metric and its cut-off.
+        value : float
+            As measured.
+        chance : float
+            Its expectation if the database came in random order.
+        """
+        for name in self.metrics:
+            metric, key = METRICS[name], key_of(name)
+            if metric.cut == "at":
+                for k, value in self[key].items():
+                    yield metric.title_at(k), value, self[f"chance_{key}"][k]
+            else:
+                yield metric.title_at(self[metric.cut]), self[key], self[f"chance_{key}"]
+
+    def to_frame(self) -> Any:
+        """Put the metrics into a data frame; needs pandas.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per metric; columns "value" and "in random order".
+        """
+        titles, *columns = zip(*self.figures(), strict=True)
+        return data_frame(dict(zip(["value", _CHANCE], columns, strict=True)), titles, "metric")
+
     def __str__(self) -> str:
+        return text_table(*self._table())
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         rows = [
-            ("queries x database", f"{self.n_queries} x {self.n_database}"),
-            ("queries with nothing relevant", str(self.n_empty_queries)),
-            ("bits (constant ones)", f"{self.n_bits} ({self.n_constant_bits})"),
-            (f"MAP{'' if self.k is None else f'@{self.k}'}", f"{self.map:.4f}"),
-            ("  in random order", f"{self.chance_map:.4f}"),
-            *((f"precision@{k}", f"{value:.4f}") for k, value in self.precision_at.items()),
-            (f"precision within radius {self.radius}", f"{self.precision_within_radius:.4f}"),
-            ("  in random order", f"{self.chance_precision:.4f}"),
+            ["queries x database", f"{self.n_queries} x {self.n_database}", ""],
+            ["queries with nothing relevant", str(self.n_empty_queries), ""],
+            ["bits (constant ones)", f"{self.n_bits} ({self.n_constant_bits})", ""],
         ]
+        rows += [[title, *(f"{v:.4f}" for v in values)] for title, *values in self.figures()]
         if self.encode_seconds is not None:
-            rows.append(("seconds to encode", f"{self.encode_seconds:.3g}"))
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value:>13}" for name, value in rows)
+            rows.append(["seconds to encode", f"{self.encode_seconds:.3g}", ""])
+        return ["", "value", _CHANCE], rows
+
+
+def check_names(metrics: Sequence[str] | None) -> list[str]:
+    """Check which metrics to report."""
+    if metrics is not None and (isinstance(metrics, str) or not len(metrics)):
+        raise ValueError(f"metrics must be a non-empty list of names, got {metrics!r}.")
+    names = list(dict.fromkeys(METRICS if metrics is None else metrics))
+    for name in names:
+        check_option("metrics", name, tuple(METRICS))
+    return names
+
+
+def key_of(name: str) -> str:
+    """Where a report has a metric."""
+    return f"{name}_at" if METRICS[name].cut == "at" else name
+
+
+def text_table(header: list[str], rows: list[list[str]]) -> str:
+    """Align columns, all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = (
+        [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        for row in (header, *rows)
+    )
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def html_table(header: list[str], rows: list[list[str]]) -> str:
+    """Make a table for notebooks."""
+    lines = [
+        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        for tag, row in [("th", header), *(("td", row) for row in rows)]
+    ]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def data_frame(columns: dict[str, Any], index: Sequence[str], index_name: str) -> Any:
+    """Make a data frame, importing pandas on use only."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError("to_frame needs pandas: pip install pandas") from error
+    return pd.DataFrame(columns, index=pd.Index(index, name=index_name))
 
 
 def retrieval_report(
@@ -50,10 +128,13 @@ def retrieval_report(
     divisor: str = "min",
     empty: str = "zero",
     ties: str = "expected",
-    precision_at: Sequence[int] = (10, 100, 500),
+    gain: str = "linear",
+    at: Sequence[int] = (10, 100, 500),
     radius: int = 2,
     average: str = "micro",
     ks: ArrayLike | None = None,
+    metrics: Sequence[str] | None = None,
+    n_jobs: int | None = None,
 ) -> RetrievalReport:
     """Encode queries and a database, search, and measure all that papers report.
 
@@ -78,24 +159,36 @@ def retrieval_report(
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         How items at the same distance count; see
         :func:`mean_average_precision`.
-    precision_at : sequence of int, default=(10, 100, 500)
-        Where to report precision@k.
+    gain : {"linear", "exponential"}, default="linear"
+        Of nDCG; see :func:`ndcg_at_k`.
+    at : sequence of int, default=(10, 100, 500)
+        Numbers of ranks at which to report precision, recall and nDCG.
     radius : int, default=2
         Hamming radius of the lookup whose precision is reported.
     average : {"micro", "macro"}, default="micro"
         Of the precision-recall curve; see :func:`precision_recall_by_radius`.
     ks : array-like of int, default=None
         Ranks of the precision curve; 1, 2, .., min(n_database, 1000) if None.
+    metrics : sequence of str, default=None
+        Which to report, of "map", "precision", "recall", "ndcg" and
+        "precision_within_radius"; all if None.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
 
     Returns
     -------
     RetrievalReport
-        A dictionary with attribute access; ``str`` makes a table of
+        A dictionary with attribute access. ``str`` makes a table of it, ``to_frame`` a data
+        frame. It has
 
-        - ``map`` and ``chance_map``, its expectation in random order;
-        - ``precision_at``, a dict from k to precision, and
-          ``precision_within_radius``, for ``radius``; ``chance_precision`` is
-          the expectation of both in random order;
+        - ``map``;
+        - ``precision_at``, ``recall_at`` and ``ndcg_at``, each a dict from k;
+        - ``precision_within_radius``, for ``radius``;
+        - each of these with ``chance_`` before its name: what is expected if
+          the database came in random order. ``chance_map`` is the MAP of such
+          an order; ``chance_precision`` is the share of the database that is
+          relevant, the expected precision of any choice at random, which is
+          the same at all k, and in a full ranking below ``chance_map``;
         - ``precision_recall``: a Bunch of ``precision``, ``recall``, ``radius``,
           the arguments of :class:`PrecisionRecallDisplay`;
         - ``precision_curve``: a Bunch of ``precision`` and ``ks``, the
@@ -106,7 +199,8 @@ def retrieval_report(
         - ``n_bits`` and ``n_constant_bits``, those with one value in the whole
           database;
         - ``encode_seconds``, the wall time of both ``transform`` calls;
-        - the options ``k``, ``divisor``, ``empty``, ``ties``, ``average``.
+        - the options ``k``, ``divisor``, ``empty``, ``ties``, ``gain``,
+          ``average``, ``radius``, ``metrics``.
 
     Raises
     ------
@@ -135,10 +229,13 @@ def retrieval_report(
         divisor=divisor,
         empty=empty,
         ties=ties,
-        precision_at=precision_at,
+        gain=gain,
+        at=at,
         radius=radius,
         average=average,
         ks=ks,
+        metrics=metrics,
+        n_jobs=n_jobs,
     )
     report.encode_seconds = seconds
     return report
@@ -154,10 +251,13 @@ def report_from_codes(
     divisor: str = "min",
     empty: str = "zero",
     ties: str = "expected",
-    precision_at: Sequence[int] = (10, 100, 500),
+    gain: str = "linear",
+    at: Sequence[int] = (10, 100, 500),
     radius: int = 2,
     average: str = "micro",
     ks: ArrayLike | None = None,
+    metrics: Sequence[str] | None = None,
+    n_jobs: int | None = None,
     packed: bool = False,
 ) -> RetrievalReport:
     """Measure all that papers report, from codes.
@@ -168,7 +268,7 @@ def report_from_codes(
         Codes of 0 and 1.
     query_labels, database_labels : labels of n items
         Ground truth.
-    k, divisor, empty, ties, precision_at, radius, average, ks
+    k, divisor, empty, ties, gain, at, radius, average, ks, metrics, n_jobs
         See :func:`retrieval_report`.
     packed : bool, default=False
         Whether the codes are packed; bits are then those of whole bytes.
@@ -185,46 +285,53 @@ def report_from_codes(
     """
     check_average_precision(k, divisor, empty)
     check_option("average", average, AVERAGES)
-    check_integer("radius", radius, 0)
-    points = check_ranks("precision_at", precision_at)
-    retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
-    ranks = curve_ranks(ks, retrieval.n_searched)
-    limit = None if k is None else max(k, points.max(), ranks.max())
+    names = check_names(metrics)
+    cuts = {
+        "k": check_k(k),
+        "at": check_ranks("at", at),
+        "radius": [check_integer("radius", radius, 0)],
+    }
+    retrieval = Retrieval(
+        query_codes, database_codes, query_labels, database_labels, packed=packed, gain=gain
+    )
+    options = {"divisor": divisor}
+    found = {
+        name: Measure(name, cuts[METRICS[name].cut], empty, options, with_chance=True)
+        for name in names
+    }
+    precision_curve = Measure("precision", curve_ranks(ks, retrieval.n_searched), empty)
+    precision_recall, n_relevant, n_empty = RadiusCurve(average, empty), Mean(empty), 0
+    measures = [*found.values(), precision_curve]
+    for ranked in rank_for(measures, retrieval, ties, n_jobs):
+        for measure in measures:
+            measure.add(ranked)
+        precision_recall.add(ranked.by_distance)
+        n_relevant.add(ranked.n_relevant, ranked.n_relevant)
+        n_empty += int((ranked.n_relevant == 0).sum())
 
-    n_empty = 0
-    scores, random_scores, random_hits = Mean(empty), Mean(empty), Mean(empty)
-    hits, hits_at_points = Mean(empty), Mean(empty)
-    curve, lookup = RadiusCurve(average, empty), RadiusCurve("macro", empty)
-    for by_distance, ranking in retrieval.rankings(ties, limit):
-        n_relevant, random = ranking.n_relevant, by_distance.merge()
-        n_empty += int((n_relevant == 0).sum())
-        scores.add(average_precision(ranking, k, divisor), n_relevant)
-        random_scores.add(average_precision(random, k, divisor), n_relevant)
-        random_hits.add(n_relevant, n_relevant)
-        hits.add(hits_at(ranking, ranks), n_relevant)
-        hits_at_points.add(hits_at(ranking, points), n_relevant)
-        curve.add(by_distance)
-        lookup.add(by_distance)
-    precision, recall = curve.result()
-    precision_at_points = hits_at_points.result() / np.minimum(points, retrieval.n_searched)
+    report = RetrievalReport()
+    for name, measure in found.items():
+        for prefix, mean in (("", measure.mean), ("chance_", measure.chance)):
+            assert mean is not None
+            values = mean.result().tolist()
+            report[prefix + key_of(name)] = (
+                dict(zip(measure.cuts.tolist(), values, strict=True))
+                if measure.metric.cut == "at"
+                else values[0]
+            )
+    precision, recall = precision_recall.result()
     ones = np.unpackbits(np.bitwise_or.reduce(retrieval.database))[: retrieval.n_bits]
     zeros = np.unpackbits(~np.bitwise_and.reduce(retrieval.database))[: retrieval.n_bits]
-    return RetrievalReport(
-        map=float(scores.result()),
-        chance_map=float(random_scores.result()),
-        precision_at=dict(zip(points.tolist(), precision_at_points.tolist(), strict=True)),
-        precision_within_radius=float(lookup.result()[0][min(radius, retrieval.n_bits)]),
-        chance_precision=float(random_hits.result() / retrieval.n_searched),
+    report.update(
+        chance_precision=float(n_relevant.result() / retrieval.n_searched),
         precision_recall=Bunch(
             precision=precision, recall=recall, radius=np.arange(retrieval.n_bits + 1)
         ),
-        precision_curve=Bunch(
-            precision=hits.result() / np.minimum(ranks, retrieval.n_searched), ks=ranks
-        ),
+        precision_curve=Bunch(precision=precision_curve.mean.result(), ks=precision_curve.cuts),
         n_queries=retrieval.n_queries,
         n_database=retrieval.n_searched,
         n_empty_queries=n_empty,
-        n_unknown_labels=retrieval.query_tags.n_unknown,
+        n_unknown_labels=retrieval.n_unknown_labels,
         n_bits=retrieval.n_bits,
         n_constant_bits=int((~(ones & zeros).astype(bool)).sum()),
         encode_seconds=None,
@@ -232,6 +339,9 @@ def report_from_codes(
         divisor=divisor,
         empty=empty,
         ties=ties,
+        gain=gain,
         average=average,
         radius=radius,
+        metrics=names,
     )
+    return report

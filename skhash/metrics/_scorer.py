@@ -8,29 +8,43 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 
-from ._ranking import leave_one_out_map
+from ._checks import check_integer, check_option
+from ._distance_counts import Retrieval
+from ._table import METRICS, check_average_precision, check_k, score
 
 
 def retrieval_scorer(
+    metric: str = "map",
     *,
     k: int | None = None,
+    radius: int = 2,
     divisor: str = "min",
+    gain: str = "linear",
     empty: str = "zero",
     ties: str = "expected",
+    n_jobs: int | None = None,
 ) -> RetrievalScorer:
     """Make a scorer of leave-one-out retrieval for cross-validation.
 
     Parameters
     ----------
+    metric : {"map", "precision", "recall", "ndcg", "precision_within_radius"}, default="map"
+        What to score.
     k : int, default=None
-        Only the first k ranks count; all if None.
+        Only the first k ranks count; all if None. Precision and recall need it.
+    radius : int, default=2
+        Of "precision_within_radius".
     divisor : {"min", "relevant", "hits"}, default="min"
-        See :func:`mean_average_precision`.
+        Of "map"; see :func:`mean_average_precision`.
+    gain : {"linear", "exponential"}, default="linear"
+        Of "ndcg"; see :func:`ndcg_at_k`.
     empty : {"zero", "skip"}, default="zero"
         Whether samples that share no label with another count as 0 or not at
         all.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`.
+    n_jobs : int, default=None
+        Number of threads; see :func:`mean_average_precision`.
 
     Returns
     -------
@@ -39,7 +53,9 @@ def retrieval_scorer(
         ``scoring`` of :class:`~sklearn.model_selection.GridSearchCV` and
         :func:`~sklearn.model_selection.cross_validate`. It encodes X and
         scores retrieval within it (:func:`leave_one_out_map`): relevant is
-        what shares a label, or without ``labels`` a tag (``y``).
+        what shares a label, or without ``labels`` a tag (``y``). Without
+        both it fails, which scikit-learn turns into scores of NaN and a
+        warning.
 
     Examples
     --------
@@ -65,7 +81,16 @@ def retrieval_scorer(
     ...     )
     array([1., 1.])
     """
-    return RetrievalScorer(k=k, divisor=divisor, empty=empty, ties=ties)
+    return RetrievalScorer(
+        metric,
+        k=k,
+        radius=radius,
+        divisor=divisor,
+        gain=gain,
+        empty=empty,
+        ties=ties,
+        n_jobs=n_jobs,
+    )
 
 
 # As an estimator it has parameters, a readable repr, and survives clone and pickle.
@@ -77,16 +102,24 @@ class RetrievalScorer(BaseEstimator):
 
     def __init__(
         self,
+        metric: str = "map",
         *,
         k: int | None = None,
+        radius: int = 2,
         divisor: str = "min",
+        gain: str = "linear",
         empty: str = "zero",
         ties: str = "expected",
+        n_jobs: int | None = None,
     ) -> None:
+        self.metric = metric
         self.k = k
+        self.radius = radius
         self.divisor = divisor
+        self.gain = gain
         self.empty = empty
         self.ties = ties
+        self.n_jobs = n_jobs
 
     def __call__(self, estimator: Any, X: Any, y: Any = None, **params: Any) -> float:
         """Score a fitted hasher; see :meth:`score`."""
@@ -109,20 +142,41 @@ class RetrievalScorer(BaseEstimator):
         Returns
         -------
         float
-            Mean average precision, in [0, 1].
+            In [0, 1].
 
         Raises
         ------
         ValueError
-            If both ``y`` and ``labels`` are None.
+            If both ``y`` and ``labels`` are None, or X has one sample only.
         """
+        cut = self._cut()
         if labels is None and y is None:
             raise ValueError(
-                "retrieval_scorer needs labels or y: without either nothing is relevant."
+                "score needs labels or y: without either nothing is relevant. In a search or "
+                "cross-validation give tags as y, or let labels through: call "
+                "sklearn.set_config(enable_metadata_routing=True) and set_score_request(labels="
+                "True) of the hasher, or of the retrieval_scorer that is given as scoring; then "
+                "fit(X, labels=labels)."
             )
-        return leave_one_out_map(
-            np.asarray(estimator.transform(X)),
+        codes = np.asarray(estimator.transform(X))
+        if len(codes) < 2:
+            raise ValueError("X must have at least 2 samples: each is ranked against the others.")
+        retrieval = Retrieval.within(
+            codes,
             y if labels is None else labels,
+            gain=self.gain,
             name="y" if labels is None else "labels",
-            **self.get_params(),
         )
+        options: dict[str, Any] = {"empty": self.empty, "ties": self.ties, "n_jobs": self.n_jobs}
+        return float(score(retrieval, self.metric, cut, divisor=self.divisor, **options)[0])
+
+    def _cut(self) -> list[int] | None:
+        """Check the options; where the metric is measured."""
+        check_option("metric", self.metric, tuple(METRICS))
+        check_average_precision(self.k, self.divisor, self.empty)
+        metric = METRICS[self.metric]
+        if metric.cut == "radius":
+            return [check_integer("radius", self.radius, 0)]
+        if self.k is None and not metric.whole:
+            raise ValueError(f"{self.metric} of a full ranking tells nothing; give k.")
+        return check_k(self.k)

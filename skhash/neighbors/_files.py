@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files import PathLike, replacing
+from .._files import PathLike, open_regular, replacing
 
 # Like PNG's: not text, and spoiled by anything that translates line ends.
 _MAGIC = b"\x89SKHN\r\n\n"
@@ -51,7 +51,7 @@ def read_bytes(
     ValueError
         If the file is of another kind, truncated or corrupt; the message begins with its path.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         prefix = file.read(_PREFIX.size)
         if prefix[:8] != _MAGIC[: len(prefix)]:
@@ -83,4 +83,20 @@ def read_bytes(
             payload = np.fromfile(file, np.uint8, n_payload)
         if file.read() != _CHECKSUM.pack(zlib.crc32(payload.data, zlib.crc32(head))):
             raise corrupt
-    return json.loads(head[_PREFIX.size : _PREFIX.size + n_text]), payload
+    try:
+        header = json.loads(
+            head[_PREFIX.size : _PREFIX.size + n_text], object_pairs_hook=_without_repetition
+        )
+        if not isinstance(header, dict):
+            raise ValueError("it is no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has a header that does not make sense: {error}") from error
+    return header, payload
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary, each key of which must occur once."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return content

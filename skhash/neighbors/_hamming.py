@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from numbers import Integral, Real
@@ -19,8 +21,8 @@ from .._files import PathLike
 from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
+from ._backends import Backend, Distances, Indices, make_backend
 from ._files import read_bytes, write_bytes
-from ._stores import Distances, Indices, Store, make_store
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_THREAD = 16
@@ -100,10 +102,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         "backend": [StrOptions({"auto", "numpy", "faiss"})],
         "packed": ["boolean"],
         "n_bits": [Interval(Integral, 1, None, closed="left"), None],
-        "n_jobs": [Integral, None],
+        "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
     }
 
-    _store: Store
+    _backend: Backend
 
     def __init__(
         self,
@@ -133,7 +135,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             bytes of dtype uint8, which are not copied: do not change them
             afterwards.
         y : None
-            Ignored; here for the interface.
+            Ignored; here for the interface. Names of the samples, such as
+            paths, are told by being all different, and bring a warning: the
+            search knows samples by their rows.
 
         Returns
         -------
@@ -148,8 +152,15 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             If ``backend="faiss"`` and faiss cannot be imported.
         """
         self.packed_codes_ = self._validate_codes(X, reset=True)
+        if _are_names(y, len(self.packed_codes_)):
+            warnings.warn(
+                "y is ignored: HammingNeighbors answers with row numbers. Keep the names beside "
+                "it, and look them up: `np.asarray(names)[indices]`.",
+                UserWarning,
+                stacklevel=3,  # of the wrapper that checks parameters
+            )
         self.n_samples_fit_ = len(self.packed_codes_)
-        self._open_store()
+        self._open_backend()
         return self
 
     def kneighbors(
@@ -354,24 +365,36 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             raise ValueError(f'mmap_mode must be None or "r", got {mmap_mode!r}.')
         header, payload = read_bytes(path, mmap_mode=mmap_mode)
         try:
-            estimator = cls(**header["params"])
-            estimator._validate_params()
-            estimator.n_bits_ = header["n_bits"]
-            estimator.packed_codes_ = payload.reshape(
-                header["n_samples"], -(-estimator.n_bits_ // 8)
-            )
-            estimator.n_samples_fit_ = len(estimator.packed_codes_)
-            names = header["feature_names"]
-        except (KeyError, TypeError, ValueError) as error:
+            estimator = cls._from_header(header, payload)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} has a header that does not make sense: {error}") from error
-        if names is not None:
-            estimator.feature_names_in_ = np.asarray(names, dtype=object)
-        estimator.n_features_in_ = (
-            estimator.packed_codes_.shape[1] if estimator.packed else estimator.n_bits_
-        )
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
-        estimator._open_store()
+        estimator._open_backend()
+        return estimator
+
+    @classmethod
+    def _from_header(cls, header: dict[str, Any], payload: NDArray[np.uint8]) -> Self:
+        """Put together what :meth:`save` wrote, taking nothing for granted."""
+        estimator = cls(**header["params"])
+        estimator._validate_params()
+        n_samples, n_bits, names = (header[key] for key in ("n_samples", "n_bits", "feature_names"))
+        for key, value in {"n_samples": n_samples, "n_bits": n_bits}.items():
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{key} must be a whole number of at least 1.")
+        n_bytes = -(-n_bits // 8)
+        if n_samples * n_bytes != len(payload):
+            raise ValueError(f"{len(payload)} bytes do not hold so many codes of so many bits.")
+        if estimator.n_bits not in (None, n_bits):
+            raise ValueError("n_bits differs between the parameters and the codes.")
+        estimator.n_bits_, estimator.n_samples_fit_ = n_bits, n_samples
+        estimator.packed_codes_ = payload.reshape(n_samples, n_bytes)
+        estimator._check_unused_bits(estimator.packed_codes_, "the array")
+        estimator.n_features_in_ = n_bytes if estimator.packed else n_bits
+        if names is not None:
+            if len(names) != estimator.n_features_in_ or not all(type(n) is str for n in names):
+                raise ValueError("feature_names must have a str for each column.")
+            estimator.feature_names_in_ = np.asarray(names, dtype=object)
         return estimator
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -380,13 +403,13 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         # An index of faiss cannot be pickled, and is made again in no time.
         state = super().__getstate__().copy()
-        state.pop("_store", None)
+        state.pop("_backend", None)
         return state
 
-    def _open_store(self) -> Store:
-        self._store = make_store(self.packed_codes_, self.backend)
-        self.backend_ = self._store.name
-        return self._store
+    def _open_backend(self) -> Backend:
+        self._backend = make_backend(self.packed_codes_, self.backend)
+        self.backend_ = self._backend.name
+        return self._backend
 
     def _validate_codes(self, X: Any, *, reset: bool) -> NDArray[np.uint8]:
         """Validate codes in the form that the parameters say, and pack them."""
@@ -409,12 +432,16 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
                     f"X has {n_columns} bytes a code, but codes of n_bits={self.n_bits} "
                     f"have {-(-self.n_bits_ // 8)}."
                 )
-        n_unused = 8 * n_columns - self.n_bits_
-        if n_unused and unpack(X[:, -1:], 8)[:, 8 - n_unused :].any():
-            raise ValueError(
-                f"X has bits set beyond the first n_bits={self.n_bits_} of a code; pack() leaves 0."
-            )
+        self._check_unused_bits(X, "X")
         return X
+
+    def _check_unused_bits(self, packed: NDArray[np.uint8], name: str) -> None:
+        n_unused = 8 * packed.shape[1] - self.n_bits_
+        if n_unused and unpack(packed[:, -1:], 8)[:, 8 - n_unused :].any():
+            raise ValueError(
+                f"{name} has bits set beyond the first n_bits={self.n_bits_} of a code; "
+                "pack() leaves 0."
+            )
 
     def _check_n_neighbors(self, n_neighbors: int | None, limit: int) -> int:
         k = self.n_neighbors if n_neighbors is None else n_neighbors
@@ -440,7 +467,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         queries = self.packed_codes_ if X is None else self._validate_codes(X, reset=False)
         k = self._check_n_neighbors(n_neighbors, self.n_samples_fit_ - (X is None))
         parts = self._in_threads(
-            lambda store, part: store.kneighbors(part, k + (X is None)), queries
+            lambda backend, part: backend.kneighbors(part, k + (X is None)), queries
         )
         distances, indices = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         if X is None:
@@ -457,7 +484,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         check_is_fitted(self)
         queries = self.packed_codes_ if X is None else self._validate_codes(X, reset=False)
         r = self._check_radius(radius)
-        parts = self._in_threads(lambda store, part: store.radius_neighbors(part, r), queries)
+        parts = self._in_threads(lambda backend, part: backend.radius_neighbors(part, r), queries)
         indptrs, distances_, indices_ = zip(*parts, strict=True)
         counts = np.concatenate([np.diff(indptr) for indptr in indptrs])
         distances, indices = np.concatenate(distances_), np.concatenate(indices_)
@@ -472,16 +499,16 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return np.concatenate([[0], np.cumsum(counts)]), distances, indices
 
     def _in_threads(
-        self, search: Callable[[Store, NDArray[np.uint8]], Any], queries: NDArray[np.uint8]
+        self, search: Callable[[Backend, NDArray[np.uint8]], Any], queries: NDArray[np.uint8]
     ) -> list[Any]:
         """Results of a search for consecutive parts of the queries, one per thread."""
-        store = self._store if hasattr(self, "_store") else self._open_store()
+        backend = self._backend if hasattr(self, "_backend") else self._open_backend()
         n_threads = min(effective_n_jobs(self.n_jobs), -(-len(queries) // _QUERIES_PER_THREAD))
         if n_threads == 1:
-            return [search(store, queries)]
+            return [search(backend, queries)]
         parts = gen_even_slices(len(queries), n_threads)
         return Parallel(n_threads, require="sharedmem")(
-            delayed(search)(store, queries[part]) for part in parts
+            delayed(search)(backend, queries[part]) for part in parts
         )
 
     def _graph(
@@ -489,6 +516,15 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     ) -> sp.csr_array:
         data = np.ones(len(indices)) if mode == "connectivity" else distances.astype(np.float64)
         return sp.csr_array((data, indices, indptr), shape=(len(indptr) - 1, self.n_samples_fit_))
+
+
+def _are_names(y: Any, n_samples: int) -> bool:
+    """Whether ``y`` has a name for each sample, all different, rather than tags or classes."""
+    if isinstance(y, str) or not hasattr(y, "__len__") or getattr(y, "ndim", 1) != 1:
+        return False
+    if len(y) != n_samples or not all(isinstance(name, str | os.PathLike) for name in y):
+        return False
+    return len({os.fspath(name) for name in y}) == n_samples > 1
 
 
 def _check_mode(mode: str) -> None:

@@ -1,6 +1,6 @@
-"""The engines behind HammingNeighbors: each holds packed codes and answers queries exactly.
+"""The backends of HammingNeighbors: each holds packed codes and answers queries exactly.
 
-An engine is a class with the two methods of :class:`Store`; :func:`make_store` is the one
+A backend is a class with the two methods of :class:`Backend`; :func:`make_backend` is the one
 place that knows them all.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from math import isqrt
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codes import hamming_blocks
+from ..codes import hamming_blocks, smallest
 
 Packed = NDArray[np.uint8]
 Distances = NDArray[np.int32]
@@ -29,8 +28,8 @@ _WORKING_MEMORY = 2.0
 _WORTH_FAISS = 2**14
 
 
-class Store(Protocol):
-    """What HammingNeighbors asks of an engine; queries are packed as the stored codes are."""
+class Backend(Protocol):
+    """What HammingNeighbors asks of a backend; queries are packed as the stored codes are."""
 
     name: ClassVar[str]
 
@@ -51,17 +50,17 @@ class Store(Protocol):
         """
 
 
-def make_store(packed: Packed, backend: str) -> Store:
-    """Choose and fill an engine; backend is "auto", "numpy" or "faiss"."""
-    if backend == "auto":
+def make_backend(packed: Packed, name: str) -> Backend:
+    """Choose and fill a backend; its name is "auto", "numpy" or "faiss"."""
+    if name == "auto":
         # faiss copies the codes, which is what a memory map is there to avoid.
         if len(packed) < _WORTH_FAISS or _is_memory_mapped(packed):
-            return NumpyStore(packed)
+            return NumpyBackend(packed)
         try:
-            return FaissStore(packed)
+            return FaissBackend(packed)
         except ImportError:
-            return NumpyStore(packed)
-    return FaissStore(packed) if backend == "faiss" else NumpyStore(packed)
+            return NumpyBackend(packed)
+    return FaissBackend(packed) if name == "faiss" else NumpyBackend(packed)
 
 
 def _is_memory_mapped(array: Any) -> bool:
@@ -72,7 +71,7 @@ def _is_memory_mapped(array: Any) -> bool:
     return False
 
 
-class NumpyStore:
+class NumpyBackend:
     """Distances to all codes in blocks, then selection."""
 
     name: ClassVar[str] = "numpy"
@@ -83,18 +82,9 @@ class NumpyStore:
     def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
         distances = np.empty((len(queries), k), np.int32)
         indices = np.empty((len(queries), k), np.intp)
-        # The k-th smallest distance of a sample is no less than that of all. The larger the sample,
-        # the fewer codes pass it to be sorted: some sqrt(n * k) of both cost least together.
-        stride = max(1, isqrt(len(self._packed) // k) // 2)
         for rows, block in hamming_blocks(queries, self._packed, working_memory=_WORKING_MEMORY):
-            bounds = np.partition(block[:, ::stride], k - 1, axis=1)[:, k - 1]
-            for row, to_codes, bound in zip(
-                range(rows.start, rows.stop), block, bounds, strict=True
-            ):
-                near = np.flatnonzero(to_codes <= bound)
-                near = near[np.argsort(to_codes[near], kind="stable")[:k]]
-                indices[row] = near
-                distances[row] = to_codes[near]
+            indices[rows] = smallest(block, k)
+            distances[rows] = np.take_along_axis(block, indices[rows], axis=1)
         return distances, indices
 
     def radius_neighbors(
@@ -111,7 +101,7 @@ class NumpyStore:
         return indptr, np.concatenate(distances), np.concatenate(indices)
 
 
-class FaissStore(NumpyStore):
+class FaissBackend(NumpyBackend):
     """faiss's flat binary index; numpy where that would need too much memory.
 
     faiss runs in the calling thread: with its own threads small batches wait for each other far
@@ -205,4 +195,4 @@ def _ties_in_database_order(faiss: Any) -> bool:
     index = _flat_index(faiss, packed)
     with _in_calling_thread(faiss):
         found = index.search(_widen(queries), 500)[1]
-    return np.array_equal(found, NumpyStore(packed).kneighbors(queries, 500)[1])
+    return np.array_equal(found, NumpyBackend(packed).kneighbors(queries, 500)[1])
