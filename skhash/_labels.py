@@ -13,7 +13,9 @@ from .tags import encode_tags
 __all__ = ["labelled_rows"]
 
 
-def labelled_rows(y: Any, n_samples: int, estimator: Any) -> tuple[sp.csr_array, NDArray[np.intp]]:
+def labelled_rows(
+    y: Any, n_samples: int, estimator: Any, *, name: str = "y"
+) -> tuple[sp.csr_array, NDArray[np.intp]]:
     """Encode labels, and tell which rows have any.
 
     Parameters
@@ -24,6 +26,8 @@ def labelled_rows(y: Any, n_samples: int, estimator: Any) -> tuple[sp.csr_array,
         Number of images.
     estimator : object
         Whose ``fit`` got them, for the error message.
+    name : str, default="y"
+        How error messages call ``y``.
 
     Returns
     -------
@@ -42,10 +46,12 @@ def labelled_rows(y: Any, n_samples: int, estimator: Any) -> tuple[sp.csr_array,
             f"{type(estimator).__name__} requires y to be passed, but the target y is None: "
             "give the labels (or tags) of every image."
         )
-    labels = encode_tags(y, n_samples=n_samples).indicator
+    labels = encode_tags(y, n_samples=n_samples, name=name).indicator
     rows = np.flatnonzero(np.diff(labels.indptr))
     if len(rows) < 2:
-        raise ValueError(f"y has labels for {len(rows)} sample(s); at least 2 are needed.")
+        raise ValueError(f"{name} has labels for {len(rows)} sample(s); at least 2 are needed.")
     if (labels.sum(axis=0) == len(rows)).any():
-        raise ValueError("y has a label that all labelled samples share, so none are dissimilar.")
+        raise ValueError(
+            f"{name} has a label that all labelled samples share, so none are dissimilar."
+        )
     return labels, rows

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +16,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._parameters import ParametersMixin
 from .codes import sign_bits
 
-__all__ = ["HasherMixin", "LinearHasher", "check_features", "warn_constant_bits"]
+__all__ = [
+    "HasherMixin",
+    "LinearHasher",
+    "check_features",
+    "forgotten_on_failure",
+    "warn_constant_bits",
+]
 
 
 def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[np.floating[Any]]:
@@ -53,6 +61,31 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[
         raise kind(
             f"X must be a dense array of numbers of shape (n_samples, n_features): {error}"
         ) from error
+
+
+@contextmanager
+def forgotten_on_failure(estimator: BaseEstimator) -> Iterator[None]:
+    """Frame of a fit that leaves all it learned, or nothing if it fails or is interrupted.
+
+    An earlier fit is forgotten at the start, so that nobody takes its codes for
+    those of the one that failed.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose attributes that end in an underscore come from a fit.
+    """
+    _forget(estimator)
+    try:
+        yield
+    except BaseException:
+        _forget(estimator)
+        raise
+
+
+def _forget(estimator: BaseEstimator) -> None:
+    for name in [name for name in vars(estimator) if name.endswith("_") and name[0] != "_"]:
+        delattr(estimator, name)
 
 
 def warn_constant_bits(codes: ArrayLike, cause: str) -> None:

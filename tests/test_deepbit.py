@@ -177,9 +177,8 @@ def test_the_loss_sees_turned_images_in_the_order_of_its_angles(images, trainabl
     outputs, rows, angles = given[0]  # of the untrained network
     assert outputs.shape == (20, 5, 4)
     pixels = torch.tensor(images.transpose(0, 3, 1, 2))
-    start = on_images()._start(images)
     network = on_images()
-    network._start(images)
+    start = network.build(network.open_inputs(images))
     for k, angle in enumerate((0.0, *angles)):
         turned = turn(pixels, angle).numpy().transpose(0, 2, 3, 1)
         features = ImageFeatures(Tiny(), image_size=16).fit_transform(turned)

@@ -55,7 +55,7 @@ class CentersHasher(DeepHasher):
         super().__init__(n_bits, lr=lr, **network)
         self.strength = strength
 
-    def _make_loss(self):
+    def make_loss(self):
         return CentersLoss(self.n_bits, self.strength)
 
 
@@ -116,7 +116,7 @@ def test_a_loss_is_all_that_a_hasher_needs(clusters):
 
 
 def test_a_class_without_a_loss_says_what_is_missing(clusters):
-    with pytest.raises(NotImplementedError, match=r"DeepHasher must define _make_loss"):
+    with pytest.raises(NotImplementedError, match=r"DeepHasher must define make_loss"):
         DeepHasher().fit(*clusters)
 
 
@@ -369,7 +369,7 @@ def test_constant_bits_are_told(clusters):
             return (outputs - 3).square().mean()
 
     class BiasedHasher(CentersHasher):
-        def _make_loss(self):
+        def make_loss(self):
             return Biased()
 
     with pytest.warns(UserWarning, match="16 of 16 bits are constant"):
@@ -490,15 +490,15 @@ def test_a_hasher_can_train_in_rounds_towards_other_targets(clusters):
     """What the hashers that alternate between codes and network do."""
 
     class RegressionHasher(DeepHasher):
-        _tanh = True
+        tanh_outputs = True
 
         def fit(self, X, y=None):
-            inputs = self._start(X)
+            inputs = self.build(self.open_inputs(X))
             rng = np.random.default_rng(0)
             self.codes_ = np.where(X @ rng.normal(size=(X.shape[1], self.n_bits)) >= 0, 1, -1)
             self.losses_ = []
             for n in range(3):
-                self._train(
+                self.train_network(
                     inputs, self.codes_.astype(np.float32), nn.MSELoss(), stage=f"round-{n}"
                 )
                 self.losses_.append(self.objective_[-1])

@@ -234,7 +234,7 @@ def test_bad_parameters_are_named(photos, hasher_class, params):
 def test_the_first_round_learns_the_codes_of_the_linear_form(photos):
     settings = {"n_anchors": 50, "max_iter": 20, "tol": 0}
     hasher = SADHHasher(
-        8, n_rounds=1, max_epochs=99, lr=0.02, weight_decay=0, random_state=0, **settings
+        8, n_rounds=1, max_epochs=199, lr=0.02, weight_decay=0, random_state=0, **settings
     )
     hasher.fit(photos.X)
     linear = SADHLinear(8, random_state=np.random.RandomState(hasher._seed), **settings)
@@ -246,18 +246,18 @@ def test_the_first_round_learns_the_codes_of_the_linear_form(photos):
 def test_later_graphs_are_of_the_outputs_of_the_network(photos, monkeypatch):
     seen, outputs = [], []
     graph = _sadh.SADHHasher._graph
-    run_head = _sadh.run_head
+    training_outputs = SADHHasher.training_outputs
 
     def keep_features(self, X, random_state):
         seen.append(X)
         return graph(self, X, random_state)
 
     def keep_outputs(*args, **kwargs):
-        outputs.append(run_head(*args, **kwargs))
+        outputs.append(training_outputs(*args, **kwargs))
         return outputs[-1]
 
     monkeypatch.setattr(_sadh.SADHHasher, "_graph", keep_features)
-    monkeypatch.setattr(_sadh, "run_head", keep_outputs)
+    monkeypatch.setattr(SADHHasher, "training_outputs", keep_outputs)
     hasher = SADHHasher(4, n_rounds=3, n_anchors=30, max_epochs=2, max_iter=5, random_state=0)
     hasher.fit(photos.X)
     np.testing.assert_array_equal(seen[0], photos.X.astype(np.float32))
@@ -273,7 +273,7 @@ def test_a_stopped_training_is_resumed(photos, tmp_path):
     whole = SADHHasher(4, **settings).fit(photos.X)
     hasher = SADHHasher(4, checkpoint=tmp_path, **settings)
 
-    train = SADHHasher._train
+    train = SADHHasher.train_network
 
     def fail_in_round_two(self, *args, stage, **kwargs):
         if stage == "round-2":
@@ -281,7 +281,7 @@ def test_a_stopped_training_is_resumed(photos, tmp_path):
         train(self, *args, stage=stage, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SADHHasher, "_train", fail_in_round_two)
+        patch.setattr(SADHHasher, "train_network", fail_in_round_two)
         with pytest.raises(KeyboardInterrupt):
             clone(hasher).fit(photos.X)
     assert [file.name for file in tmp_path.iterdir()] == ["round-1.pt"]

@@ -453,7 +453,7 @@ def test_without_retention_stage_two_is_plain_training(photos):
     X, tags, labels = photos
     hasher = weakly(retention=0.0).fit(X, tags, labels=labels)
     plain = weakly().fit(X, tags).estimator_
-    plain._train(X, plain._make_targets(labels, len(X))[0], plain._make_loss())
+    plain.train_network(X, plain.make_targets(labels, len(X))[0], plain.make_loss())
     np.testing.assert_array_equal(hasher.decision_function(X), plain.decision_function(X))
 
 
@@ -499,7 +499,7 @@ class ClassifierHasher(DeepHasher):
         super().__init__(n_bits, **network)
         self.sharpness = sharpness
 
-    def _make_loss(self):
+    def make_loss(self):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return ClassifierLoss(self.n_bits, N_CONCEPTS, self.sharpness)
@@ -725,9 +725,13 @@ BAD_FITS = {
     "one-label": (
         {"labels": [["a"]] + [[]] * 239},
         ValueError,
-        r"labels cannot be learned from: .*1 sample",
+        "labels has labels for 1 sample",
     ),
-    "same-label": ({"labels": ["a"] * 240}, ValueError, "labels cannot .* all labelled samples"),
+    "same-label": (
+        {"labels": ["a"] * 240},
+        ValueError,
+        "labels has a label that all labelled samples",
+    ),
     "nan": ({"X": np.full((240, 3), np.nan)}, ValueError, "X contains NaN"),
     "no-X": ({"X": None}, ValueError, "X must be"),
     "constant-X": ({"X": np.ones((240, 3))}, ValueError, "X has features that do not vary"),

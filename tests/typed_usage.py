@@ -42,7 +42,7 @@ if TYPE_CHECKING:
             super().__init__(n_bits, **network)
             self.strength = strength
 
-        def _make_loss(self) -> nn.Module:
+        def make_loss(self) -> nn.Module:
             return nn.MSELoss()
 
     Mine(strength=2.0, max_epochs=5)

@@ -13,7 +13,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from .._ridge import RidgePath
-from .._sklearn import Interval, StrOptions, fit_context
+from .._sklearn import Interval, StrOptions
 from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
 from ..networks._images import Images
@@ -120,8 +120,8 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
     (2, 4)
     """
 
-    _tanh = True
-    _requires_y = False
+    tanh_outputs = True
+    requires_y = False
 
     _datasets: ClassVar[dict[str, dict[str, Any]]] = {
         "mirflickr": {**SemanticTransfer._datasets["mirflickr"], "nu": 1e-3},
@@ -207,85 +207,51 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             params.setdefault("callbacks", [LRScheduler("StepLR", step_size=6, gamma=0.1)])
         return super().preset(dataset, source=source, **params)
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn codes and network from images and their tags.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or images
-            Features if ``backbone`` is None. Else images: a sequence of files,
-            PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
-        y : tags of n_samples images, default=None
-            In any form that :func:`skhash.tags.encode_tags` takes. None is the
-            tagless form DSTDH-NT.
-
-        Returns
-        -------
-        DSTDHHasher
-            The fitted hasher.
-
-        Raises
-        ------
-        ValueError
-            If lengths differ, ``init`` does not fit, or ITQ is to start with
-            more bits than features or samples; for a checkpoint of another
-            training.
-        ImageReadError
-            For an unreadable image, unless ``on_error="skip"``.
-        FloatingPointError
-            If the training diverges.
-        """
-        data = self._open(X)
+    def learn(self, X: Any, y: Any) -> None:
+        """Learn codes and network from images and their tags, in turn."""
+        data = self.open_inputs(X)
         given = self._given_codes(len(data))
         indicator = self._encode(y, len(data))
-        inputs = self._embed(data)
-        rows = np.setdiff1d(np.arange(len(inputs)), self.skipped_)
+        inputs = self.build(data)
+        rows = self.readable_rows(inputs)
+        indicator = indicator[rows]
         seeds = check_random_state(self._seed).randint(np.iinfo(np.int32).max, size=3)
-        targets = np.zeros((len(inputs), self.n_bits), np.float32)
-        solver = None
+        features = self.training_features(inputs)
+        graphs = self._graphs(features, indicator, seeds)
+        start = None if given is None else given[rows]
+        codes, _ = self._starting_codes(RidgePath(features), indicator, start, seeds[2])
+        solver = self._solver(codes, indicator, *graphs, nu=self.nu)
         history: list[dict[str, Any]] = []
-        epochs: list[dict[str, Any]] = []
-        for round_ in range(1, self.n_rounds + 1):
-            if solver is None or isinstance(inputs, Images):
-                features = np.delete(self._all_features(inputs), self.skipped_, axis=0)
-                graphs = self._graphs(features, indicator[rows], seeds)
-            if solver is None:
-                start = None if given is None else given[rows]
-                codes, _ = self._starting_codes(
-                    RidgePath(features), indicator[rows], start, seeds[2]
-                )
-                solver = self._solver(codes, indicator[rows], *graphs, nu=self.nu)
-                outputs = None
-            else:
-                if isinstance(inputs, Images):
-                    solver.relink(*graphs)
+
+        def solve(round_: int) -> NDArray[np.float32]:
+            outputs = None
+            if round_ > 1:
+                features = self.training_features(inputs)
+                if isinstance(inputs, Images):  # whose backbone has been trained since
+                    solver.relink(*self._graphs(features, indicator, seeds))
                 outputs = run_head(self.head_, features, device=self.device)
             n_before = len(solver.history)
             report = partial(self._report, when=f"round {round_}/{self.n_rounds}, ")
             solver.run(
                 self.max_iter, tol=self.tol, phi=outputs, report=report if self.verbose else None
             )
-            history += [{"round": round_, **row} for row in solver.history[n_before:]]
-            targets[rows] = solver.codes
-            self._train(inputs, targets, nn.MSELoss(), rows=rows, stage=f"round-{round_}")
-            epochs += [{"round": round_, **row} for row in self.history_]
-        assert solver is not None
-        self.codes_ = (targets > 0).astype(np.uint8)
+            history.extend({"round": round_, **row} for row in solver.history[n_before:])
+            return solver.codes
+
+        self.epochs_ = self.train_in_rounds(inputs, solve, self.n_rounds, nn.MSELoss())
         self.transfer_ = solver.transfer
-        self.history_, self.epochs_ = history, epochs
+        self.history_ = history
         self.objective_ = np.array([row["objective"] for row in history])
         self.n_iter_ = len(history)
         self._set_threshold(inputs)
-        self._warn_constant_bits(inputs)
-        return self
+        self.warn_constant_bits(inputs)
 
     def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
         """Fix the thresholds on training samples, as part of the head."""
         self.threshold_ = np.zeros(self.n_bits, np.float32)
         if self.threshold == "zero":
             return  # samples of a trained backbone would have to be computed
-        outputs = run_head(self.head_, self._sample(inputs), device=self.device)
+        outputs = run_head(self.head_, self.sample_features(inputs), device=self.device)
         if self.threshold == "mean":
             self.threshold_ += outputs.mean()
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from numbers import Integral, Real
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 import numpy as np
 import torch
@@ -15,9 +17,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._files import folder_lock
 from .._labels import labelled_rows
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import HasherMixin, check_features, warn_constant_bits
+from ..base import HasherMixin, check_features, forgotten_on_failure, warn_constant_bits
 from ..codes import sign_bits
 from ._backbones import Backbone, make_backbone
 from ._extract import (
@@ -28,6 +31,7 @@ from ._extract import (
     run_head,
     warn_unreadable,
 )
+from ._fingerprint import object_digest
 from ._head import HashHead
 from ._images import Images
 from ._trainer import HashNet, Targets, TrainingSet
@@ -36,6 +40,13 @@ __all__ = ["DeepHasher", "NetworkParameters"]
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 _SAMPLE_ROWS = 1024
+# Parameters that do not decide what is learned, or only how long; what others decide is told by
+# the data, the weights and the settings of the trainer.
+_INDIFFERENT = {
+    "cache", "callbacks", "checkpoint", "device", "early_stopping",
+    "image_size", "inference_batch_size", "max_epochs", "max_pixels", "n_iter_no_change",
+    "n_rounds", "num_workers", "on_error", "output", "validation_fraction", "verbose", "weights",
+}  # fmt: skip
 
 
 class NetworkParameters(TypedDict, total=False):
@@ -79,19 +90,29 @@ class DeepHasher(HasherMixin, BaseEstimator):
                 super().__init__(n_bits, **network)
                 self.strength = strength
 
-            def _make_loss(self):
+            def make_loss(self):
                 return MyLoss(self.strength)
 
-    ``_make_loss`` returns an ``nn.Module`` that is called with the outputs of
-    the head for a batch, shape (n, n_bits), float32, and the targets of the
-    same rows, and returns a scalar; parameters of its own are trained too. The
-    targets are the dense label indicator, shape (n, n_labels), float32, unless
-    the subclass overrides ``_make_targets``. With ``_tanh = True`` the head's
-    outputs pass through tanh; ``_activation`` is the type of what follows its
-    hidden layers. The parameters in ``**network`` become part of
-    the subclass's signature, so ``get_params``, ``clone`` and the representation
-    know them; a parameter that the subclass lists itself gets its default there.
-    That is all that joint learning with tags needs as well.
+    The parameters in ``**network`` become part of the subclass's signature, so
+    ``get_params``, ``clone`` and the representation know them; for type
+    checkers, annotate them as ``Unpack[NetworkParameters]``. That is all that
+    :class:`~skhash.weakly.WeaklySupervisedHasher` needs as well, which trains
+    such a hasher on tags first.
+
+    A subclass may change besides
+
+    - :meth:`make_targets`, what the loss compares outputs with: by default the
+      label indicator;
+    - ``tanh_outputs`` (False): whether the outputs of the head pass through
+      tanh;
+    - ``head_activation`` (``nn.ReLU``): type of what follows its hidden layers;
+    - ``requires_y`` (True): whether ``fit`` cannot do without y;
+    - ``retention`` (0.03): how hard fine-tuning holds on to pre-trained
+      weights, on the scale of the loss;
+    - :meth:`learn`, the whole of the training, for methods that do more than
+      minimise a loss. It is made of :meth:`open_inputs`, :meth:`build`,
+      :meth:`train_network`, :meth:`train_in_rounds`, :meth:`training_features`,
+      :meth:`training_outputs` and :meth:`warn_constant_bits`.
 
     Parameters
     ----------
@@ -194,11 +215,10 @@ class DeepHasher(HasherMixin, BaseEstimator):
     skhash.supervised.DSHHasher : The simplest subclass.
     """
 
-    _tanh = False
-    _activation: type[nn.Module] = nn.ReLU
-    _requires_y = True
-    # How hard fine-tuning holds on to pre-trained weights, on the scale of the loss.
-    _retention = 0.03
+    tanh_outputs: ClassVar[bool] = False
+    head_activation: ClassVar[type[nn.Module]] = nn.ReLU
+    requires_y: ClassVar[bool] = True
+    retention: ClassVar[float] = 0.03
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_bits": [Interval(Integral, 1, None, closed="left")],
@@ -288,17 +308,69 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
     # What a subclass provides.
 
-    def _make_loss(self) -> nn.Module:
-        raise NotImplementedError(f"{type(self).__name__} must define _make_loss().")
+    def make_loss(self) -> nn.Module:
+        """Make the loss; every hasher defines this, unless its :meth:`learn` needs none.
 
-    def _make_targets(self, y: Any, n_samples: int) -> tuple[Targets, NDArray[np.intp]]:
-        """Row-aligned targets of the loss, and the rows that have any."""
-        return labelled_rows(y, n_samples, self)
+        Returns
+        -------
+        nn.Module
+            Called with the outputs of the head for a batch, shape (n, n_bits),
+            float32, and the targets of the same rows; returns a scalar.
+            Parameters of its own are trained too.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define make_loss().")
+
+    def make_targets(
+        self, y: Any, n_samples: int, *, name: str = "y"
+    ) -> tuple[Targets, NDArray[np.intp]]:
+        """Make the targets of the loss from labels or tags.
+
+        Parameters
+        ----------
+        y : labels or tags of n_samples images
+            As given to ``fit``.
+        n_samples : int
+            Number of images.
+        name : str, default="y"
+            How error messages call ``y``.
+
+        Returns
+        -------
+        targets : ndarray or csr_array with n_samples rows
+            Batches of these, dense, are the second argument of the loss. By
+            default the label indicator, shape (n_samples, n_labels), float32.
+        rows : ndarray of int
+            The rows that have targets; others take no part in training.
+
+        Raises
+        ------
+        ValueError
+            If nothing can be learned from ``y``.
+        """
+        return labelled_rows(y, n_samples, self, name=name)
+
+    def learn(self, X: Any, y: Any) -> None:
+        """Learn all that ``fit`` learns; by default the loss is minimised once.
+
+        Called by :meth:`fit` within a :meth:`session`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As given to ``fit``.
+        y : labels or tags of n_samples images
+            As given to ``fit``; may be None.
+        """
+        data = self.open_inputs(X)
+        targets, rows = self.make_targets(y, len(data))
+        inputs = self.build(data)
+        self.train_network(inputs, targets, self.make_loss(), rows=rows)
+        self.warn_constant_bits(inputs)
 
     # What a fit consists of.
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> DeepHasher:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Train the network.
 
         Parameters
@@ -306,41 +378,60 @@ class DeepHasher(HasherMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features), or images
             Features if ``backbone`` is None. Else images: a sequence of files,
             PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
-        y : labels or tags of n_samples images
-            In any form that :func:`skhash.tags.encode_tags` takes. Two samples
-            are similar if they share one. A sample without any takes no part.
+        y : labels or tags of n_samples images, default=None
+            In any form that :func:`skhash.tags.encode_tags` takes: labels for
+            hashers that learn from labels, tags for those that learn from
+            tags. Hashers that learn from images alone ignore it, others need
+            it.
 
         Returns
         -------
         DeepHasher
-            The fitted hasher.
+            The fitted hasher. A fit that fails or is interrupted leaves it
+            unfitted.
 
         Raises
         ------
         ValueError
             For input that does not fit, or a checkpoint of another training.
+        RuntimeError
+            If another fit is writing to the folder of ``checkpoint``.
         ImageReadError
             For an unreadable image, unless ``on_error="skip"``.
         FloatingPointError
             If the training diverges.
         """
-        data = self._open(X)
-        targets, rows = self._make_targets(y, len(data))
-        inputs = self._embed(data)
-        self._train(inputs, targets, self._make_loss(), rows=rows)
-        self._warn_constant_bits(inputs)
+        with self.session():
+            self.learn(X, y)
         return self
 
-    def _start(self, X: Any) -> NDArray[np.float32] | Images:
-        """Build the network for X; return what it is trained on.
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Frame of a fit: all of it happens, or nothing of it is left.
 
-        That is the features of X, or the images where the backbone is trained.
-        Sets ``backbone_``, ``head_`` and ``skipped_``.
+        Checks the parameters, forgets an earlier fit, has the folder of
+        ``checkpoint`` to itself, and forgets this fit too if it fails.
+        :meth:`fit` opens one; so does whoever calls the methods that it
+        consists of.
         """
-        return self._embed(self._open(X))
+        self._validate_params()
+        lock = nullcontext() if self.checkpoint is None else folder_lock(self.checkpoint)
+        with forgotten_on_failure(self), lock:
+            yield
 
-    def _open(self, X: Any) -> NDArray[np.float32] | Images:
-        """Begin :meth:`_start`: build the backbone, check X, but compute nothing yet."""
+    def open_inputs(self, X: Any) -> NDArray[np.float32] | Images:
+        """Begin a fit: make the backbone and check X, but compute nothing yet.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As given to ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32, or Images
+            What :meth:`build` takes; has a length.
+        """
         if self.checkpoint is not None and not isinstance(self.random_state, Integral):
             raise ValueError("checkpoint needs an integer random_state: a resumed fit repeats it.")
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -359,8 +450,25 @@ class DeepHasher(HasherMixin, BaseEstimator):
             raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
         return data
 
-    def _embed(self, data: NDArray[np.float32] | Images) -> NDArray[np.float32] | Images:
-        """End :meth:`_start`: compute features and build the head."""
+    def build(
+        self, data: NDArray[np.float32] | Images, *, n_outputs: int | None = None
+    ) -> NDArray[np.float32] | Images:
+        """Make the head, and what is to be trained on: features, if the backbone stays as it is.
+
+        Sets ``head_`` and ``skipped_``.
+
+        Parameters
+        ----------
+        data : ndarray of shape (n_samples, n_features), float32, or Images
+            As :meth:`open_inputs` returned it.
+        n_outputs : int, default=None
+            Outputs of the head; ``n_bits`` if None.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32, or Images
+            What :meth:`train_network` takes.
+        """
         self.skipped_ = np.empty(0, np.intp)
         inputs = data
         if self.backbone_ is None or self.backbone_.frozen:
@@ -370,16 +478,16 @@ class DeepHasher(HasherMixin, BaseEstimator):
             self.skipped_ = find_unreadable(data, num_workers=self.num_workers)
             warn_unreadable(data, self.skipped_)
         self.head_ = HashHead(
-            self._sample(inputs),
-            self.n_bits,
+            self.sample_features(inputs),
+            n_outputs or self.n_bits,
             hidden_layers=self.hidden_layers,
-            activation=self._activation,
-            tanh=self._tanh,
+            activation=self.head_activation,
+            tanh=self.tanh_outputs,
             random_state=self._seed,
         )
         return inputs
 
-    def _train(
+    def train_network(
         self,
         inputs: NDArray[np.float32] | Images,
         targets: Targets,
@@ -398,7 +506,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         Parameters
         ----------
         inputs : ndarray of shape (n_samples, n_features) or Images
-            As :meth:`_start` returned them.
+            As :meth:`build` returned them.
         targets : ndarray or csr_array with n_samples rows
             Second argument of the loss, batch by batch.
         loss : nn.Module
@@ -449,6 +557,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
             "num_workers": self.num_workers if isinstance(inputs, Images) else 0,
             "callbacks": self.callbacks,
             "seed": self._seed,
+            "identity": self._identity(),
             "verbose": self.verbose,
             "device": str(device),
             "amp": self.amp,
@@ -462,6 +571,58 @@ class DeepHasher(HasherMixin, BaseEstimator):
         self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in history]
         self.objective_ = np.array([row["train_loss"] for row in self.history_])
         self.n_iter_ = len(self.history_)
+
+    def train_in_rounds(
+        self,
+        inputs: NDArray[np.float32] | Images,
+        solve: Callable[[int], NDArray[np.floating[Any]]],
+        n_rounds: int,
+        loss: nn.Module,
+        **settings: Any,
+    ) -> list[dict[str, Any]]:
+        """Solve for codes and train the network on them, in turn.
+
+        Sets ``codes_``, besides what :meth:`train_network` sets in every round.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, n_features) or Images
+            As :meth:`build` returned them.
+        solve : callable
+            Called with the number of the round, from 1; returns codes in
+            {-1, 1} of the readable images, shape (n_readable, n_bits).
+        n_rounds : int
+            Number of rounds.
+        loss : nn.Module
+            Maps outputs and codes of a batch to a scalar.
+        **settings : dict
+            See :meth:`train_network`.
+
+        Returns
+        -------
+        list of dict
+            What skorch recorded in each epoch, with the round.
+        """
+        rows = self.readable_rows(inputs)
+        targets = np.zeros((len(inputs), self.n_bits), np.float32)
+        history: list[dict[str, Any]] = []
+        for round_ in range(1, n_rounds + 1):
+            targets[rows] = solve(round_)
+            self.train_network(
+                inputs, targets, loss, rows=rows, stage=f"round-{round_}", **settings
+            )
+            history += [{"round": round_, **row} for row in self.history_]
+        self.codes_ = (targets > 0).astype(np.uint8)
+        return history
+
+    def _identity(self) -> list[Any]:
+        """What tells this training from another beside data, weights, loss and optimiser."""
+        decisive = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in _INDIFFERENT
+        }
+        return [type(self).__module__, type(self).__qualname__, object_digest(decisive)]
 
     # From X to features and bits.
 
@@ -510,20 +671,79 @@ class DeepHasher(HasherMixin, BaseEstimator):
         warn_unreadable(data, unreadable)
         return features, unreadable
 
-    def _sample(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
-        """Features of readable training samples: some of them where they must be computed."""
+    def sample_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+        """Features of readable training samples: some of them where they must be computed.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, n_features) or Images
+            As :meth:`build` returned them.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features), float32
+            Of all readable samples where features are at hand, else of up to
+            1,024, evenly spread.
+        """
         if not isinstance(inputs, Images):
             return np.delete(inputs, self.skipped_, 0) if len(self.skipped_) else inputs
-        readable = np.setdiff1d(np.arange(len(inputs)), self.skipped_)
+        readable = self.readable_rows(inputs)
         some = np.linspace(0, len(readable) - 1, min(len(readable), _SAMPLE_ROWS)).astype(int)
         return self._extract(inputs.take(readable[some]))[0]
 
-    def _all_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
-        """Features of all training samples, by the backbone as it is now; see ``skipped_``."""
-        return self._extract(inputs)[0] if isinstance(inputs, Images) else inputs
+    def readable_rows(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.intp]:
+        """Row numbers of the training samples without those in ``skipped_``.
 
-    def _warn_constant_bits(self, inputs: NDArray[np.float32] | Images) -> None:
-        values = run_head(self.head_, self._sample(inputs), device=self.device)
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, n_features) or Images
+            As :meth:`build` returned them.
+
+        Returns
+        -------
+        ndarray of shape (n_readable,), int
+        """
+        return np.setdiff1d(np.arange(len(inputs)), self.skipped_)
+
+    def training_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+        """Features of all readable training samples, by the backbone as it is now.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, n_features) or Images
+            As :meth:`build` returned them.
+
+        Returns
+        -------
+        ndarray of shape (n_readable, n_features), float32
+            Without the rows in ``skipped_``.
+        """
+        features = self._extract(inputs)[0] if isinstance(inputs, Images) else inputs
+        return np.delete(features, self.skipped_, axis=0) if len(self.skipped_) else features
+
+    def training_outputs(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+        """Outputs of the network for all readable training samples.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, n_features) or Images
+            As :meth:`build` returned them.
+
+        Returns
+        -------
+        ndarray of shape (n_readable, n_bits), float32
+        """
+        return run_head(self.head_, self.training_features(inputs), device=self.device)
+
+    def warn_constant_bits(self, inputs: NDArray[np.float32] | Images) -> None:
+        """End a fit: warn if bits are the same for all training samples.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, n_features) or Images
+            As :meth:`build` returned them.
+        """
+        values = run_head(self.head_, self.sample_features(inputs), device=self.device)
         warn_constant_bits(
             sign_bits(values),
             "the labels, tags or features do not tell enough apart, or the training went "
@@ -545,5 +765,5 @@ class DeepHasher(HasherMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.required = self._requires_y
+        tags.target_tags.required = self.requires_y
         return tags

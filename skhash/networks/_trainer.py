@@ -18,8 +18,11 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
 from skorch.helper import predefined_split
 from torch.utils.data import Dataset
 
+from .._files import read_checked, write_checked
 from ._extract import autocast, place
+from ._fingerprint import module_digest, object_digest
 from ._images import Images, unchanged
+from ._random import draws_randomly, seeded
 
 __all__ = ["HashNet", "TrainingSet"]
 
@@ -88,13 +91,15 @@ class TrainingSet(Dataset):
 class HashNet(NeuralNet):
     """A skorch net for losses of (outputs, targets) that can be stopped and resumed.
 
-    Every epoch seeds its shuffling and dropout from ``seed`` and its own number
-    alone, so an epoch does not depend on how the earlier ones were run. With a
-    checkpoint file, the state is written after every epoch; a later ``fit`` with
-    the same module, data and settings continues after the last complete epoch,
-    and on a CPU ends with the same weights as an unbroken run. That covers
-    module, criterion, optimizer, history, and the state of skorch's
-    ``LRScheduler`` and ``EarlyStopping``; other callbacks start anew.
+    Every epoch draws its shuffling and dropout from ``seed`` and its own number
+    alone, so an epoch does not depend on how the earlier ones were run, nor on
+    what other threads draw. With a checkpoint file, the state is written after
+    every epoch; a later ``fit`` with the same module, data and settings
+    continues after the last complete epoch, and on a CPU ends with the same
+    weights as an unbroken run. That covers module, criterion, optimizer,
+    history, and the state of skorch's ``LRScheduler`` and ``EarlyStopping``;
+    other callbacks start anew. Where a schedule or the trainer itself depends
+    on ``max_epochs``, a run of more epochs is another training.
 
     For a training step of its own, a subclass overrides ``train_step_single``
     as in skorch. What it must remember between epochs belongs in buffers of the
@@ -109,6 +114,9 @@ class HashNet(NeuralNet):
         the scalar loss. Its own parameters are trained too.
     seed : int, default=0
         Seed of shuffling and dropout.
+    identity : object, default=None
+        What else tells this training from others, for the checkpoint: plain
+        values, arrays, and lists and dicts of them.
     amp : bool, default=False
         Whether the network runs in bfloat16 where that is safe, and in the
         channels-last layout. The loss is computed in float32.
@@ -135,6 +143,7 @@ class HashNet(NeuralNet):
         criterion: Any,
         *,
         seed: int = 0,
+        identity: Any = None,
         amp: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         valid: TrainingSet | None = None,
@@ -149,9 +158,14 @@ class HashNet(NeuralNet):
         )
         if verbose > 1:
             own.append(ProgressBar())
+        # Of its own, or every pass over the data would draw from torch's generator.
+        self._generator = torch.Generator()
         for part in ("iterator_train", "iterator_valid"):
+            params[f"{part}__generator"] = self._generator
             params[f"{part}__collate_fn"] = unchanged
             params[f"{part}__num_workers"] = num_workers
+            if num_workers:  # a forked reader could wait for ever on a thread that it lacks
+                params[f"{part}__multiprocessing_context"] = "spawn"
         super().__init__(
             module,
             criterion,
@@ -162,6 +176,7 @@ class HashNet(NeuralNet):
             **params,
         )
         self.seed = seed
+        self.identity = identity
         self.amp = amp
         self.checkpoint = checkpoint
 
@@ -189,24 +204,21 @@ class HashNet(NeuralNet):
         FloatingPointError
             If the loss becomes infinite or NaN.
         """
-        device = torch.device(self.device)
-        gpus = [device.index or 0] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus):  # the caller's generators stay as they are
-            self.initialize()
-            place(self.module_, device, channels_last=self.amp)
-            state = self._prepare_checkpoint(X)
-            if state is not None:
-                self._restore(state)
-            self.notify("on_train_begin", X=X, y=y)
-            if state is not None:
-                self._restore_callbacks(state)
-            try:
-                self.fit_loop(X, epochs=self.max_epochs - len(self.history), **fit_params)
-            except KeyboardInterrupt:
-                # skorch's EarlyStopping stops by this; a real one is the user's.
-                if not self._stopped_early():
-                    raise
-            self.notify("on_train_end", X=X, y=y)
+        self.initialize()
+        place(self.module_, torch.device(self.device), channels_last=self.amp)
+        state = self._prepare_checkpoint(X)
+        if state is not None:
+            self._restore(state)
+        self.notify("on_train_begin", X=X, y=y)
+        if state is not None:
+            self._restore_callbacks(state)
+        try:
+            self.fit_loop(X, epochs=self.max_epochs - len(self.history), **fit_params)
+        except KeyboardInterrupt:
+            # skorch's EarlyStopping stops by this; a real one is the user's.
+            if not self._stopped_early():
+                raise
+        self.notify("on_train_end", X=X, y=y)
         return self
 
     def _stopped_early(self) -> bool:
@@ -216,8 +228,18 @@ class HashNet(NeuralNet):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Seed the epoch."""
         super().on_epoch_begin(net, **kwargs)
-        sequence = np.random.SeedSequence([self.seed, len(self.history)])
-        torch.manual_seed(int(sequence.generate_state(1)[0]))
+        self._generator.manual_seed(self._seed_of(len(self.history)))
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Gradients of a batch; what draws random numbers draws them from the seed alone."""
+        if not (draws_randomly(self.module_) or draws_randomly(self.criterion_)):
+            return super().train_step_single(batch, **fit_params)
+        n_before = len(self.history[-1]["batches"])
+        with seeded(self._seed_of(len(self.history), n_before), device=self.device):
+            return super().train_step_single(batch, **fit_params)
+
+    def _seed_of(self, *place: int) -> int:
+        return int(np.random.SeedSequence([self.seed, *place]).generate_state(1)[0])
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Stop a training that diverges."""
@@ -242,15 +264,16 @@ class HashNet(NeuralNet):
             file.parent.mkdir(parents=True, exist_ok=True)
             return None
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-            fingerprint, n_epochs = state["fingerprint"], len(json.loads(state["history"]))
-        except Exception as error:  # unpickling a damaged file can raise nearly anything
-            raise ValueError(f"checkpoint {str(file)!r} is damaged; delete it.") from error
-        if fingerprint != self._fingerprint:
+            state = torch.load(read_checked(file), map_location="cpu", weights_only=True)
+        except ValueError as error:
+            raise ValueError(f"checkpoint {error} Delete it to start anew.") from None
+        if state["fingerprint"] != self._fingerprint:
             raise ValueError(
-                f"checkpoint {str(file)!r} is of another training (other data, settings or "
-                "random_state); choose another folder, or delete it to start anew."
+                f"checkpoint {str(file)!r} is of another training (other data, settings, loss, "
+                "random_state, or a schedule for another max_epochs); choose another folder, or "
+                "delete it to start anew."
             )
+        n_epochs = len(json.loads(state["history"]))
         if n_epochs > self.max_epochs:
             raise ValueError(
                 f"checkpoint {str(file)!r} holds {n_epochs} epochs already, more than "
@@ -258,14 +281,32 @@ class HashNet(NeuralNet):
             )
         return state
 
+    # Whether an epoch depends on how many there are to be.
+    _has_horizon = False
+
     def _digest(self, data: TrainingSet) -> str:
-        """Digest of whatever decides the weights after an epoch, but for the callbacks."""
-        modules = (self.module_, self.criterion_)
-        weights = [[(k, v.cpu().numpy()) for k, v in m.state_dict().items()] for m in modules]
+        """Digest of whatever decides the weights after an epoch."""
         valid = None if self.train_split is None else self.train_split(data)[1].content()
-        settings = [type(self).__qualname__, self.seed, self.batch_size, self.amp]
-        objects = [repr(o) for o in (*modules, self.optimizer_)]
-        return joblib.hash([weights, data.content(), valid, settings, objects])
+        settings = [type(self).__qualname__, self.seed, self.batch_size, self.amp, self.identity]
+        if self._has_horizon:
+            settings.append(self.max_epochs)
+        schedules = [
+            [callback.policy, callback.kwargs, callback.step_every]
+            for _, callback in self.callbacks_
+            if isinstance(callback, LRScheduler)
+        ]
+        return joblib.hash(
+            [
+                # Only its weights: attributes may count how often it ran.
+                [(k, v.cpu().numpy()) for k, v in self.module_.state_dict().items()],
+                module_digest(self.criterion_),
+                [repr(o) for o in (self.module_, self.optimizer_)],
+                [object_digest(schedule) for schedule in schedules],
+                data.content(),
+                valid,
+                settings,
+            ]
+        )
 
     def save_state(self) -> None:
         """Write the checkpoint; an interrupted write leaves the one before."""
@@ -280,12 +321,7 @@ class HashNet(NeuralNet):
             "optimizer": self.optimizer_.state_dict(),
             "callbacks": {name: _state_of(cb) for name, cb in self.callbacks_},
         }
-        partial = Path(f"{os.fspath(self.checkpoint)}.partial")
-        try:
-            torch.save(state, partial)
-            os.replace(partial, self.checkpoint)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_checked(self.checkpoint, lambda file: torch.save(state, file))
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.module_.load_state_dict(state["module"])
@@ -297,6 +333,14 @@ class HashNet(NeuralNet):
 
     def _restore_callbacks(self, state: dict[str, Any]) -> None:
         """After ``on_train_begin``, in which callbacks forget."""
+        kept = {name for name, saved in state["callbacks"].items() if saved is not None}
+        now = {name for name, cb in self.callbacks_ if _state_of(cb) is not None}
+        if kept != now:
+            raise ValueError(
+                f"checkpoint {str(self.checkpoint)!r} was written with other callbacks that "
+                f"decide the training ({', '.join(sorted(kept ^ now))}); give the same ones, or "
+                "delete it to start anew."
+            )
         for name, callback in self.callbacks_:
             saved = state["callbacks"].get(name)
             if saved is not None and isinstance(callback, LRScheduler):

@@ -66,7 +66,7 @@ class DSHHasher(DeepHasher):
     1.0
     """
 
-    _retention = 0.3  # the loss grows with n_bits
+    retention = 0.3  # the loss grows with n_bits
 
     _defaults: ClassVar[NetworkParameters] = {"weight_decay": 3.0}
 
@@ -91,7 +91,7 @@ class DSHHasher(DeepHasher):
         self.quantization = quantization
         self.balance_pairs = balance_pairs
 
-    def _make_loss(self) -> nn.Module:
+    def make_loss(self) -> nn.Module:
         return DSHLoss(self.margin * self.n_bits, self.quantization, self.balance_pairs)
 
 
@@ -127,7 +127,7 @@ class KSHHasher(DeepHasher):
     1.0
     """
 
-    _tanh = True
+    tanh_outputs = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **DeepHasher._parameter_constraints,
@@ -140,7 +140,7 @@ class KSHHasher(DeepHasher):
         super().__init__(n_bits, **network)
         self.balance_pairs = balance_pairs
 
-    def _make_loss(self) -> nn.Module:
+    def make_loss(self) -> nn.Module:
         return KSHLoss(self.balance_pairs)
 
 
@@ -192,7 +192,7 @@ class DRSCHHasher(DeepHasher):
     1.0
     """
 
-    _retention = 0.3  # the loss grows with n_bits
+    retention = 0.3  # the loss grows with n_bits
 
     _defaults: ClassVar[NetworkParameters] = {"batch_size": 64}
 
@@ -214,7 +214,7 @@ class DRSCHHasher(DeepHasher):
         self.margin = margin
         self.smoothing = smoothing
 
-    def _make_loss(self) -> nn.Module:
+    def make_loss(self) -> nn.Module:
         return DRSCHLoss(self.n_bits, self.margin * self.n_bits, self.smoothing)
 
     @property

@@ -6,14 +6,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import affine_grid, grid_sample
 
-from .._sklearn import Interval, fit_context
+from .._sklearn import Interval
 from ..networks import DeepHasher, HashNet, NetworkParameters
 from ..networks._extract import run_head
 from ..networks._images import Images
@@ -93,7 +93,7 @@ class DeepBit(DeepHasher):
     (100, 8)
     """
 
-    _requires_y = False
+    requires_y = False
 
     _defaults: ClassVar[NetworkParameters] = {"weight_decay": 10.0}
 
@@ -118,40 +118,15 @@ class DeepBit(DeepHasher):
         self.quantization = quantization
         self.rotation = rotation
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the network.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or images
-            Features if ``backbone`` is None. Else images: a sequence of files,
-            PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        DeepBit
-            The fitted hasher.
-
-        Raises
-        ------
-        ValueError
-            For input that does not fit, ``rotation`` with features, or a
-            checkpoint of another training.
-        ImageReadError
-            For an unreadable image, unless ``on_error="skip"``.
-        FloatingPointError
-            If the training diverges.
-        """
+    def learn(self, X: Any, y: Any) -> None:
+        """Train the network on images and their turned versions."""
         if self.rotation and self.backbone is None:
             raise ValueError(
                 f"rotation={self.rotation} needs images to turn, but X is features "
                 "(backbone=None); leave rotation=None, or fit on images."
             )
-        data = self._open(X)
-        inputs = self._embed(data)
+        data = self.open_inputs(X)
+        inputs = self.build(data)
         rotation, angles = 0.0, tuple[float, ...]()
         if isinstance(data, Images) and self.rotation != 0:
             rotation, angles = self.rotation or _ROTATION, _ANGLES
@@ -163,10 +138,9 @@ class DeepBit(DeepHasher):
             turned = [self._turned_features(data, angle) for angle in angles]
             views = np.stack([inputs, *turned], axis=1)
         loss = DeepBitLoss(self.bit_balance, self.quantization, rotation, angles)
-        self._train(views, np.arange(len(inputs)), loss, net=net)
+        self.train_network(views, np.arange(len(inputs)), loss, net=net)
         self._set_threshold(inputs)
-        self._warn_constant_bits(inputs)
-        return self
+        self.warn_constant_bits(inputs)
 
     def _turned_features(self, images: Images, angle: float) -> NDArray[np.float32]:
         turned = _TurnedImages(images, angle)
@@ -174,7 +148,7 @@ class DeepBit(DeepHasher):
 
     def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
         """Cut outputs at their mean."""
-        outputs = run_head(self.head_, self._sample(inputs), device=self.device)
+        outputs = run_head(self.head_, self.sample_features(inputs), device=self.device)
         self.threshold_ = np.maximum(outputs, 0).mean(axis=0)
         # Thresholds are positive, where max(h, 0) and h lie on the same side of them.
         self.head_.lower(self.threshold_)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Unpack
 
+import numpy as np
 import torch
 
-from .._sklearn import Interval, fit_context
+from .._sklearn import Interval
 from ..networks import DeepHasher, NetworkParameters
 from ._losses import GreedyHashLoss
 
@@ -71,7 +72,7 @@ class GreedyHash(DeepHasher):
     (100, 8)
     """
 
-    _requires_y = False
+    requires_y = False
 
     _defaults: ClassVar[NetworkParameters] = {"weight_decay": 30.0}
 
@@ -93,36 +94,14 @@ class GreedyHash(DeepHasher):
         self.quantization = quantization
         self.center = center
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the network.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or images
-            Features if ``backbone`` is None. Else images: a sequence of files,
-            PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        GreedyHash
-            The fitted hasher.
-
-        Raises
-        ------
-        ValueError
-            For input that does not fit, or a checkpoint of another training.
-        ImageReadError
-            For an unreadable image, unless ``on_error="skip"``.
-        FloatingPointError
-            If the training diverges.
-        """
-        inputs = self._start(X)
+    def learn(self, X: Any, y: Any) -> None:
+        """Train the network on the similarities of its features."""
+        inputs = self.build(self.open_inputs(X))
         mean = self.head_.mean
         centre = mean.clone() if self.center else torch.zeros_like(mean)
         loss = GreedyHashLoss(centre, self.quantization)
-        self._train(inputs, self._all_features(inputs), loss)
-        self._warn_constant_bits(inputs)
-        return self
+        features = self.training_features(inputs)
+        targets = np.zeros((len(inputs), features.shape[1]), np.float32)
+        targets[self.readable_rows(inputs)] = features
+        self.train_network(inputs, targets, loss)
+        self.warn_constant_bits(inputs)

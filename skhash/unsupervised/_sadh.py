@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
-from .._sklearn import Interval, fit_context
+from .._sklearn import Interval
 from ..networks import DeepHasher, NetworkParameters
-from ..networks._extract import run_head
 from ._sadh_linear import SmoothCodes, SmoothingParameters
 
 __all__ = ["SADHHasher"]
@@ -97,8 +97,8 @@ class SADHHasher(SmoothCodes, DeepHasher):
     (100, 4)
     """
 
-    _tanh = True
-    _requires_y = False
+    tanh_outputs = True
+    requires_y = False
 
     _defaults: ClassVar[NetworkParameters] = {"weight_decay": 30.0}
 
@@ -114,54 +114,27 @@ class SADHHasher(SmoothCodes, DeepHasher):
         super().__init__(n_bits=n_bits, **others)
         self.n_rounds = n_rounds
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn codes and network in turn.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or images
-            Features if ``backbone`` is None. Else images: a sequence of files,
-            PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        SADHHasher
-            The fitted hasher.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer samples or features than bits; for a checkpoint
-            of another training.
-        ImageReadError
-            For an unreadable image, unless ``on_error="skip"``.
-        FloatingPointError
-            If the training diverges.
-        """
-        inputs = self._start(X)
-        rows = np.setdiff1d(np.arange(len(inputs)), self.skipped_)
+    def learn(self, X: Any, y: Any) -> None:
+        """Learn codes and network in turn."""
+        inputs = self.build(self.open_inputs(X))
         random_state = check_random_state(self._seed)
-        targets = np.zeros((len(inputs), self.n_bits), np.float32)
         objective: list[float] = []
-        history: list[dict[str, Any]] = []
-        for round_ in range(1, self.n_rounds + 1):
-            neighbours = self._all_features(inputs)[rows]
-            if round_ == 1:
+        codes: NDArray[np.float64] | None = None
+
+        def solve(round_: int) -> NDArray[np.float64]:
+            nonlocal codes
+            if codes is None:
+                neighbours = self.training_features(inputs)
                 codes = self._itq_codes(neighbours, random_state)
             else:
-                neighbours = run_head(self.head_, neighbours, device=self.device)
+                neighbours = self.training_outputs(inputs)
             graph = self._graph(neighbours, random_state)
             label = f"SADHHasher, round {round_}/{self.n_rounds}"
             codes, course = self._smooth(codes, graph, label)
-            targets[rows] = codes
-            self._train(inputs, targets, nn.MSELoss(), rows=rows, stage=f"round-{round_}")
-            objective += course.tolist()
-            history += [{"round": round_, **row} for row in self.history_]
-        self.codes_ = (targets > 0).astype(np.uint8)
+            objective.extend(course.tolist())
+            return codes
+
+        history = self.train_in_rounds(inputs, solve, self.n_rounds, nn.MSELoss())
         self.objective_, self.n_iter_ = np.asarray(objective), len(objective)
         self.history_ = history
-        self._warn_constant_bits(inputs)
-        return self
+        self.warn_constant_bits(inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import scipy.linalg
@@ -14,9 +14,8 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from .._sklearn import Interval, fit_context
+from .._sklearn import Interval
 from ..networks import DeepHasher, NetworkParameters
-from ..networks._extract import run_head
 from ._itq import ITQ
 from ._losses import UHBDNNLoss
 
@@ -119,8 +118,8 @@ class UHBDNN(DeepHasher):
     (100, 4)
     """
 
-    _requires_y = False
-    _activation = nn.Sigmoid
+    requires_y = False
+    head_activation = nn.Sigmoid
 
     _defaults: ClassVar[NetworkParameters] = {
         "hidden_layers": (256, 128),
@@ -159,77 +158,42 @@ class UHBDNN(DeepHasher):
         self.bit_balance = bit_balance
         self.n_rounds = n_rounds
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the network and improve the codes in turn.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or images
-            Features if ``backbone`` is None. Else images: a sequence of files,
-            PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        UHBDNN
-            The fitted hasher.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer samples or features than bits; for other input
-            that does not fit, or a checkpoint of another training.
-        ImageReadError
-            For an unreadable image, unless ``on_error="skip"``.
-        FloatingPointError
-            If the training diverges.
-        """
-        inputs = self._start(X)
-        readable: Any = slice(None)
-        if len(self.skipped_):
-            readable = np.setdiff1d(np.arange(len(inputs)), self.skipped_)
-        decoder = Decoder(self._all_features(inputs)[readable], self.ridge)
+    def learn(self, X: Any, y: Any) -> None:
+        """Train the network and improve the codes in turn."""
+        inputs = self.build(self.open_inputs(X))
+        decoder = Decoder(self.training_features(inputs), self.ridge)
         # Means of sigmoids are far from 0; bits are to start out balanced none the less.
-        self.head_.lower(self._encode(inputs, readable).mean(axis=0))
+        self.head_.lower(self.training_outputs(inputs).mean(axis=0))
         loss = UHBDNNLoss(
             len(decoder.features), self.quantization, self.decorrelation, self.bit_balance
         )
-        targets = np.zeros((len(inputs), self.n_bits), np.float32)
         start = ITQ(self.n_bits, max_iter=_ITQ_ITERATIONS, random_state=self._seed)
         codes = 2 * start.fit_transform(decoder.features).astype(np.float32) - 1
-        outputs = None
         objective: list[float] = []
-        history: list[dict[str, Any]] = []
-        for round_ in range(1, self.n_rounds + 1):
-            if outputs is not None:
-                linear, quadratic = decoder.code_terms(codes)
-                codes = descend_codes(codes, linear + self.quantization * outputs, quadratic)
-            targets[readable] = codes
-            # At a rate that falls to 0, batches' noise averages out, so that rounds make progress.
-            schedule = LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)
-            self._train(
-                inputs,
-                targets,
-                loss,
-                stage=f"round-{round_}",
-                callbacks=[*(self.callbacks or []), schedule],
-            )
-            outputs = self._encode(inputs, readable)
+
+        def objective_of(outputs: NDArray[np.float32]) -> float:
             with torch.no_grad():
                 encoding = loss(torch.from_numpy(outputs), torch.from_numpy(codes)).item()
-            objective.append(decoder.objective(codes) + encoding)
-            history += [{"round": round_, **row} for row in self.history_]
+            return decoder.objective(codes) + encoding
+
+        def solve(round_: int) -> NDArray[np.float32]:
+            nonlocal codes
+            if round_ > 1:
+                outputs = self.training_outputs(inputs)
+                objective.append(objective_of(outputs))
+                linear, quadratic = decoder.code_terms(codes)
+                codes = descend_codes(codes, linear + self.quantization * outputs, quadratic)
+            return codes
+
+        # At a rate that falls to 0, batches' noise averages out, so that rounds make progress.
+        schedule = LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)
+        history = self.train_in_rounds(
+            inputs, solve, self.n_rounds, loss, callbacks=[*(self.callbacks or []), schedule]
+        )
+        objective.append(objective_of(self.training_outputs(inputs)))
         self.objective_, self.n_iter_ = np.array(objective), self.n_rounds
         self.history_ = history
-        self.codes_ = (targets > 0).astype(np.uint8)
-        self._warn_constant_bits(inputs)
-        return self
-
-    def _encode(self, inputs: Any, rows: Any) -> NDArray[np.float32]:
-        """Outputs of the encoder for training samples."""
-        return run_head(self.head_, self._all_features(inputs)[rows], device=self.device)
+        self.warn_constant_bits(inputs)
 
 
 def descend_codes(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,8 +22,9 @@ from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from .._sklearn import Interval, fit_context
-from ..base import HasherMixin
+from ..base import HasherMixin, forgotten_on_failure
 from ..networks import DeepHasher
+from ..networks._fingerprint import object_digest
 from ..semantic import SemanticSpace
 from ..tags import TagMatrix, encode_tags
 from ._joint import JointLoss, JointNet, RetainedLoss, scale_outputs
@@ -46,7 +49,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
     estimator : DeepHasher
         The hasher: its network is trained in both stages, by its own settings
         in stage two. Any subclass of :class:`~skhash.networks.DeepHasher` will
-        do; all that one has to define is ``_make_loss()``, the loss of outputs
+        do; all that one has to define is ``make_loss()``, the loss of outputs
         and labels that stage two minimises.
     semantic_space : SemanticSpace or FrozenEstimator of one, default=None
         Turns tags into sem-vectors; fitted on the tags given to ``fit``. The
@@ -80,6 +83,10 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         kept in a temporary file.
     random_state : int, RandomState instance or None, default=None
         Passed on to the semantic space and the estimator where theirs is None.
+    verbose : int, default=0
+        1 tells which stage begins and prints a line per epoch, 2 shows a
+        progress bar per epoch too; the estimator's own ``verbose``, if larger,
+        decides.
 
     Attributes
     ----------
@@ -139,6 +146,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         "retention": [Interval(Real, 0, None, closed="left"), None],
         "memory_limit": [Interval(Real, 0, None, closed="left")],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -156,6 +164,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         retention: float | None = None,
         memory_limit: float = 1024,
         random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.semantic_space = semantic_space
@@ -169,6 +178,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         self.retention = retention
         self.memory_limit = memory_limit
         self.random_state = random_state
+        self.verbose = verbose
 
     @property
     def n_bits(self) -> int:  # type: ignore[override]
@@ -208,36 +218,40 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None: give the images' tags."
             )
-        hasher = self.estimator_ = self._seeded(self.estimator)
-        data = hasher._open(X)
-        tags = encode_tags(y, n_samples=len(data))
-        if not tags.indicator.nnz:
-            raise ValueError("y has no tags at all; there is nothing to pre-train on.")
-        targets = None
-        if labels is not None:
-            labels = encode_tags(labels, n_samples=len(data), name="labels")
-            if labels.indicator.nnz:
-                with _naming("labels"):
-                    targets = hasher._make_targets(labels, len(data))
-        self.semantic_space_ = self._fit_space(tags)
-        # A frozen space has a vocabulary of its own.
-        known = y if isinstance(self.semantic_space, FrozenEstimator) else tags
-        observed = sp.csr_array(self.semantic_space_.transform(known))
-        if not observed.nnz:
-            raise ValueError("y has no tag that the semantic space knows.")
+        hasher = self._seeded(self.estimator)
+        with forgotten_on_failure(self), hasher.session():
+            data = hasher.open_inputs(X)
+            tags = encode_tags(y, n_samples=len(data))
+            if not tags.indicator.nnz:
+                raise ValueError("y has no tags at all; there is nothing to pre-train on.")
+            targets = None
+            if labels is not None:
+                labels = encode_tags(labels, n_samples=len(data), name="labels")
+                if labels.indicator.nnz:
+                    targets = hasher.make_targets(labels, len(data), name="labels")
+            self.semantic_space_ = self._fit_space(tags)
+            # A frozen space has a vocabulary of its own.
+            known = y if isinstance(self.semantic_space, FrozenEstimator) else tags
+            observed = sp.csr_array(self.semantic_space_.transform(known))
+            if not observed.nnz:
+                raise ValueError("y has no tag that the semantic space knows.")
 
-        inputs = hasher._embed(data)
-        self._pretrain(hasher, inputs, observed)
-        if targets is not None:
-            self._finetune(hasher, inputs, *targets)
-        hasher._warn_constant_bits(inputs)
+            inputs = hasher.build(data)
+            self._pretrain(hasher, inputs, observed)
+            if targets is not None:
+                self._finetune(hasher, inputs, *targets)
+            hasher.warn_constant_bits(inputs)
+            self.estimator_ = hasher
         return self
+
+    def _say(self, what: str) -> None:
+        if self.verbose:
+            print(f"[{type(self).__name__}] {what}")
 
     def _seeded(self, estimator: Any) -> Any:
         estimator = clone(estimator)
         if estimator.random_state is None:
             estimator.set_params(random_state=self.random_state)
-        estimator._validate_params()
         return estimator
 
     def _fit_space(self, tags: TagMatrix) -> SemanticSpace:
@@ -249,10 +263,12 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
                 )
             check_is_fitted(space.estimator)
             return space.estimator
+        self._say(f"semantic space of {len(tags.vocabulary)} tags")
         with _naming("y"):
-            return self._seeded(space).fit(tags)
+            return _fitted_space(self._seeded(space), tags)
 
     def _pretrain(self, hasher: DeepHasher, inputs: Any, observed: sp.csr_array) -> None:
+        self._say(f"stage one: {len(inputs)} images and their tags")
         with TemporaryDirectory(prefix="skhash-") as folder:
             in_memory = 4 * observed.shape[0] * observed.shape[1] <= self.memory_limit * 2**20
             loss = JointLoss(
@@ -268,7 +284,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
             # Similarities of sem-vectors are compared with those of outputs that no tanh bends.
             head = hasher.head_
             hasher.head_ = head.before_tanh()
-            hasher._train(
+            hasher.train_network(
                 inputs,
                 np.arange(len(inputs)),
                 loss,
@@ -279,20 +295,23 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
                 max_epochs=self.max_epochs,
                 callbacks=[*(hasher.callbacks or []), schedule],
                 optimizer__weight_decay=self.weight_decay,
+                verbose=max(self.verbose, hasher.verbose),
             )
         hasher.head_ = head
         # Stage one's loss holds a sem-vector for every image; the hasher has no more use for it.
         hasher.loss_ = None  # type: ignore[assignment]
         self.history_, self.objective_ = hasher.history_, hasher.objective_
-        scale_outputs(head, torch.as_tensor(hasher._sample(inputs)[:_SCALE_ROWS]))
+        scale_outputs(head, torch.as_tensor(hasher.sample_features(inputs)[:_SCALE_ROWS]))
 
     def _finetune(self, hasher: DeepHasher, inputs: Any, targets: Any, rows: Any) -> None:
-        loss = hasher._make_loss()
-        retention = hasher._retention if self.retention is None else self.retention
+        self._say(f"stage two: {len(rows)} images and their labels")
+        loss = hasher.make_loss()
+        retention = hasher.retention if self.retention is None else self.retention
         held = RetainedLoss(loss, hasher.head_, retention)
         # Held near where the tags brought them, weights need no decay to 0 besides.
         settings: dict[str, Any] = {"optimizer__weight_decay": 0.0} if retention else {}
-        hasher._train(inputs, targets, held, rows=rows, stage="fine-tuning", **settings)
+        settings["verbose"] = max(self.verbose, hasher.verbose)
+        hasher.train_network(inputs, targets, held, rows=rows, stage="fine-tuning", **settings)
         hasher.loss_ = loss
 
     def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
@@ -325,6 +344,34 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
+
+
+# Spaces of the last fits: searches over other parameters come back to the same tags.
+_SPACES: OrderedDict[str, SemanticSpace] = OrderedDict()
+_SPACES_LOCK = Lock()
+_N_SPACES = 8
+
+
+def _fitted_space(space: SemanticSpace, tags: TagMatrix) -> SemanticSpace:
+    """Fit a space to tags, or take an equal one that was fitted to the same tags before."""
+    if not isinstance(space.random_state, Integral):
+        return space.fit(tags)
+    indicator = tags.indicator
+    parts = [indicator.indices, indicator.indptr, indicator.shape, tags.vocabulary.tolist()]
+    settings = {k: v for k, v in space.get_params().items() if k != "verbose"}
+    try:
+        key = object_digest([type(space), settings, parts])
+    except TypeError:  # vectors from a source that cannot be told from another
+        return space.fit(tags)
+    with _SPACES_LOCK:
+        found = _SPACES.pop(key, None)
+    if found is None:
+        found = space.fit(tags)
+    with _SPACES_LOCK:
+        _SPACES[key] = found
+        while len(_SPACES) > _N_SPACES:
+            _SPACES.popitem(last=False)
+    return found
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .._files import reserve
 from ..networks import HashNet
 from ..networks._head import HashHead
 
@@ -79,6 +80,8 @@ class JointLoss(nn.Module):
             zh = torch.empty(observed.shape, dtype=torch.float32)
         else:
             size = math.prod(observed.shape)
+            with open(file, "xb") as stream:  # or a full disk would kill the process
+                reserve(stream, 4 * size)
             zh = torch.from_file(os.fspath(file), shared=True, size=size, dtype=torch.float32)
             zh = zh.view(observed.shape)
         for start in range(0, len(zh), _BLOCK_ROWS):
@@ -148,6 +151,8 @@ class JointNet(HashNet):
     of a step that an epoch leaves over is carried to the next, so that few
     batches an epoch do as well.
     """
+
+    _has_horizon = True
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Set the share of Step 2."""
