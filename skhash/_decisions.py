@@ -101,18 +101,18 @@ def affine_values(
     """
     weights = coef.T
     lengths = np.linalg.norm(coef, axis=1)
-    rounded = lengths > 0
-    if rounded.all():
-        rounded = slice(None)  # which takes no copy
+    varying: Any = lengths > 0
+    if varying.all():
+        varying = slice(None)  # which takes no copy
     unit = _ROUNDING * np.finfo(np.result_type(X, coef)).eps
     slope, level = unit * lengths.max(), unit * np.abs(intercept).max()
 
     def compute(rows: Values) -> tuple[Values, NDArray[np.bool_]]:
-        values = rows @ weights
+        values: Values = rows @ weights
         values += intercept
         if link is not None:
             values = link(values)
-        least = np.abs(values[:, rounded]).min(axis=1, initial=np.inf)
+        least = np.abs(values[:, varying]).min(axis=1, initial=np.inf)
         return values, least <= slope * np.sqrt(np.vecdot(rows, rows)) + level
 
     return settled_values(compute, X)

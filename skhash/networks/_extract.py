@@ -141,7 +141,8 @@ def extract_features(
     try:
         if len(rows):
             module = placed(backbone, target, channels_last=amp)
-        loader = _loader(Subset(images, rows.tolist()), batch_size, num_workers)
+        wanted: Any = Subset(images, rows.tolist())  # type: ignore[arg-type]
+        loader = _loader(wanted, batch_size, num_workers)
         for batch, readable in _progress(loader, n, len(rows), verbose):
             current = rows[start : start + len(batch)]
             start += len(batch)
@@ -211,7 +212,9 @@ def _progress(batches: Iterable, n_images: int, n_missing: int, verbose: int) ->
             bar.update(len(batch[0]))
 
 
-_computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar("_computed", default=None)
+_computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(
+    "_computed", default=None
+)
 
 
 @contextmanager

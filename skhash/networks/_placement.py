@@ -85,4 +85,4 @@ def in_evaluation(module: nn.Module) -> nn.Module:
     if not any(part.training for part in module.modules()):
         return module
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    return copy.deepcopy(module, shared).eval()  # type: ignore[arg-type]
+    return copy.deepcopy(module, shared).eval()

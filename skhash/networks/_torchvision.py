@@ -38,6 +38,6 @@ def _import_models() -> ModuleType:
 models = _import_models()
 
 
-def new(cls: type[Any]) -> Any:
+def new(cls: Any) -> Any:
     """Begin an object of a pickle whose further parts are of torchvision."""
     return cls.__new__(cls)
