@@ -20,8 +20,8 @@ __all__ = ["MAX_PIXELS", "PHOTO_FORMATS", "ImageReadError", "read_image", "read_
 
 # What photos come in (MPO is among JPEG). Not PostScript, for which Pillow starts Ghostscript.
 PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
-# As much as the largest cameras give; what is decoded takes up to 12 bytes a pixel.
-MAX_PIXELS = 100_000_000
+# More than a full-frame camera gives; decoding takes up to 16 bytes a pixel (WebP).
+MAX_PIXELS = 64_000_000
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,13 +70,13 @@ def read_image(
     interpolation : {"bilinear", "bicubic", "lanczos", "hamming", "box", \
             "nearest"}, default="bilinear"
         How pixels are scaled.
-    max_pixels : int, default=100_000_000
+    max_pixels : int, default=64000000
         An image of more pixels is refused before it is decoded: a small file
-        can hold a huge image, which would take up to 12 bytes of memory a
+        can hold a huge image, which would take up to 16 bytes of memory a
         pixel. A JPEG much larger than needed is decoded at 1/2, 1/4 or 1/8 of
         its width and height, and then these count (unless it is progressive).
         Pillow has a limit of its own, ``2 * PIL.Image.MAX_IMAGE_PIXELS``.
-    formats : sequence of str, default=PHOTO_FORMATS
+    formats : sequence of str, default=('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF')
         Which formats a file may be in, whatever its name says. With the plugin
         of pillow-heif: ``(*PHOTO_FORMATS, "HEIF")``.
 
@@ -129,10 +129,14 @@ def read_thumbnail(
 
     Parameters
     ----------
-    source, max_pixels, formats
+    source : str, path-like, PIL image or ndarray of uint8
         As for :func:`read_image`.
     size : int
         The longer side of the result at most; a smaller image keeps its size.
+    max_pixels : int, default=64000000
+        As for :func:`read_image`.
+    formats : sequence of str, default=('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF')
+        As for :func:`read_image`.
 
     Returns
     -------

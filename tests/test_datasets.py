@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import sys
 
 import numpy as np
@@ -172,12 +174,58 @@ def test_mirflickr_names_photos_that_only_the_annotations_know(mir):
 
 
 @pytest.mark.parametrize(
-    ("text", "named"), [("1\n2x\n", r"line 2: '2x'"), ("", "empty"), ("0\n", "'0'")]
+    ("text", "named"),
+    [
+        ("1\n2x\n", r"line 2: '2x'"),
+        ("", "empty"),
+        ("\n\n", "empty"),
+        ("0\n", "'0'"),
+        ("7\n\n1234512346\n", "line 3: '1234512346' is not the number of a photo"),  # joined
+        ("25001\n", "line 1: '25001'"),
+        ("9" * 5000, "line 1: '999"),
+        ("1\0\n2\0\n", "zero bytes"),
+    ],
+    ids=lambda value: value[:40],
 )
 def test_mirflickr_names_a_torn_annotation(mir, text, named):
     write(mir / "mirflickr/annotations/sky.txt", text)
     with pytest.raises(ValueError, match=rf"sky\.txt.*{named}"):
         load_mirflickr25k(mir, n_query=5, n_train=7)
+
+
+def test_mirflickr_names_a_photo_whose_number_is_too_large(mir):
+    write_image(mir / "mirflickr/im1234512346.jpg")
+    with pytest.raises(ValueError, match=r"im1234512346\.jpg: '1234512346' is not the number"):
+        load_mirflickr25k(mir, n_query=5, n_train=7)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "circle"])
+def test_what_is_no_file_counts_as_missing(mir, kind):
+    photo = mir / "mirflickr/im7.jpg"
+    photo.unlink()
+    make = {"folder": os.mkdir, "pipe": os.mkfifo, "circle": lambda p: os.symlink("im7.jpg", p)}
+    make[kind](photo)
+    with pytest.raises(FileNotFoundError, match=r"1 of 40 images.*im7\.jpg.*missing_images"):
+        load_mirflickr25k(mir, n_query=5, n_train=7)
+
+
+@pytest.mark.parametrize("missing_images", ["raise", "drop", "ignore"])
+def test_links_out_of_the_collection_are_refused_unless_on_purpose(
+    mir, nus, tmp_path_factory, missing_images
+):
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret.jpg"
+    write_image(secret)
+    photos = {load_mirflickr25k: (mir, "im7.jpg"), load_nus_wide: (nus, "kind0/0003_1021.jpg")}
+    for load, (root, name) in photos.items():
+        settings = {"n_query": 1, "n_train": 1, "missing_images": missing_images}
+        expected = load(root, **settings)
+        (photo,) = root.glob(f"*/{name}")
+        photo.unlink()
+        photo.symlink_to(secret)
+        with pytest.raises(ValueError, match=rf"lead out of .* 1 images: .*{name}.*follow_links"):
+            load(root, **settings)
+        again = load(root, **settings, follow_links=True)
+        assert again.images.tolist() == expected.images.tolist()
 
 
 def test_an_empty_image_counts_as_missing(mir):
@@ -355,6 +403,14 @@ def test_nus_wide_names_a_torn_file(nus, torn, old, new, protocol, named):
         load_nus_wide(nus, protocol=protocol, n_query=1, n_train=1)
 
 
+@pytest.mark.parametrize("name", ["..\\..\\etc\\passwd", "/etc/passwd"])
+def test_nus_wide_refuses_images_outside_its_folder(nus, name):
+    text = (nus / "ImageList/Imagelist.txt").read_text()
+    write(nus / "ImageList/Imagelist.txt", text.replace("kind0\\0003_1021.jpg", name))
+    with pytest.raises(ValueError, match=r"Imagelist\.txt: '.*etc/passwd' is not below .*Flickr"):
+        load_nus_wide(nus, n_query=2, n_train=3)
+
+
 # ------------------------------------------------------------------------------ tagged folder
 
 ROWS = [
@@ -490,9 +546,23 @@ def test_rows_without_an_image_are_raised_dropped_or_ignored(photos, tmp_path):
         ("t.jsonl", '{"file": "a.jpg", "tags": [1]}\n', r"line 1: expected a string.*\[1\]"),
         ("t.jsonl", '{"file": "a.jpg", "tags": 3}\n', "line 1: expected a string or a list"),
         ("t.jsonl", '{"file": 3, "tags": "x"}\n', "line 1: column 'file' names no image"),
+        ("t.csv", f"file,tags\na.jpg,{'x' * 200_000}\n", "line 2: torn row .*field limit"),
+        ("t.csv", "file,tags\na.jpg,x\0y\n", "zero bytes"),
+        ("t.csv", f"file,tags\na.jpg,{'[' * 100_000}\n", "line 2: torn list"),
+        ("t.csv", f"file,tags\na.jpg,[{'9' * 5000}]\n", "line 2: torn list"),
+        ("t.jsonl", f'{{"tags": {"[" * 200_000}', "line 1: torn row"),
+        ("t.jsonl", f'{{"tags": {"9" * 5000}}}', "line 1: torn row"),
+        ("t.jsonl", f'{{"file": "a.jpg", "tags": {"[" * 500 + "]" * 500}}}', "line 1: expected"),
+        ("t.jsonl", '{"tags": "", "file": "a\\u0000.jpg"}', "line 1: 'a.x00.jpg' cannot be"),
+        ("t.jsonl", '{"tags": "", "file": "a\\ud800.jpg"}', "line 1: 'a.ud800.jpg' cannot be"),
+        ("t.csv", "file,tags\n../../etc/passwd,x\n", "line 2: '../../etc/passwd' is not below"),
+        ("t.csv", "file,tags\n/etc/passwd,x\n", "line 2: '/etc/passwd' is not below"),
+        ("t.csv", "file,tags\nsub/../../x.jpg,x\n", "line 2: 'sub/../../x.jpg' is not below"),
+        ("t.csv", "file,tags\n.,x\n", "line 2: '.' is not below"),
         ("t.parquet", "PAR1 torn", "torn or not Parquet"),
         ("t.xlsx", "", r"ends in one of .*\.csv"),
     ],
+    ids=lambda value: value[:40],
 )  # fmt: skip
 def test_a_torn_table_is_named_with_the_place(photos, tmp_path, name, text, named):
     if name.endswith(".parquet"):
@@ -507,6 +577,84 @@ def test_a_table_that_is_not_text_is_named(photos, tmp_path):
         (tmp_path / name).write_bytes(b"file,tags\na.jpg,caf\xe9\n")
         with pytest.raises(ValueError, match=rf"{name} is not UTF-8"):
             load_tagged_images(photos, tmp_path / name)
+
+
+def test_tables_in_utf_16_are_named_and_byte_order_marks_do_no_harm(photos, tmp_path):
+    text = "file,tags\na.jpg,caf\xe9\n"
+    for encoding in ("utf-16", "utf-16-le"):
+        (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+        with pytest.raises(ValueError, match=r"t\.csv is not UTF-8 text: it holds zero bytes"):
+            load_tagged_images(photos, tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(text.encode("utf-8-sig"))
+    assert load_tagged_images(photos, tmp_path / "t.csv").tags.tolist() == [["caf\xe9"]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_of_a_damaged_table_only_an_error_that_names_it_comes_out(photos, tmp_path, rng, suffix):
+    path = tmp_path / f"table{suffix}"
+    write_table(path)
+    whole = path.read_bytes()
+    n_refused = 0
+    for trial in range(200):
+        content = bytearray(whole)
+        if suffix != ".parquet":  # which is up to pyarrow
+            for place in rng.integers(len(whole), size=1 + trial % 4):
+                content[place] = rng.integers(256)
+        path.write_bytes(content[: None if trial % 3 else rng.integers(len(whole))])
+        try:
+            load_tagged_images(photos, path, missing_images="ignore")
+        except (ValueError, OSError) as error:
+            n_refused += 1
+            assert path.name in str(error)
+    assert n_refused > 30
+
+
+def test_absolute_names_below_the_folder_are_the_same_images(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [(str(photos / name), tags, labels) for name, tags, labels in ROWS]
+    write_table(tmp_path / "t.csv", rows)
+    data = load_tagged_images("photos", tmp_path / "t.csv", unlisted_images="raise")
+    assert data.images.tolist() == [os.path.join("photos", name) for name, _, _ in ROWS]
+
+
+def test_links_out_of_the_folder_are_refused_unless_on_purpose(photos, tmp_path):
+    write_image(tmp_path / "elsewhere/secret.jpg")
+    write_table(tmp_path / "t.csv", ROWS[:1])
+    (photos / "inside.jpg").symlink_to("c.jpg")
+    (photos / "link.jpg").symlink_to(tmp_path / "elsewhere/secret.jpg")
+    (photos / "folder").symlink_to(tmp_path / "elsewhere")
+    (photos / "again").symlink_to(photos)
+    # Images of the folder that have no row: those that links lead to elsewhere are none of it.
+    kept = load_tagged_images(photos, tmp_path / "t.csv").dropped["unlisted"].tolist()
+    assert kept == [str(photos / name) for name in ("c.jpg", "inside.jpg", "sub/b.png")]
+    followed = load_tagged_images(photos, tmp_path / "t.csv", follow_links=True)
+    linked = [str(photos / name) for name in ("folder/secret.jpg", "link.jpg")]
+    assert sorted(followed.dropped["unlisted"]) == sorted(kept + linked)
+    for name in ("link.jpg", "folder/secret.jpg", "again/link.jpg"):
+        write(tmp_path / "t.csv", f"file,tags\na.jpg,x\n{name},y\n")
+        for missing_images in ("raise", "ignore"):
+            with pytest.raises(ValueError, match=rf"links lead out of .* at 1 images: .*{name}"):
+                load_tagged_images(photos, tmp_path / "t.csv", missing_images=missing_images)
+        data = load_tagged_images(photos, tmp_path / "t.csv", follow_links=True)
+        assert data.images[1] == str(photos / name)
+    write(tmp_path / "t.csv", "file,tags\ninside.jpg,y\n")
+    assert load_tagged_images(photos, tmp_path / "t.csv").tags.tolist() == [["y"]]
+
+
+def test_what_is_no_file_is_no_image_whatever_its_name(photos, tmp_path):
+    write_table(tmp_path / "t.csv")
+    (photos / "folder.jpg").mkdir()
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "circle.jpg").symlink_to("circle.jpg")
+    data = load_tagged_images(photos, tmp_path / "t.csv", unlisted_images="untagged")
+    assert data.images.tolist() == [str(photos / name) for name, _, _ in ROWS]
+    for name in ("folder.jpg", "pipe.jpg", "circle.jpg"):
+        write(tmp_path / "t.csv", f"file,tags\n{name},x\n")
+        with pytest.raises(FileNotFoundError, match=re.escape(name)):
+            load_tagged_images(photos, tmp_path / "t.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(FileNotFoundError, match=r"pipe\.csv"):
+        load_tagged_images(photos, tmp_path / "pipe.csv")
 
 
 def test_a_missing_folder_or_table_is_named(photos, tmp_path):

@@ -100,10 +100,15 @@ def is_made_elsewhere(value):
 
 
 def overrides(path):
-    """Whether a method has its documentation in the class of another package that it extends."""
+    """Whether a method has its documentation in a class that it extends.
+
+    That is one of another package, or, for a method that says no more than a summary, any.
+    """
     class_path, _, method = path.rpartition(".")
-    bases = getattr(OBJECTS.get(class_path), "__mro__", ())
-    return any(hasattr(base, method) for base in bases if not base.__module__.startswith("skhash"))
+    bases = getattr(OBJECTS.get(class_path), "__mro__", ())[1:]
+    brief = list(sections_of(OBJECTS[path].__doc__ or "")) == [""]
+    others = [base for base in bases if brief or not base.__module__.startswith("skhash")]
+    return any(hasattr(base, method) for base in others)
 
 
 def parameters(value):

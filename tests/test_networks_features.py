@@ -10,7 +10,9 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+from skhash._files import write_checked
 from skhash.networks import ImageFeatures, ImageReadError
+from skhash.networks._cache import FeatureCache
 
 
 class Counting(nn.Module, metaclass=Tally):
@@ -130,13 +132,79 @@ def test_an_interrupted_run_keeps_what_it_had(pixels, tmp_path):
     np.testing.assert_array_equal(features, features_of(pixels, batch_size=2))
 
 
-def test_a_damaged_cache_file_is_named(pixels, tmp_path):
+@pytest.fixture
+def cached(pixels, tmp_path):
+    """A cache, its only file, and the arrays in it."""
     features_of(pixels, cache=tmp_path)
     (file,) = tmp_path.glob("*/*.npz")
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match=file.name):
-        features_of(pixels, cache=tmp_path)
-    assert not list(tmp_path.glob("*/*.partial"))
+    with np.load(file) as arrays:
+        return tmp_path, file, dict(arrays)
+
+
+def test_any_damage_to_a_cache_file_is_named(pixels, cached, rng):
+    cache, file, _ = cached
+    whole = file.read_bytes()
+    damaged = [whole[:100], whole[:-1], whole[:-40], b"", whole + b"0"]
+    for place in rng.integers(len(whole), size=60):
+        bit = 1 << rng.integers(8)
+        damaged.append(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+    for content in damaged:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"cache file '.*{file.name}' .*delete it"):
+            features_of(pixels, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda keys, rows: (keys, rows[:5]), "7 keys for 5 rows"),
+        (lambda keys, rows: (keys, np.where(rows == rows[2], np.nan, rows)), "NaN or infinite"),
+        (lambda keys, rows: (keys, rows * np.float32(np.inf)), "NaN or infinite"),
+        (lambda keys, rows: (keys, rows.astype(np.float64)), "rows of float64"),
+        (lambda keys, rows: (keys, rows.ravel()), "rows of float32 of shape"),
+        (lambda keys, rows: (keys.astype(np.int16), rows), "keys of int16"),
+    ],
+)
+def test_a_cache_file_of_what_no_network_gives_is_named(pixels, cached, change, fault):
+    cache, file, arrays = cached
+    keys, rows = change(**arrays)
+    write_checked(file, lambda stream: np.savez(stream, keys=keys, rows=rows))
+    with pytest.raises(ValueError, match=rf"{file.name}' has .*{fault}.*; delete it"):
+        features_of(pixels, cache=cache)
+
+
+def test_cache_files_with_rows_of_two_lengths_are_named(pixels, cached):
+    cache, file, arrays = cached
+    for name, part, width in (("a.npz", slice(3), 7), ("b.npz", slice(3, None), 6)):
+        keys, rows = arrays["keys"][part], arrays["rows"][part, :width]
+        write_checked(
+            file.with_name(name), lambda stream, k=keys, r=rows: np.savez(stream, keys=k, rows=r)
+        )
+    file.unlink()
+    with pytest.raises(ValueError, match=r"has rows of [67] features where [ab]\.npz has [67]"):
+        features_of(pixels, cache=cache)
+
+
+def test_rows_of_nan_are_not_kept(tmp_path):
+    cache = FeatureCache(tmp_path)
+    keys = [bytes([i]) * 16 for i in range(3)]
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    rows[1, 0] = np.nan
+    cache.put(keys, rows)
+    cache.put(keys[1:2], rows[1:2])
+    for some in (cache, FeatureCache(tmp_path)):
+        assert some.missing(keys) == [1]
+        np.testing.assert_array_equal(some.get(keys), [[0, 1], [0, 0], [4, 5]])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_images_that_differ_in_their_palette_only_have_features_of_their_own(tmp_path):
+    images = [Image.fromarray(np.full((16, 16), 7, np.uint8)) for _ in range(2)]
+    for image, level in zip(images, (0, 255), strict=True):
+        image.putpalette([level] * 768)
+    first, second = features_of(images, cache=tmp_path)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(features_of(images[::-1], cache=tmp_path), [second, first])
 
 
 def test_an_unreadable_image_raises_with_its_path(files):

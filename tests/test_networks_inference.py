@@ -108,9 +108,7 @@ def test_a_network_that_is_right_already_is_not_copied():
 
 def test_codes_of_features_do_not_depend_on_the_batch(rng):
     X = np.repeat(np.eye(6, dtype=np.float32), 40, axis=0)
-    hasher = CentersHasher(32, backbone=None, max_epochs=1, random_state=0).fit(
-        X, np.arange(240) % 3
-    )
+    hasher = CentersHasher(32, max_epochs=1, random_state=0).fit(X, np.arange(240) % 3)
     # Bits of samples on the border: what rounding leaves of 0.
     hasher.head_.lower(hasher.decision_function(X[:1])[0])
     for dtype in (np.float32, np.float64):
@@ -125,14 +123,8 @@ def test_fits_in_threads_are_as_fits_alone(pixels):
     images, y = pixels
 
     def fit(seed):
-        hasher = DSHHasher(
-            8,
-            backbone="squeezenet1_1",
-            weights=None,
-            image_size=32,
-            max_epochs=2,
-            random_state=seed,
-        )
+        network = {"backbone": "squeezenet1_1", "weights": None, "image_size": 32}
+        hasher = DSHHasher(8, max_epochs=2, random_state=seed, **network)
         return hasher.fit(images, y).decision_function(images)
 
     alone = [fit(seed) for seed in range(2)]
@@ -160,10 +152,9 @@ LOAD = """
     import joblib, numpy as np
     load = joblib.load if sys.argv[1].endswith("joblib") else __import__("pickle").load
     with open(sys.argv[1], "rb") as file:
-        estimators = load(file)
+        fitted, unfitted = load(file)
     images = np.load(sys.argv[2])
-    np.savez(sys.argv[3], *[e.transform(images) for e in estimators if hasattr(e, "n_features_in_")
-                            or hasattr(e, "backbone_") or hasattr(e, "estimator_")])
+    np.savez(sys.argv[3], *[estimator.transform(images) for estimator in fitted])
 """
 
 
@@ -171,7 +162,7 @@ LOAD = """
 def test_saved_networks_of_torchvision_load_in_a_new_process(library, pixels, tmp_path):
     images, y = pixels
     network = {"backbone": "squeezenet1_1", "weights": None, "image_size": 32, "random_state": 0}
-    own = nn.Sequential(models.squeezenet1_1(weights=None).features[:3])
+    own = nn.Sequential(models.squeezenet1_1(weights=None).features[:4])
     space = SemanticSpace(2, vector_size=4, window=2, epochs=4, max_iter=1)
     hasher = DSHHasher(8, max_epochs=1, **network)
     tags = [[["a"], ["b"]][k] for k in y]
@@ -184,7 +175,8 @@ def test_saved_networks_of_torchvision_load_in_a_new_process(library, pixels, tm
             ImageFeatures(own, image_size=32).fit(images),
         ]
     # One that is not fitted holds the network as a parameter.
-    estimators = [*fitted, clone(fitted[3]), ImageFeatures(make_backbone("squeezenet1_1", None))]
+    unfitted = [clone(fitted[3]), ImageFeatures(make_backbone("squeezenet1_1", None))]
+    estimators = fitted, unfitted
     file = tmp_path / f"estimators.{library}"
     if library == "joblib":
         joblib.dump(estimators, file)
@@ -196,7 +188,7 @@ def test_saved_networks_of_torchvision_load_in_a_new_process(library, pixels, tm
     found = np.load(tmp_path / "found.npz")
     assert len(found.files) == len(fitted)
     for name, estimator in zip(found.files, fitted, strict=True):
-        np.testing.assert_allclose(found[name], estimator.transform(images[:5]), rtol=1e-5)
+        np.testing.assert_allclose(found[name], estimator.transform(images[:5]), rtol=1e-4, atol=1e-5)
 
 
 CROSS_VALIDATE = """
@@ -274,7 +266,7 @@ def test_a_backbone_may_be_given_whole(pixels):
     backbone = Backbone(small_net(), 12, [0.5] * 3, [0.25] * 3, crop=0.5, interpolation="bicubic")
     features = ImageFeatures(backbone).fit_transform(images)
     seen = [
-        Image.fromarray(image[4:12, 4:12]).resize((12, 12), Image.Resampling.BICUBIC)
+        Image.fromarray(image).resize((12, 12), Image.Resampling.BICUBIC, box=(4, 4, 12, 12))
         for image in images
     ]
     x = torch.from_numpy(np.stack([np.asarray(image) for image in seen])).permute(0, 3, 1, 2)

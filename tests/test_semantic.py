@@ -21,7 +21,7 @@ from sklearn.utils import get_tags
 
 from skhash.datasets import make_social_images
 from skhash.semantic import SemanticSpace, SemanticSpaceDisplay, _coding
-from skhash.semantic._vectors import _TagLists
+from skhash.semantic._vectors import _TagLists, look_up_tag_vectors
 from skhash.tags import encode_tags
 
 SMALL = {"n_components": 32, "vector_size": 20, "max_iter": 3, "random_state": 0}
@@ -564,6 +564,59 @@ def test_bad_files_of_vectors(text, message, tmp_path):
     (tmp_path / "v.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
         SemanticSpace(2, tag_vectors=tmp_path / "v.txt").fit(TAGS)
+
+
+def test_of_a_damaged_file_of_vectors_only_an_error_that_names_it_comes_out(vectors, tmp_path):
+    rng, n_refused = np.random.default_rng(0), 0
+    for name in ("v.txt", "v.txt.gz"):
+        path = tmp_path / name
+        write_vectors(path, vectors, header=True)
+        whole = path.read_bytes()
+        for trial in range(60):
+            content = bytearray(whole)
+            for place in rng.integers(len(whole), size=trial % 4):
+                content[place] = rng.integers(256)
+            path.write_bytes(content[: None if trial % 3 else rng.integers(len(whole))])
+            try:
+                look_up_tag_vectors(np.array(WORDS), path)
+            except ValueError as error:
+                n_refused += 1
+                assert path.name in str(error)
+    assert n_refused > 50
+
+
+WHOLE = gzip.compress(b"cat 1 2\ndog 3 4\n" * 9, mtime=0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [WHOLE[:-12], WHOLE[:-8] + bytes(8), WHOLE[:15] + bytes(50), b"cat 1 2\ndog 3 4\n"],
+    ids=["cut off", "checksum", "damaged", "no gzip"],
+)
+def test_a_torn_gzip_file_of_vectors_is_named(content, tmp_path):
+    (tmp_path / "v.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"v\.gz is cut off, damaged or not gzip"):
+        SemanticSpace(2, tag_vectors=tmp_path / "v.gz").fit(TAGS)
+
+
+def test_a_senseless_header_of_vectors_is_named(tmp_path):
+    for digits in (12, 25, 5000):
+        (tmp_path / "v.txt").write_text(f"2 {'9' * digits}\ncat 1 2\ndog 3 4\n")
+        with pytest.raises(ValueError, match=r"v\.txt"):
+            SemanticSpace(2, tag_vectors=tmp_path / "v.txt").fit(TAGS)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
+    (tmp_path / "v.txt").write_text("cat 1 2\ndog 3 4\n", encoding="utf-8-sig")
+    space = SemanticSpace(2, tag_vectors=tmp_path / "v.txt", random_state=0).fit(TAGS)
+    assert space.vocabulary_.tolist() == ["cat", "dog"]
+
+
+def test_only_regular_files_of_vectors_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in (("pipe", "a named pipe"), (".", "a folder")):
+        with pytest.raises(OSError, match=f"it is {kind}"):
+            SemanticSpace(2, tag_vectors=tmp_path / name).fit(TAGS)
 
 
 def test_a_binary_file_of_vectors_is_refused_with_advice(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import Bunch, check_random_state
 
+from .._files import open_regular
 from .._sklearn import Interval, StrOptions
 
 
@@ -51,6 +54,7 @@ SPLIT_CONSTRAINTS = {
     "n_query": [Interval(Integral, 0, None, closed="left"), None],
     "n_train": [Interval(Integral, 1, None, closed="left"), None],
     "missing_images": MISSING_IMAGES,
+    "follow_links": ["boolean"],
     "random_state": ["random_state"],
 }
 
@@ -64,12 +68,23 @@ def find_path(root: Path, *candidates: str) -> Path:
     raise FileNotFoundError(f"{root} lacks a part of the collection: found none of {tried}.")
 
 
+def read_text(path: Path, errors: str = "strict") -> str:
+    """The text of a file in UTF-8, with or without a byte order mark."""
+    with open_regular(path) as file:
+        content = file.read()
+    if b"\0" in content:
+        raise ValueError(f"{path} is not UTF-8 text: it holds zero bytes; save it as UTF-8.")
+    try:
+        return content.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}).") from None
+
+
 def read_lines(path: Path) -> list[str]:
     r"""The stripped lines of a text file; bytes that are not UTF-8 come out as ``\xNN``."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; unpack the archive it comes from again.")
-    with path.open(encoding="utf-8-sig", errors="backslashreplace") as file:
-        return [line.strip() for line in file]
+    return [line.strip() for line in io.StringIO(read_text(path, "backslashreplace"), None)]
 
 
 def read_names(path: Path) -> list[str]:
@@ -87,6 +102,11 @@ def listing(names: Iterable[Any], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + rest
 
 
+def shorten(value: Any) -> str:
+    """A value for a message, whatever its length and depth."""
+    return reprlib.repr(value)
+
+
 def as_object_array(items: Sequence[Any]) -> NDArray[np.object_]:
     """A 1-D array of Python objects: lists and paths that an index array can choose from."""
     return np.fromiter(items, dtype=object, count=len(items))
@@ -101,8 +121,54 @@ def popular_tags(
     return sorted(tag for _, tag in ranked[:n_tags])
 
 
-def present_images(images: Sequence[Path], missing_images: str) -> NDArray[np.bool_]:
-    """Which images to keep: those that exist and are not empty, or an error that names the rest."""
+def path_below(folder: Path, name: str, place: str) -> Path:
+    """The file of a name that a table gives; one that leads out of the folder is refused."""
+    refusal = ValueError(
+        f"{place}: {name!r} is not below {folder}; pass the folder that holds all images."
+    )
+    if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise ValueError(f"{place}: {name!r} cannot be the name of a file.")
+    if os.path.isabs(name):
+        name = os.path.relpath(name, os.path.abspath(folder))
+    name = os.path.normpath(name)
+    if name.split(os.sep)[0] in (os.curdir, os.pardir):
+        raise refusal
+    return folder / name
+
+
+def led_outside(folder: Path, images: Iterable[Path]) -> list[Path]:
+    """The images below a folder that are really elsewhere, because of links."""
+    root = os.path.realpath(folder)
+    inside: dict[Path, bool] = {}  # by folder: most images share theirs with others
+    outside = []
+    for image in images:
+        parent = image.parent
+        if parent not in inside:
+            inside[parent] = _is_below(root, os.path.realpath(parent))
+        is_link = os.path.islink(image)
+        if not inside[parent] or (is_link and not _is_below(root, os.path.realpath(image))):
+            outside.append(image)
+    return outside
+
+
+def _is_below(root: str, path: str) -> bool:
+    return path == root or path.startswith(os.path.join(root, ""))
+
+
+def present_images(
+    folder: Path, images: Sequence[Path], missing_images: str, *, follow_links: bool
+) -> NDArray[np.bool_]:
+    """Which images to keep: those that exist and are not empty, or an error that names the rest.
+
+    Images that links lead to outside the folder are an error, unless links may be followed.
+    """
+    if not follow_links:
+        outside = led_outside(folder, images)
+        if outside:
+            raise ValueError(
+                f"links lead out of {folder} at {len(outside)} images: {listing(outside)}. Pass "
+                "follow_links=True if they are there on purpose."
+            )
     present = np.ones(len(images), dtype=bool)
     if missing_images != "ignore":
         present[:] = [path.is_file() and path.stat().st_size > 0 for path in images]
@@ -118,6 +184,7 @@ def present_images(images: Sequence[Path], missing_images: str) -> NDArray[np.bo
 def assemble(
     *,
     collection: str,
+    folder: Path,
     images: Sequence[Path],
     tags: Sequence[list[str]],
     tag_names: Sequence[str],
@@ -128,18 +195,19 @@ def assemble(
     n_query: int | None,
     n_train: int | None,
     missing_images: str,
+    follow_links: bool,
     random_state: Any,
 ) -> Bunch:
     """Leave images out, split the others, and say so.
 
-    The arguments are those of the public loaders; ``images``, ``tags`` and the
-    rows of ``labels`` (an indicator) are aligned.
+    The arguments are those of the public loaders; ``images`` (below ``folder``),
+    ``tags`` and the rows of ``labels`` (an indicator) are aligned.
     """
     drop = protocol.drop if drop is None else drop
     if not set(drop) <= {"untagged", "unlabelled"}:
         raise ValueError(f"drop must hold 'untagged', 'unlabelled', both or none, got {drop!r}.")
     lacking = {
-        "missing": ~present_images(images, missing_images),
+        "missing": ~present_images(folder, images, missing_images, follow_links=follow_links),
         "untagged": np.array([not row for row in tags]),
         "unlabelled": ~labels.any(axis=1),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable
@@ -14,10 +15,23 @@ from sklearn.utils import Bunch
 
 from .._sklearn import StrOptions, validate_params
 from ..tags import encode_tags
-from ._base import MISSING_IMAGES, PATH, as_object_array, listing, present_images
+from ._base import (
+    MISSING_IMAGES,
+    PATH,
+    as_object_array,
+    led_outside,
+    listing,
+    path_below,
+    present_images,
+    read_text,
+    shorten,
+)
 
 IMAGE_COLUMNS = ("file", "image", "path", "filename", "file_name")
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
+
+# Torn; a number of thousands of digits; nested too deeply.
+_JSON_ERRORS = (ValueError, RecursionError)
 
 Row = tuple[str, dict[str, Any]]  # where it stands, and its fields
 
@@ -32,6 +46,7 @@ Row = tuple[str, dict[str, Any]]  # where it stands, and its fields
         "separator": [str],
         "missing_images": MISSING_IMAGES,
         "unlisted_images": [StrOptions({"ignore", "raise", "untagged"})],
+        "follow_links": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -45,6 +60,7 @@ def load_tagged_images(
     separator: str = ",",
     missing_images: str = "raise",
     unlisted_images: str = "ignore",
+    follow_links: bool = False,
 ) -> Bunch:
     """Load your own images with tags from a table.
 
@@ -78,6 +94,10 @@ def load_tagged_images(
     unlisted_images : {"ignore", "raise", "untagged"}, default="ignore"
         What to do about images of the folder that have no row: leave them out, raise an
         error, or append them as images without tags.
+    follow_links : bool, default=False
+        Whether images may be links that lead out of the folder, or lie in linked folders that
+        do. If not, a row of such an image is an error, and one without row is no image of the
+        folder.
 
     Returns
     -------
@@ -96,7 +116,7 @@ def load_tagged_images(
         If the folder, the table or an image is missing; the message names it.
     ValueError
         If the table lacks a column, a row is torn (the message names its place), an image
-        has two rows, or there is no row at all.
+        has two rows or is not below the folder, or there is no row at all.
     ImportError
         If the table is Parquet and pyarrow is not installed.
 
@@ -121,7 +141,7 @@ def load_tagged_images(
         name = row.get(image_column)
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"{tags_file}, {place}: column {image_column!r} names no image.")
-        image = folder / os.path.normpath(name.strip())
+        image = path_below(folder, name.strip(), f"{tags_file}, {place}")
         if image in place_of:
             raise ValueError(f"{tags_file}, {place}: {name} already has {place_of[image]}.")
         place_of[image] = place
@@ -131,16 +151,14 @@ def load_tagged_images(
 
     images = list(place_of)
     unlisted = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path not in place_of
+        path for path in _find_images(folder, follow_links=follow_links) if path not in place_of
     )
     if unlisted and unlisted_images == "raise":
         raise ValueError(
             f"{len(unlisted)} images of {folder} have no row in {tags_file}: {listing(unlisted)}. "
             "Pass unlisted_images='ignore' to leave them out, or 'untagged' to keep them."
         )
-    present = present_images(images, missing_images)
+    present = present_images(folder, images, missing_images, follow_links=follow_links)
     dropped = {"missing": [path for path, there in zip(images, present, strict=True) if not there]}
     if unlisted_images == "untagged":
         images += unlisted
@@ -170,10 +188,26 @@ def load_tagged_images(
     )
 
 
+def _find_images(folder: Path, *, follow_links: bool) -> list[Path]:
+    """The files below a folder that have the name of an image."""
+    found, seen = [], set()
+    for place, subfolders, names in os.walk(folder, followlinks=follow_links):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:  # links that lead in a circle
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        paths = [Path(place, name) for name in names]
+        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    found = [path for path in found if path.is_file()]  # no pipes, no links to nothing
+    outside = set() if follow_links else set(led_outside(folder, found))
+    return [path for path in found if path not in outside]
+
+
 def _read_table(path: Path) -> list[Row]:
     """The rows of a table of any format."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing.")
+        raise FileNotFoundError(f"{path} is missing, or no file.")
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise ValueError(f"{path} must be a table that ends in one of {sorted(_READERS)}.")
@@ -204,36 +238,33 @@ def _as_tags(cell: Any, separator: str, place: str) -> list[str]:
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
             cell = json.loads(cell)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place}: torn list {cell!r} ({error}).") from None
+        except _JSON_ERRORS as error:
+            raise ValueError(f"{place}: torn list {shorten(cell)} ({error}).") from None
     elif isinstance(cell, str):
         cell = cell.split(separator)
     if not isinstance(cell, list) or not all(isinstance(tag, str) for tag in cell):
-        raise ValueError(f"{place}: expected a string or a list of strings, got {cell!r}.")
+        raise ValueError(f"{place}: expected a string or a list of strings, got {shorten(cell)}.")
     return list(dict.fromkeys(tag.strip() for tag in cell if tag.strip()))
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> list[Row]:
     rows: list[Row] = []
+    reader = csv.reader(io.StringIO(read_text(path), ""), delimiter=delimiter, strict=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = next(reader, [])
-            if len(set(header)) < len(header):
-                raise ValueError(f"{path}: two columns of the same name in {header}.")
-            for fields in reader:
-                place = f"line {reader.line_num}"
-                if fields and len(fields) != len(header):
-                    raise ValueError(
-                        f"{path}, {place}: {len(fields)} fields where the first line names "
-                        f"{len(header)}; quote a field that holds {delimiter!r}."
-                    )
-                if fields:
-                    rows.append((place, dict(zip(header, fields, strict=True))))
+        header = next(reader, [])
+        if len(set(header)) < len(header):
+            raise ValueError(f"{path}: two columns of the same name in {header}.")
+        for fields in reader:
+            place = f"line {reader.line_num}"
+            if fields and len(fields) != len(header):
+                raise ValueError(
+                    f"{path}, {place}: {len(fields)} fields where the first line names "
+                    f"{len(header)}; quote a field that holds {delimiter!r}."
+                )
+            if fields:
+                rows.append((place, dict(zip(header, fields, strict=True))))
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: torn row ({error}).") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}).") from None
     return rows
 
 
@@ -243,26 +274,21 @@ def _read_tsv(path: Path) -> list[Row]:
 
 def _read_json_lines(path: Path) -> list[Row]:
     rows: list[Row] = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}).") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except _JSON_ERRORS as error:
             raise ValueError(f"{path}, line {number}: torn row ({error}).") from None
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: expected an object, got {line!r}.")
+            raise ValueError(f"{path}, line {number}: expected an object, got {shorten(line)}.")
         rows.append((f"line {number}", row))
     return rows
 
 
 def _read_parquet(path: Path) -> list[Row]:
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise ImportError(
@@ -270,10 +296,10 @@ def _read_parquet(path: Path) -> list[Row]:
             "JSON Lines."
         ) from None
     try:
-        table = parquet.read_table(path)
-    except pyarrow.ArrowException as error:
+        rows = parquet.read_table(path).to_pylist()
+    except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{path} is torn or not Parquet ({error}).") from None
-    return [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), start=1)]
+    return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
 _READERS: dict[str, Callable[[Path], list[Row]]] = {

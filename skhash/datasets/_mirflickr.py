@@ -20,7 +20,7 @@ from ._base import (
     listing,
     popular_tags,
     read_lines,
-    read_names,
+    shorten,
 )
 
 # fmt: off
@@ -36,6 +36,8 @@ RELEVANT = (
     "night_r1", "people_r1", "portrait_r1", "river_r1", "sea_r1", "tree_r1",
 )
 # fmt: on
+
+N_PHOTOS = 25_000
 
 PROTOCOLS = {
     "dstdh": Protocol(
@@ -68,6 +70,7 @@ def load_mirflickr25k(
     n_query: int | None = None,
     n_train: int | None = None,
     missing_images: str = "raise",
+    follow_links: bool = False,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch:
     """Load the MIRFLICKR-25000 photos, tags and labels from the official archives.
@@ -99,6 +102,8 @@ def load_mirflickr25k(
         Sizes in place of the protocol's.
     missing_images : {"raise", "drop", "ignore"}, default="raise"
         What to do about photos whose file is missing or empty. "ignore" does not look.
+    follow_links : bool, default=False
+        Whether photos may be links that lead out of their folder; if not, they are an error.
     random_state : int, RandomState instance or None, default=0
         Seed of the split.
 
@@ -156,6 +161,7 @@ def load_mirflickr25k(
         labels[np.array(ids) - 1, column] = True
     return assemble(
         collection="MIRFLICKR-25000 (Huiskes and Lew, MIR 2008)",
+        folder=photos,
         images=[photos / f"im{i}.jpg" for i in range(1, n_photos + 1)],
         tags=[[tag for tag in row if tag in known] for row in tags],
         tag_names=tag_names,
@@ -166,6 +172,7 @@ def load_mirflickr25k(
         n_query=n_query,
         n_train=n_train,
         missing_images=missing_images,
+        follow_links=follow_links,
         random_state=random_state,
     )
 
@@ -173,13 +180,22 @@ def load_mirflickr25k(
 def _numbers(folder: Path, pattern: str) -> set[int]:
     """The numbers in the names of the files of a folder."""
     matches = (re.fullmatch(pattern, entry.name) for entry in os.scandir(folder))
-    return {int(match[1]) for match in matches if match}
+    return {_number(match[1], str(folder / match[0])) for match in matches if match}
 
 
 def _read_ids(path: Path) -> list[int]:
     """The photo numbers of an annotation file."""
-    names = read_names(path)
-    for line, name in enumerate(names, start=1):
-        if not name.isdecimal() or int(name) < 1:
-            raise ValueError(f"{path}, line {line}: {name!r} is not the number of a photo.")
-    return [int(name) for name in names]
+    lines = enumerate(read_lines(path), start=1)
+    ids = [_number(text, f"{path}, line {line}") for line, text in lines if text]
+    if not ids:
+        raise ValueError(f"{path} is empty: it is torn; unpack the archive it comes from again.")
+    return ids
+
+
+def _number(text: str, place: str) -> int:
+    # Numbers that ran together, as where a line end was lost, are too large.
+    if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= N_PHOTOS:
+        raise ValueError(
+            f"{place}: {shorten(text)} is not the number of a photo, from 1 to {N_PHOTOS:,}."
+        )
+    return int(text)

@@ -17,6 +17,7 @@ from ._base import (
     Protocol,
     assemble,
     find_path,
+    path_below,
     popular_tags,
     read_lines,
     read_names,
@@ -54,6 +55,7 @@ def load_nus_wide(
     n_query: int | None = None,
     n_train: int | None = None,
     missing_images: str = "raise",
+    follow_links: bool = False,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch:
     r"""Load the NUS-WIDE photos, tags and concepts from the official archives.
@@ -91,6 +93,8 @@ def load_nus_wide(
         Sizes in place of the protocol's.
     missing_images : {"raise", "drop", "ignore"}, default="raise"
         What to do about photos whose file is missing or empty. "ignore" does not look.
+    follow_links : bool, default=False
+        Whether photos may be links that lead out of their folder; if not, they are an error.
     random_state : int, RandomState instance or None, default=0
         Seed of the split.
 
@@ -108,9 +112,10 @@ def load_nus_wide(
     """
     tags = _TAGS_OF_PROTOCOL[protocol] if tags is None else tags
     root = Path(root)
-    names = read_names(find_path(root, "ImageList/Imagelist.txt", "Imagelist.txt"))
-    names = [name.replace("\\", "/") for name in names]
+    image_list = find_path(root, "ImageList/Imagelist.txt", "Imagelist.txt")
+    names = [name.replace("\\", "/") for name in read_names(image_list)]
     photos = find_path(root, "Flickr", "images", ".")
+    images = [path_below(photos, name, str(image_list)) for name in names]
 
     concepts = read_names(find_path(root, "ConceptsList/Concepts81.txt", "Concepts81.txt"))
     truth = find_path(root, "Groundtruth/AllLabels", "AllLabels")
@@ -137,7 +142,8 @@ def load_nus_wide(
             tag_names = popular_tags(rows)
     return assemble(
         collection="NUS-WIDE (Chua et al., CIVR 2009)",
-        images=[photos / name for name in names],
+        folder=photos,
+        images=images,
         tags=rows,
         tag_names=tag_names,
         labels=labels,
@@ -147,6 +153,7 @@ def load_nus_wide(
         n_query=n_query,
         n_train=n_train,
         missing_images=missing_images,
+        follow_links=follow_links,
         random_state=random_state,
     )
 

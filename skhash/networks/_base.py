@@ -20,12 +20,19 @@ from torch import nn
 from .._files import folder_lock
 from .._labels import labelled_rows
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import HasherMixin, check_features, forgotten_on_failure, warn_constant_bits
+from ..base import (
+    HasherMixin,
+    check_features,
+    check_n_samples,
+    forgotten_on_failure,
+    narrow_features,
+    warn_constant_bits,
+)
 from ..codes import sign_bits
 from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._extract import (
-    computing_once,
+    ComputesOnce,
     extract_features,
     find_unreadable,
     once,
@@ -89,7 +96,7 @@ class NetworkParameters(TypedDict, total=False):
     verbose: int
 
 
-class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
+class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     """Base of hashers that are networks trained by gradient descent.
 
     A backbone turns images into features and a head turns features into bits.
@@ -190,7 +197,7 @@ class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
         What an unreadable image does: raise an error with its path, or, with a
         warning that lists it, take no part in training, while its row of the
         decision function is NaN and its code :data:`skhash.codes.MISSING`.
-    max_pixels : int, default=100_000_000
+    max_pixels : int, default=64000000
         Images of more pixels are unreadable; see
         :func:`skhash.images.read_image`.
     inference_batch_size : int, default=32
@@ -438,6 +445,10 @@ class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
         ``checkpoint`` to itself, and forgets this fit too if it fails.
         :meth:`fit` opens one; so does whoever calls the methods that it
         consists of.
+
+        Yields
+        ------
+        None
         """
         self._validate_params()
         lock = nullcontext() if self.checkpoint is None else folder_lock(self.checkpoint)
@@ -474,8 +485,7 @@ class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
             )
             self.backbone_.set_trainable(self.trainable)
         data = self._as_data(X, reset=True)
-        if len(data) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(data)
         return data
 
     def build(
@@ -523,7 +533,7 @@ class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
         *,
         rows: NDArray[np.intp] | None = None,
         stage: str = "training",
-        net: type[HashNet] = HashNet,
+        net: type[HashNet] | None = None,
         **settings: Any,
     ) -> None:
         """Train the network, from the weights it has.
@@ -543,8 +553,8 @@ class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
             Rows to train on; all if None. Unreadable images are left out.
         stage : str, default="training"
             Name of the checkpoint file, for hashers that train several times.
-        net : subclass of HashNet, default=HashNet
-            The trainer.
+        net : subclass of HashNet, default=None
+            The trainer; HashNet if None.
         **settings : dict
             Replace settings of the trainer, such as ``max_epochs``.
         """
@@ -592,7 +602,7 @@ class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
             **settings,
         }
         try:
-            history = net(module, loss, valid=valid, **settings).fit(data).history
+            history = (net or HashNet)(module, loss, valid=valid, **settings).fit(data).history
         finally:  # on the CPU, where they pickle
             place(module.eval(), "cpu")
             self.loss_ = loss.to("cpu").eval()
@@ -679,28 +689,6 @@ class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
         values[readable] = outputs
         return values
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.uint8]:
-        """Train the network and encode the training samples.
-
-        A backbone that is not trained sees every image once.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or images
-            As in :meth:`fit`.
-        y : labels or tags of n_samples images, default=None
-            As in :meth:`fit`.
-        **fit_params : dict
-            Further arguments of :meth:`fit`.
-
-        Returns
-        -------
-        codes : ndarray of shape (n_samples, n_bits), uint8
-            The same as of ``fit(X, y).transform(X)``.
-        """
-        with computing_once():
-            return super().fit_transform(X, y, **fit_params)
-
     def _as_data(self, X: Any, *, reset: bool) -> NDArray[Any] | Images:
         """X as checked features (float32 for training) or as images to be read."""
         if self.backbone_ is not None:
@@ -711,13 +699,7 @@ class DeepHasher(TorchvisionPickling, HasherMixin, BaseEstimator):
             except TypeError as error:
                 raise TypeError(f"{error} If X is features, set backbone=None.") from error
         features = check_features(self, X, reset=reset)
-        if not reset:
-            return features
-        with np.errstate(over="ignore"):
-            narrow = np.ascontiguousarray(features, np.float32)
-        if narrow is not features and not np.isfinite(narrow).all():
-            raise ValueError("X has values beyond the range of float32; scale it first.")
-        return narrow
+        return narrow_features(features) if reset else features
 
     def _features(self, data: NDArray[Any] | Images) -> tuple[NDArray[Any], NDArray[np.intp]]:
         """Features, and the rows of images that cannot be read."""

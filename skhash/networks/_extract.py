@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from ._images import Images, unchanged
 from ._placement import autocast, place, placed, resolve_device
 
 __all__ = [
+    "ComputesOnce",
     "autocast",
-    "computing_once",
     "extract_features",
     "find_unreadable",
     "once",
@@ -173,6 +172,7 @@ def _loader(images: Any, batch_size: int, num_workers: int) -> DataLoader[Any]:
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=unchanged,
+        generator=torch.Generator(),  # else every pass draws a number from torch's global one
         # A process that is forked while other threads compute may wait for them for ever.
         multiprocessing_context="spawn" if num_workers else None,
     )
@@ -217,14 +217,33 @@ _computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(
 )
 
 
-@contextmanager
-def computing_once() -> Iterator[None]:
-    """Context in which :func:`once` computes nothing a second time for the same images."""
-    token = _computed.set([])
-    try:
-        yield
-    finally:
-        _computed.reset(token)
+class ComputesOnce:
+    """Mixin of hashers with networks; comes before ``HasherMixin``."""
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.uint8]:
+        """Train the network and encode the training samples.
+
+        A backbone that is not trained sees every image once.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As in :meth:`fit`.
+        y : labels or tags of n_samples images, default=None
+            As in :meth:`fit`.
+        **fit_params : dict
+            Further arguments of :meth:`fit`.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_bits), uint8
+            The same as of ``fit(X, y).transform(X)``.
+        """
+        token = _computed.set([])
+        try:
+            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
+        finally:
+            _computed.reset(token)
 
 
 def once(images: Images, backbone: Backbone, compute: Callable[[], Any]) -> Any:

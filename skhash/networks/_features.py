@@ -66,7 +66,7 @@ class ImageFeatures(
     on_error : {"raise", "skip"}, default="raise"
         What an unreadable image does: raise an error with its path, or give a
         row of NaN and a warning that lists it.
-    max_pixels : int, default=100_000_000
+    max_pixels : int, default=64000000
         Images of more pixels are unreadable; see
         :func:`skhash.images.read_image`.
     device : str, default="auto"

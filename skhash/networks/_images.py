@@ -45,7 +45,7 @@ class Images:
     skip_unreadable : bool, default=False
         If True, the batches of a data loader hold a blank image in place of an
         unreadable one and say so, instead of raising.
-    max_pixels : int, default=100_000_000
+    max_pixels : int, default=64000000
         Images of more pixels are unreadable; see :func:`skhash.images.read_image`.
 
     Raises

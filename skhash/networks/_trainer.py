@@ -74,13 +74,15 @@ class TrainingSet(Dataset):
         Returns
         -------
         list
-            Of arrays; images that are files are told by their names.
+            Of arrays; images that are files are told by their names and sizes.
         """
         inputs: Any = self.inputs
         if isinstance(inputs, Images):
             inputs = [
-                os.fspath(image) if isinstance(image, str | os.PathLike) else np.asarray(image)
-                for image in inputs.images
+                [os.fspath(image), os.path.getsize(image) if os.path.exists(image) else None]
+                if isinstance(image, str | os.PathLike)
+                else inputs.key(row)
+                for row, image in enumerate(inputs.images)
             ]
         targets: Any = self.targets
         if sp.issparse(targets):
@@ -267,7 +269,7 @@ class HashNet(NeuralNet):
             state = torch.load(read_checked(file), map_location="cpu", weights_only=True)
         except ValueError as error:
             raise ValueError(f"checkpoint {error} Delete it to start anew.") from None
-        if state["fingerprint"] != self._fingerprint:
+        if state.get("fingerprint") != self._fingerprint:
             raise ValueError(
                 f"checkpoint {str(file)!r} is of another training (other data, settings, loss, "
                 "random_state, or a schedule for another max_epochs); choose another folder, or "

@@ -219,17 +219,9 @@ def _use_all_atoms(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning per mini-batch or tag: :func:`learn_sparse_coding` checks what comes out.
-
-    Nor a trace in NumPy's global generator, from which scikit-learn's coordinate descent draws a
-    seed that it does not use.
-    """
-    state = np.random.get_state()  # noqa: NPY002
+    """No warning per mini-batch or tag: :func:`learn_sparse_coding` checks what comes out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # scikit-learn divides by zero where the codes of a mini-batch are all zero.
         warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            yield
-        finally:
-            np.random.set_state(state)  # noqa: NPY002
+        yield

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import IO, Any
 
@@ -14,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from .._files import open_regular
 from ..tags import clean_tag
 
 # Pairs of tags that training shows per tag of the vocabulary, where the number of epochs is not
@@ -139,10 +143,13 @@ def look_up_tag_vectors(
     return stacked, known
 
 
-def _open_text(path: str) -> IO[str]:
-    if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="\n")
-    return open(path, encoding="utf-8", newline="\n")
+@contextmanager
+def _open_text(path: str) -> Iterator[IO[str]]:
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(open_regular(path))
+        if path.endswith(".gz"):
+            file = stack.enter_context(gzip.GzipFile(fileobj=file))
+        yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8-sig", newline="\n"))
 
 
 def _read_text_vectors(path: str, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
@@ -157,7 +164,7 @@ def _read_text_vectors(path: str, wanted: set[str]) -> dict[str, NDArray[np.floa
         try:
             for number, line in enumerate(file, 1):
                 line = line.strip(" \r\n")
-                if number == 1 and (header := re.fullmatch(r"\d+[ \t](\d+)", line)):
+                if number == 1 and (header := re.fullmatch(r"\d+[ \t](\d{1,9})", line)):
                     n_dimensions = int(header[1])
                     continue
                 if n_dimensions is None:
@@ -181,4 +188,6 @@ def _read_text_vectors(path: str, wanted: set[str]) -> dict[str, NDArray[np.floa
                 f"{path} is not UTF-8 text; load a binary file with gensim's "
                 "KeyedVectors.load_word2vec_format(path, binary=True) and give the result."
             ) from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path} is cut off, damaged or not gzip ({error}).") from None
     return found

@@ -92,6 +92,7 @@ class DSHHasher(DeepHasher):
         self.balance_pairs = balance_pairs
 
     def make_loss(self) -> nn.Module:
+        """Make the contrastive loss of pairs."""
         return DSHLoss(self.margin * self.n_bits, self.quantization, self.balance_pairs)
 
 
@@ -141,6 +142,7 @@ class KSHHasher(DeepHasher):
         self.balance_pairs = balance_pairs
 
     def make_loss(self) -> nn.Module:
+        """Make the loss of inner products."""
         return KSHLoss(self.balance_pairs)
 
 
@@ -215,6 +217,7 @@ class DRSCHHasher(DeepHasher):
         self.smoothing = smoothing
 
     def make_loss(self) -> nn.Module:
+        """Make the loss of triplets."""
         return DRSCHLoss(self.n_bits, self.margin * self.n_bits, self.smoothing)
 
     @property
