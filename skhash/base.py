@@ -216,9 +216,11 @@ class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerM
         -------
         codes : ndarray of shape (n_samples, n_bits), uint8
             1 where the decision function is at least 0, else 0. Pack them with
-            :func:`skhash.codes.pack` to store them in ``n_bits / 8`` bytes.
+            :func:`skhash.codes.pack` to store them in ``n_bits / 8`` bytes. All
+            values of a row are :data:`skhash.codes.MISSING` where an image could
+            not be read and the hasher was told to skip such.
         """
-        return sign_bits(self.decision_function(X))
+        return sign_bits(self.decision_function(X), missing=True)
 
     def score(self, X: ArrayLike, y: Any = None, labels: Any = None) -> float:
         """Mean average precision of leave-one-out Hamming retrieval within X.
