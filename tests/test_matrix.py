@@ -72,6 +72,7 @@ from _strategies import (
     batches,
     damages,
     explore,
+    flip,
     indicator_of,
     names,
     tag_rows,
@@ -238,7 +239,7 @@ def test_codes_do_not_depend_on_the_scale(name, dtype, effort):
 def test_codes_do_not_depend_on_the_origin(name, effort):
     X, hasher = fitted(name)
     codes = hasher.transform(X)
-    for exponent in (20,) if effort == 1 else range(4, 53, 8):
+    for exponent in (20,) if effort == 1 else range(4, 41, 6):
         moved = codes_or_refusal(name, X + 2.0**exponent)
         says_so = re.search(r"origin|far from", type(hasher).__doc__)
         assert moved is None or says_so or (moved == codes).mean() > 0.95, exponent
@@ -388,7 +389,7 @@ def test_joined_numbers_of_photos_are_refused(tmp_path, line):
     with pytest.raises(FileNotFoundError) as missing:  # which tells what the files are called
         load_mirflickr25k(tmp_path, **load)
     assert "animals" in str(missing.value)
-    for name in MIRFLICKR_LABELS:
+    for name in (*POTENTIAL, *(f"{name}_r1" for name in RELEVANT)):
         (annotations / f"{name}.txt").write_text("1\n2\n")
     assert len(load_mirflickr25k(tmp_path, **load).images) == 6
     (annotations / "sky.txt").write_text(f"1\n{line}\n3\n")
@@ -397,12 +398,15 @@ def test_joined_numbers_of_photos_are_refused(tmp_path, line):
 
 
 # Files of the collection, as its authors name them.
-MIRFLICKR_LABELS = (
-    "animals baby bird car clouds dog female flower food indoor lake male night people plant_life "
-    "portrait river sea sky structures sunset transport tree water baby_r1 bird_r1 car_r1 "
-    "clouds_r1 dog_r1 female_r1 flower_r1 male_r1 night_r1 people_r1 portrait_r1 river_r1 sea_r1 "
-    "tree_r1"
-).split()
+POTENTIAL = (
+    "animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food", "indoor",
+    "lake", "male", "night", "people", "plant_life", "portrait", "river", "sea", "sky",
+    "structures", "sunset", "transport", "tree", "water",
+)  # fmt: skip
+RELEVANT = (
+    "baby", "bird", "car", "clouds", "dog", "female", "flower", "male", "night", "people",
+    "portrait", "river", "sea", "tree",
+)  # fmt: skip
 
 
 # ------------------------------------------------------------------------- codes and the index
@@ -538,9 +542,8 @@ def hasty_threads():
 
 def in_threads(calls, n_threads=3):
     with hasty_threads():
-        return joblib.Parallel(n_threads, prefer="threads")(
-            joblib.delayed(call)() for call in calls
-        )
+        delayed = [joblib.delayed(call)() for call in calls]
+        return joblib.Parallel(n_threads, prefer="threads")(delayed)
 
 
 @with_effort
@@ -585,14 +588,15 @@ def test_threads_may_share_a_fitted_network_of_photos(amp, effort):
 
 
 @with_effort
-def test_threads_may_share_an_index(effort):
+@pytest.mark.parametrize("backend", ["numpy", "faiss"])
+def test_threads_may_share_an_index(backend, effort):
+    if backend == "faiss":
+        pytest.importorskip("faiss")
     codes = np.random.default_rng(0).integers(0, 2, (500, 24))
-    for backend in ("numpy", "faiss"):
-        pytest.importorskip("faiss") if backend == "faiss" else None
-        neighbors = skhash.HammingNeighbors(backend=backend).fit(codes)
-        expected = neighbors.kneighbors(codes)
-        for found in in_threads([lambda: neighbors.kneighbors(codes)] * (4 * effort)):
-            np.testing.assert_array_equal(found, expected)
+    neighbors = skhash.HammingNeighbors(backend=backend).fit(codes)
+    expected = neighbors.kneighbors(codes)
+    for found in in_threads([lambda: neighbors.kneighbors(codes)] * (4 * effort)):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -718,7 +722,7 @@ def test_images_that_differ_have_their_own_features(tmp_path, effort):
     assert len({features.tobytes() for features in own.values()}) > len(own) - 4
     cached = skhash.ImageFeatures(TinyNet(), image_size=16, cache=tmp_path).fit([])
 
-    @explore(3 * effort, order=st.permutations(sorted(images)))
+    @explore(1 + effort, order=st.permutations(sorted(images)))
     def check(order):
         for name in order:
             found = cached.transform([images[name]])
@@ -843,6 +847,10 @@ WRITTEN = {
 def test_damaged_files_are_refused_or_read_right(kind, effort, tmp_path):
     file, read, parts = WRITTEN[kind](tmp_path)
     expected, content = read(), file.read_bytes()
+    for start in (content.index(part) for part in parts if part in content):
+        for place, bit in ((start, 0), (start + 3, 6)):  # the last and the first of a float
+            file.write_bytes(flip(content, place, bit))
+            assert_read_right(read, expected, file)
 
     @explore(25 * effort, damaged=damages(content, *parts))
     def check(damaged):
@@ -855,15 +863,14 @@ def test_weights_without_a_checksum_are_refused_if_cut(effort, tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     file, net = tmp_path / "weights.safetensors", TinyNet()
     safetensors.save_file(net.state_dict(), file)
-    expected, content = photo_features(net, photos()[:2], weights=file), file.read_bytes()
+    content = file.read_bytes()
 
     @explore(10 * effort, length=st.integers(0, len(content) - 1), tail=st.binary(max_size=9))
     def check(length, tail):
-        file.write_bytes(content[:length] + tail)
-        if file.read_bytes() != content and length + len(tail) != len(content):
-            assert_read_right(
-                lambda: photo_features(net, photos()[:2], weights=file), expected, file
-            )
+        if length + len(tail) != len(content):
+            file.write_bytes(content[:length] + tail)
+            with pytest.raises(ValueError, match=file.name):
+                photo_features(net, photos()[:2], weights=file)
 
 
 def test_a_checkpoint_of_another_loss_is_refused(tmp_path):
@@ -970,12 +977,8 @@ def in_a_new_process(tmp_path_factory):
     root = Path(__file__).parents[1]
     path = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ENCODE, task],
-        check=True,
-        env=environment,
-        cwd=folder,
-    )
+    command = [sys.executable, "-W", "ignore", "-c", ENCODE, task]
+    subprocess.run(command, check=True, env=environment, cwd=folder)
     found = json.loads(Path(f"{task}.json").read_text())
     return {
         name: (values, objects[name].transform(images if name.startswith("photos") else X))
