@@ -73,6 +73,7 @@ class NetworkParameters(TypedDict, total=False):
     image_size: int | None
     trainable: str | list[str]
     hidden_layers: tuple[int, ...]
+    dropout: float
     optimizer: str
     lr: float
     backbone_lr: float | None
@@ -161,6 +162,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         trained sees every image once per fit.
     hidden_layers : tuple of int, default=()
         Units of the head's hidden layers; () is a linear head.
+    dropout : float, default=0.0
+        Share of the units of hidden layers left out at random in each training
+        step.
     optimizer : {"adamw", "sgd"}, default="adamw"
         Optimisation method.
     lr : float, default=1e-3
@@ -254,6 +258,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "trainable": [StrOptions({"head", "all"}), list, tuple],
         "hidden_layers": [list, tuple],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
         "optimizer": [StrOptions({"adamw", "sgd"})],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "backbone_lr": [Interval(Real, 0, None, closed="neither"), None],
@@ -287,6 +292,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         image_size: int | None = None,
         trainable: str | list[str] = "head",
         hidden_layers: tuple[int, ...] = (),
+        dropout: float = 0.0,
         optimizer: str = "adamw",
         lr: float = 1e-3,
         backbone_lr: float | None = None,
@@ -316,6 +322,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         self.image_size = image_size
         self.trainable = trainable
         self.hidden_layers = hidden_layers
+        self.dropout = dropout
         self.optimizer = optimizer
         self.lr = lr
         self.backbone_lr = backbone_lr
@@ -520,6 +527,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             n_outputs or self.n_bits,
             hidden_layers=self.hidden_layers,
             activation=self.head_activation,
+            dropout=self.dropout,
             tanh=self.tanh_outputs,
             random_state=self._seed,
         ).eval()
