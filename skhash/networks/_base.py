@@ -33,6 +33,7 @@ from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._extract import (
     ComputesOnce,
+    doubtful_rows,
     extract_features,
     find_unreadable,
     once,
@@ -683,6 +684,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         features, unreadable = self._features(data)
         readable = np.setdiff1d(np.arange(len(features)), unreadable)
         outputs = run_head(self.head_, features[readable], device=self.device)
+        if isinstance(data, Images) and not self.amp and self.cache is None:
+            # Features of an image differ by rounding with the images that they are computed with;
+            # those in a cache are fixed.
+            doubtful = np.flatnonzero(doubtful_rows(outputs))
+            if len(doubtful):
+                alone, _ = self._extract(data.take(readable[doubtful]), batch_size=1, num_workers=0)
+                outputs[doubtful] = run_head(self.head_, alone, device=self.device)
         if not len(unreadable):
             return outputs
         values = np.full((len(features), outputs.shape[1]), np.nan, outputs.dtype)
@@ -803,11 +811,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return extract_features(
             self.backbone_,
             images,
-            batch_size=self.inference_batch_size,
-            device=self.device,
-            amp=self.amp,
-            num_workers=self.num_workers,
-            **options,
+            **{
+                "batch_size": self.inference_batch_size,
+                "device": self.device,
+                "amp": self.amp,
+                "num_workers": self.num_workers,
+                **options,
+            },
         )
 
     def __sklearn_tags__(self) -> Any:
