@@ -28,7 +28,7 @@ from ..base import (
     narrow_features,
     warn_constant_bits,
 )
-from ..codes import sign_bits
+from ..codes import MISSING, sign_bits
 from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._extract import (
@@ -652,6 +652,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             )
             history += [{"round": round_, **row} for row in self.history_]
         self.codes_ = (targets > 0).astype(np.uint8)
+        self.codes_[self.skipped_] = MISSING
         return history
 
     def _identity(self) -> list[Any]:
