@@ -28,11 +28,12 @@ from ..base import (
     narrow_features,
     warn_constant_bits,
 )
-from ..codes import sign_bits
+from ..codes import MISSING, sign_bits
 from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._extract import (
     ComputesOnce,
+    doubtful_rows,
     extract_features,
     find_unreadable,
     once,
@@ -659,6 +660,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             )
             history += [{"round": round_, **row} for row in self.history_]
         self.codes_ = (targets > 0).astype(np.uint8)
+        self.codes_[self.skipped_] = MISSING
         return history
 
     def _identity(self) -> list[Any]:
@@ -691,6 +693,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         features, unreadable = self._features(data)
         readable = np.setdiff1d(np.arange(len(features)), unreadable)
         outputs = run_head(self.head_, features[readable], device=self.device)
+        if isinstance(data, Images) and not self.amp and self.cache is None:
+            # Features of an image differ by rounding with the images that they are computed with;
+            # those in a cache are fixed.
+            doubtful = np.flatnonzero(doubtful_rows(outputs))
+            if len(doubtful):
+                alone, _ = self._extract(data.take(readable[doubtful]), batch_size=1, num_workers=0)
+                outputs[doubtful] = run_head(self.head_, alone, device=self.device)
         if not len(unreadable):
             return outputs
         values = np.full((len(features), outputs.shape[1]), np.nan, outputs.dtype)
@@ -811,11 +820,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return extract_features(
             self.backbone_,
             images,
-            batch_size=self.inference_batch_size,
-            device=self.device,
-            amp=self.amp,
-            num_workers=self.num_workers,
-            **options,
+            **{
+                "batch_size": self.inference_batch_size,
+                "device": self.device,
+                "amp": self.amp,
+                "num_workers": self.num_workers,
+                **options,
+            },
         )
 
     def __sklearn_tags__(self) -> Any:
