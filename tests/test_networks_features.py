@@ -167,8 +167,9 @@ def test_any_damage_to_a_cache_file_is_named(pixels, cached, rng):
 )
 def test_a_cache_file_of_what_no_network_gives_is_named(pixels, cached, change, fault):
     cache, file, arrays = cached
+    network = arrays.pop("network")
     keys, rows = change(**arrays)
-    write_checked(file, lambda stream: np.savez(stream, keys=keys, rows=rows))
+    write_checked(file, lambda stream: np.savez(stream, keys=keys, rows=rows, network=network))
     with pytest.raises(ValueError, match=rf"{file.name}' has .*{fault}.*; delete it"):
         features_of(pixels, cache=cache)
 
@@ -177,12 +178,22 @@ def test_cache_files_with_rows_of_two_lengths_are_named(pixels, cached):
     cache, file, arrays = cached
     for name, part, width in (("a.npz", slice(3), 7), ("b.npz", slice(3, None), 6)):
         keys, rows = arrays["keys"][part], arrays["rows"][part, :width]
-        write_checked(
-            file.with_name(name), lambda stream, k=keys, r=rows: np.savez(stream, keys=k, rows=r)
-        )
+        changed = {**arrays, "keys": keys, "rows": rows}
+        write_checked(file.with_name(name), lambda stream, a=changed: np.savez(stream, **a))
     file.unlink()
     with pytest.raises(ValueError, match=r"has rows of [67] features where [ab]\.npz has [67]"):
         features_of(pixels, cache=cache)
+
+
+def test_a_cache_file_of_another_network_is_named(pixels, cached):
+    cache, file, _ = cached
+    other = cache / "other"
+    other.mkdir()
+    (other / file.name).write_bytes(file.read_bytes())
+    keys = FeatureCache(file.parent)._place
+    assert FeatureCache(file.parent).get(list(keys)) is not None
+    with pytest.raises(ValueError, match=rf"other/{file.name}' has features of another network"):
+        FeatureCache(other).get(list(keys))
 
 
 def test_rows_of_nan_are_not_kept(tmp_path):

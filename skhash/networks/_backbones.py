@@ -387,6 +387,6 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     for key, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(
-                f"weights: {os.fspath(path)!r} has NaN or infinite values in {key!r}; it is damaged."
+                f"weights: {os.fspath(path)!r} is damaged: {key!r} has NaN or infinite values."
             )
     return state

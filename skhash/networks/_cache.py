@@ -78,7 +78,7 @@ class FeatureCache:
             return
         file = self.folder / f"{secrets.token_hex(8)}.npz"
         digests = np.array([list(keys[i]) for i in stored], np.uint8)
-        arrays = {"keys": digests, "rows": rows[stored], "network": self._network()}
+        arrays: dict[str, Any] = {"keys": digests, "rows": rows[stored], "network": self._network()}
         write_checked(file, lambda stream: np.savez(stream, **arrays))
         self._place.update((keys[i], (file, row)) for row, i in enumerate(stored))
 

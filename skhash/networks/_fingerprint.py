@@ -38,7 +38,7 @@ _LIBRARIES = {
     *site.getsitepackages(),
     site.getusersitepackages(),
     # Wherever else they are imported from.
-    *(str(Path(library.__file__).parents[1]) for library in (np, torch, skorch)),
+    *(str(Path(str(library.__file__)).parents[1]) for library in (np, torch, skorch)),
 }
 
 
