@@ -34,7 +34,7 @@ from ._extract import (
 from ._fingerprint import object_digest
 from ._head import HashHead
 from ._images import Images
-from ._trainer import HashNet, Targets, TrainingSet
+from ._trainer import HashNet, RoundNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher", "NetworkParameters"]
 
@@ -561,7 +561,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
             "num_workers": self.num_workers if isinstance(inputs, Images) else 0,
             "callbacks": self.callbacks,
             "seed": self._seed,
-            "identity": self._identity(),
+            "identity": self.checkpoint and self._identity(),
             "verbose": self.verbose,
             "device": str(device),
             "amp": self.amp,
@@ -610,6 +610,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         rows = self.readable_rows(inputs)
         targets = np.zeros((len(inputs), self.n_bits), np.float32)
         history: list[dict[str, Any]] = []
+        settings = {"net": RoundNet, **settings}
         for round_ in range(1, n_rounds + 1):
             targets[rows] = solve(round_)
             self.train_network(

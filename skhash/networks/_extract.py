@@ -159,6 +159,7 @@ def extract_features(
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=unchanged,
+        generator=torch.Generator(),  # or it would draw from torch's own
     )
     target = resolve_device(device)
     start = 0
@@ -188,6 +189,7 @@ def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]
         batch_size=32,
         num_workers=num_workers,
         collate_fn=unchanged,
+        generator=torch.Generator(),  # or it would draw from torch's own
     )
     return np.flatnonzero(np.concatenate([~readable for _, readable in loader]))
 

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ._random import seeded
+
 __all__ = ["HashHead"]
 
 _BLOCK_ROWS = 8192
@@ -69,8 +71,7 @@ class HashHead(nn.Module):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
         layers: list[nn.Module] = []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random_state)
+        with seeded(random_state):
             for width, next_width in pairwise([features.shape[1], *hidden_layers, n_bits]):
                 layers += [nn.Linear(width, next_width), activation()]
         layers.pop()  # none behind the last

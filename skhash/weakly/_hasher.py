@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -371,7 +372,8 @@ def _fitted_space(space: SemanticSpace, tags: TagMatrix) -> SemanticSpace:
         _SPACES[key] = found
         while len(_SPACES) > _N_SPACES:
             _SPACES.popitem(last=False)
-    return found
+    # A copy, so that whoever fits it again or changes its settings does so for himself.
+    return copy.copy(found).set_params(verbose=space.verbose)
 
 
 @contextmanager
