@@ -4,13 +4,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from _threads import in_threads
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
@@ -300,18 +299,6 @@ def test_subclasses_may_step_their_own_way():
 
     net = Half(make_module(), Squares(), max_epochs=1, batch_size=8, lr=0.1).fit(make_data())
     assert not torch.equal(net.module_[0].weight, make_module()[0].weight)
-
-
-def in_threads(*functions):
-    """What functions return that run at the same time, each in a thread."""
-    start = threading.Barrier(len(functions))
-
-    def run(function):
-        start.wait()
-        return function()
-
-    with ThreadPoolExecutor(len(functions)) as pool:
-        return [future.result() for future in [pool.submit(run, f) for f in functions]]
 
 
 @pytest.mark.parametrize("run", [train, stopped_early])
