@@ -348,7 +348,7 @@ class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
 
 
 # Spaces of the last fits: searches over other parameters come back to the same tags.
-_SPACES: OrderedDict[str, SemanticSpace] = OrderedDict()
+_SPACES: OrderedDict[tuple[type, str], SemanticSpace] = OrderedDict()
 _SPACES_LOCK = Lock()
 _N_SPACES = 8
 
@@ -361,7 +361,7 @@ def _fitted_space(space: SemanticSpace, tags: TagMatrix) -> SemanticSpace:
     parts = [indicator.indices, indicator.indptr, indicator.shape, tags.vocabulary.tolist()]
     settings = {k: v for k, v in space.get_params().items() if k != "verbose"}
     try:
-        key = object_digest([type(space), settings, parts])
+        key = type(space), object_digest([settings, parts])
     except TypeError:  # vectors from a source that cannot be told from another
         return space.fit(tags)
     with _SPACES_LOCK:
