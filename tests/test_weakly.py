@@ -777,12 +777,14 @@ def test_a_grid_search_in_threads_gives_the_same_scores(photos, metadata_routing
     few = some_of(labels, 240)
     hasher = weakly(DSHHasher(4, hidden_layers=(16,), max_epochs=3), max_epochs=3)
     hasher.set_fit_request(labels=True).set_score_request(labels=True)
-    grid = {"beta": [1e-3, 0.1], "estimator__lr": [1e-3, 1e-2]}
+    grid = {"beta": [1e-3, 0.1]}
     scores = []
     for n_jobs in (1, 2):
         _SPACES.clear()
         with joblib.parallel_backend("threading"):
-            search = GridSearchCV(hasher, grid, cv=2, n_jobs=n_jobs, error_score="raise")
+            search = GridSearchCV(
+                hasher, grid, cv=2, n_jobs=n_jobs, error_score="raise", refit=False
+            )
             scores.append(search.fit(X, tags, labels=few).cv_results_["mean_test_score"])
     np.testing.assert_array_equal(*scores)
     assert len(set(scores[0])) > 1

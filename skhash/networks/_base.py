@@ -169,7 +169,9 @@ class DeepHasher(HasherMixin, BaseEstimator):
     checkpoint : path, default=None
         Folder for the state of the training, written after every epoch. A
         ``fit`` that finds the state of the same training continues it; one with
-        larger ``max_epochs`` trains on. Needs an integer ``random_state``.
+        larger ``max_epochs`` trains on, or is refused where the training
+        depends on how many there are: in rounds, or by a schedule for so many.
+        Needs an integer ``random_state``.
     cache : path, default=None
         Folder that keeps the features of a backbone that is not trained, by the
         content of the images, for later calls and other hashers.
