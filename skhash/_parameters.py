@@ -15,12 +15,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ._sklearn import DocumentedMixin
+
 __all__ = ["ParametersMixin"]
 
 _SECTIONS = ("Parameters", "Attributes", "Raises", "See Also", "Notes", "References", "Examples")
 
 
-class ParametersMixin:
+class ParametersMixin(DocumentedMixin):
     """Mixin of all estimators of the package; comes before their other bases.
 
     A subclass whose constructor ends in ``**kwargs`` takes over the parameters

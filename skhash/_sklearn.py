@@ -13,6 +13,7 @@ from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as n_openm
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
 __all__ = [
+    "DocumentedMixin",
     "HasMethods",
     "Interval",
     "StrOptions",
@@ -28,3 +29,16 @@ class Interval(_param_validation.Interval):
     def is_satisfied_by(self, val: Any) -> bool:
         """Whether a value is a number in the interval."""
         return not isinstance(val, bool) and super().is_satisfied_by(val)
+
+
+class DocumentedMixin:
+    """Mixin of estimators whose HTML representation links to their page of the documentation.
+
+    It comes before :class:`sklearn.base.BaseEstimator` in the bases.
+    """
+
+    _doc_link_module = "skhash"
+    # The one place that knows where the pages of `make docs` are published.
+    _doc_link_template = (
+        "https://scikit-hash.readthedocs.io/en/stable/generated/skhash.{estimator_name}.html"
+    )

@@ -8,8 +8,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
+from sklearn.utils.extmath import svd_flip
 
-__all__ = ["scatter_spectrum"]
+__all__ = ["fix_signs", "scatter_spectrum"]
 
 _CHUNK_BYTES = 64 * 2**20  # of X in float64, so that float32 features are never copied whole
 
@@ -56,5 +57,20 @@ def scatter_spectrum(
     # What rounding leaves of no variance; there a direction is arbitrary.
     rank = int((eigenvalues[:n_directions] > 1e-12 * eigenvalues[0]).sum())
     eigenvalues, directions = eigenvalues[:rank], directions[:rank]
-    largest = np.abs(directions).argmax(axis=1)
-    return mean, eigenvalues, directions * np.sign(directions[np.arange(rank), largest])[:, None]
+    return mean, eigenvalues, fix_signs(directions)
+
+
+def fix_signs(directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eigenvectors, which have no sign of their own, with the one that no solver decides.
+
+    Parameters
+    ----------
+    directions : ndarray of shape (n_directions, n_features)
+        Eigenvectors, or what is made of them, as rows.
+
+    Returns
+    -------
+    ndarray of shape (n_directions, n_features)
+        The same, the entry of largest magnitude of each row positive.
+    """
+    return svd_flip(None, directions.copy(), u_based_decision=False)[1]

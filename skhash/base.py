@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._decisions import affine_values, centred_projection
 from ._parameters import ParametersMixin
 from .codes import sign_bits
 
@@ -20,9 +21,14 @@ __all__ = [
     "HasherMixin",
     "LinearHasher",
     "check_features",
+    "check_n_samples",
     "forgotten_on_failure",
+    "narrow_features",
     "warn_constant_bits",
 ]
+
+# Of the range of features, the step of float32 at their largest value: what may be lost.
+_COARSEST = 0.01
 
 
 def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[np.floating[Any]]:
@@ -41,26 +47,98 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[
     Returns
     -------
     ndarray of shape (n_samples, n_features), float32 or float64
-        No copy if X is one already; other numbers become float32.
+        No copy if X is one already; other numbers become float64.
 
     Raises
     ------
     ValueError, TypeError
-        As scikit-learn does, in words that name X.
+        As scikit-learn does, in words that name X. In ``fit`` also for numbers
+        whose squares are beyond the range of their type.
     NotFittedError
         If ``reset`` is False and the estimator is not fitted.
     """
     if not reset:
         check_is_fitted(estimator)
     try:
-        return validate_data(estimator, X, dtype=[np.float32, np.float64], reset=reset)
-    except (ValueError, TypeError) as error:
+        if hasattr(X, "__array__") and not hasattr(X, "columns"):
+            X = np.asarray(X)  # of a tensor scikit-learn would not keep float32
+        features = validate_data(estimator, X, dtype=[np.float64, np.float32], reset=reset)
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a tensor with gradients
         if re.search(r"\bX\b", str(error)):
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
             f"X must be a dense array of numbers of shape (n_samples, n_features): {error}"
         ) from error
+    if reset:
+        _check_magnitude(features)
+    return features
+
+
+def _check_magnitude(X: NDArray[np.floating[Any]]) -> None:
+    """Refuse features whose squares, summed over a row, are beyond the range of their type."""
+    peak = max(float(X.max()), -float(X.min()))
+    limits = np.finfo(X.dtype)
+    highest = float(limits.max) ** 0.5 / (4 * X.size**0.5)
+    lowest = float(limits.tiny) ** 0.5 * 2**10
+    if peak > highest or 0 < peak < lowest:
+        raise ValueError(
+            f"X has values of size {peak:.1e}, whose squares are beyond the range of {X.dtype}; "
+            "scale it, as StandardScaler does."
+        )
+
+
+def narrow_features(X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Features in float32, for networks to be trained on.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Finite features.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features), float32
+        Contiguous; no copy if X is that already.
+
+    Raises
+    ------
+    ValueError
+        If float32 cannot tell samples apart that float64 can, or its range is
+        too small.
+    """
+    with np.errstate(over="ignore"):
+        narrow = np.ascontiguousarray(X, np.float32)
+    if narrow is X or X.dtype == np.float32:
+        return narrow
+    _check_magnitude(narrow)
+    low, high = X.min(axis=0), X.max(axis=0)
+    steps = np.finfo(np.float32).eps * np.maximum(high, -low)[high > low]
+    if len(steps) and steps.max() > _COARSEST * (high - low).max():
+        raise ValueError(
+            "X varies too little for its size: networks are trained in float32, which cannot tell "
+            "such values apart; centre it, as StandardScaler does."
+        )
+    return narrow
+
+
+def check_n_samples(X: Sized) -> None:
+    """Refuse a single sample, which tells nothing about how samples differ.
+
+    Parameters
+    ----------
+    X : sized
+        The samples of a ``fit``.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2.
+    """
+    if len(X) < 2:
+        raise ValueError(
+            f"X has n_samples = {len(X)}: give at least 2 samples to learn codes from."
+        )
 
 
 @contextmanager
@@ -138,9 +216,11 @@ class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerM
         -------
         codes : ndarray of shape (n_samples, n_bits), uint8
             1 where the decision function is at least 0, else 0. Pack them with
-            :func:`skhash.codes.pack` to store them in ``n_bits / 8`` bytes.
+            :func:`skhash.codes.pack` to store them in ``n_bits / 8`` bytes. All
+            values of a row are :data:`skhash.codes.MISSING` where an image could
+            not be read and the hasher was told to skip such.
         """
-        return sign_bits(self.decision_function(X))
+        return sign_bits(self.decision_function(X), missing=True)
 
     def score(self, X: ArrayLike, y: Any = None, labels: Any = None) -> float:
         """Mean average precision of leave-one-out Hamming retrieval within X.
@@ -215,7 +295,7 @@ class LinearHasher(HasherMixin, BaseEstimator):
         ndarray of shape (n_samples, n_bits), float32 or float64
             ``X @ coef_.T + intercept_``.
         """
-        return check_features(self, X, reset=False) @ self.coef_.T + self.intercept_
+        return affine_values(check_features(self, X, reset=False), self.coef_, self.intercept_)
 
     def _set_projection(
         self,
@@ -229,9 +309,8 @@ class LinearHasher(HasherMixin, BaseEstimator):
 
         ``cause`` completes the warning, see :func:`warn_constant_bits`.
         """
-        self.coef_ = coef.astype(X.dtype, copy=False)
-        self.intercept_ = -(coef @ mean).astype(X.dtype, copy=False)
-        warn_constant_bits(sign_bits(X @ self.coef_.T + self.intercept_), cause)
+        self.coef_, self.intercept_ = centred_projection(mean, coef, X.dtype)
+        warn_constant_bits(sign_bits(affine_values(X, self.coef_, self.intercept_)), cause)
 
     @property
     def _n_features_out(self) -> int:

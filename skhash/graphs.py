@@ -18,7 +18,6 @@ from scipy.sparse.linalg import LinearOperator
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_random_state, gen_batches
 
 from .tags import project_tags
@@ -138,7 +137,10 @@ def _inverse(degrees: NDArray[Any]) -> NDArray[np.float32]:
 
 def _unit_rows(X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """A copy of X with rows of Euclidean norm 1; zero rows stay zero."""
-    return normalize(X).astype(np.float32, copy=False)
+    # Of any size: scikit-learn's normalize leaves rows of norm below 1e-6 as they are.
+    norms = np.sqrt(np.vecdot(X, X))
+    norms[norms == 0] = 1
+    return (X / norms[:, None]).astype(np.float32, copy=False)
 
 
 def _centres(
@@ -179,7 +181,8 @@ def anchor_graph(
 
     Features are scaled to unit norm and their k-means centres are the anchors.
     A sample is tied to its nearest anchors with weights ``exp(-d^2 /
-    bandwidth^2)``, scaled to sum to 1.
+    bandwidth^2)``, scaled to sum to 1. So samples compare by their angle, seen
+    from the origin: features that lie far from it are to be centred first.
 
     Parameters
     ----------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from numbers import Integral
+from math import ceil
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ def read_image(
     source: Any,
     size: int,
     *,
+    crop: float = 1.0,
+    interpolation: str = "bilinear",
     max_pixels: int = MAX_PIXELS,
     formats: Sequence[str] = PHOTO_FORMATS,
 ) -> NDArray[np.uint8]:
@@ -59,15 +62,21 @@ def read_image(
         file with several images it is the first.
     size : int
         Side of the result in pixels. The shorter side is scaled to it
-        (bilinear, antialiased), the longer one cut evenly at both ends; an
-        image of this size already is taken as it is.
-    max_pixels : int, default=64_000_000
+        (antialiased), the longer one cut evenly at both ends; an image of this
+        size already is taken as it is.
+    crop : float in (0, 1], default=1.0
+        Share of the shorter side that the square in the middle takes, before
+        it is scaled. 0.875 is "resize to 256, crop to 224".
+    interpolation : {"bilinear", "bicubic", "lanczos", "hamming", "box", \
+            "nearest"}, default="bilinear"
+        How pixels are scaled.
+    max_pixels : int, default=64000000
         An image of more pixels is refused before it is decoded: a small file
         can hold a huge image, which would take up to 16 bytes of memory a
         pixel. A JPEG much larger than needed is decoded at 1/2, 1/4 or 1/8 of
         its width and height, and then these count (unless it is progressive).
         Pillow has a limit of its own, ``2 * PIL.Image.MAX_IMAGE_PIXELS``.
-    formats : sequence of str, default=PHOTO_FORMATS
+    formats : sequence of str, default=('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF')
         Which formats a file may be in, whatever its name says. With the plugin
         of pillow-heif: ``(*PHOTO_FORMATS, "HEIF")``.
 
@@ -92,11 +101,21 @@ def read_image(
     (16, 16, 3)
     """
     check_scalar(size, "size", Integral, min_val=1)
+    check_scalar(crop, "crop", Real, min_val=0, max_val=1, include_boundaries="right")
+    method = resampling(interpolation)
 
     def cut(image: Image.Image) -> Image.Image:
-        return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        return ImageOps.fit(image, (size, size), method, bleed=(1 - crop) / 2)
 
-    return _read(source, cut, size, max_pixels, formats)
+    return _read(source, cut, ceil(size / crop), max_pixels, formats)
+
+
+def resampling(interpolation: str) -> Image.Resampling:
+    """Pillow's method of a name."""
+    names = [method.name.lower() for method in Image.Resampling]
+    if interpolation not in names:
+        raise ValueError(f"interpolation must be one of {names}, got {interpolation!r}.")
+    return Image.Resampling[interpolation.upper()]
 
 
 def read_thumbnail(
@@ -110,10 +129,14 @@ def read_thumbnail(
 
     Parameters
     ----------
-    source, max_pixels, formats
+    source : str, path-like, PIL image or ndarray of uint8
         As for :func:`read_image`.
     size : int
         The longer side of the result at most; a smaller image keeps its size.
+    max_pixels : int, default=64000000
+        As for :func:`read_image`.
+    formats : sequence of str, default=('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF')
+        As for :func:`read_image`.
 
     Returns
     -------

@@ -6,11 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-from skhash.base import HasherMixin, LinearHasher, check_features, warn_constant_bits
+from skhash.base import (
+    HasherMixin,
+    LinearHasher,
+    check_features,
+    check_n_samples,
+    narrow_features,
+    warn_constant_bits,
+)
 
 
 class Thresholds(HasherMixin, BaseEstimator):
@@ -59,15 +67,15 @@ def test_affine_hasher_equals_its_formula():
 @pytest.mark.parametrize(
     ("dtype", "expected"),
     [
-        (np.float16, np.float32),
+        (np.float16, np.float64),
         (np.float32, np.float32),
         (np.float64, np.float64),
-        (np.int64, np.float32),
-        (np.uint8, np.float32),
-        (bool, np.float32),
+        (np.int64, np.float64),
+        (np.uint8, np.float64),
+        (bool, np.float64),
     ],
 )
-def test_features_become_float32_unless_they_are_float64(dtype, expected):
+def test_features_become_float64_unless_they_are_float32(dtype, expected):
     X = np.array([[0, 1], [1, 1]], dtype=dtype)
     hasher = Affine().fit(X)
     assert hasher.decision_function(X).dtype == expected
@@ -78,6 +86,62 @@ def test_checked_features_are_not_copied():
     for dtype in (np.float32, np.float64):
         X = np.ones((3, 2), dtype)
         assert check_features(Affine(), X, reset=True) is X
+
+
+def test_numbers_keep_their_precision_in_every_form():
+    values = 1e9 + np.arange(64.0)
+    for same in (
+        values[:, None].tolist(),
+        torch.tensor(values[:, None]),
+        values.astype(int)[:, None],
+    ):
+        assert len(np.unique(check_features(Affine(), same, reset=True))) == 64
+    frame = pd.DataFrame({"when": values.astype(int)})
+    assert len(np.unique(check_features(Affine(), frame, reset=True))) == 64
+    single = torch.ones((3, 2), dtype=torch.float32)
+    assert check_features(Affine(), single, reset=True).dtype == np.float32
+
+
+def test_a_tensor_with_gradients_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"^X must be .*requires grad"):
+        Affine().fit(torch.ones((3, 2), requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "good", "bad"),
+    [(np.float32, (1e-15, 1e15), (1e-17, 1e19)), (np.float64, (1e-140, 1e140), (1e-152, 1e154))],
+)
+def test_features_whose_squares_are_out_of_range_are_refused_in_fit(dtype, good, bad):
+    for size in good:
+        Affine().fit(np.array([[size, 0], [0, -size]], dtype))
+    for size in bad:
+        X = np.array([[0, 0], [0, -size]], dtype)
+        with pytest.raises(ValueError, match=rf"^X has values .* range of {X.dtype}"):
+            Affine().fit(X)
+        Affine().fit(X_PLANE.astype(dtype)).transform(X)
+    Affine().fit(np.zeros((2, 2), dtype))
+
+
+def test_features_are_narrowed_where_float32_can_tell_them_apart():
+    X = np.array([[0.1, 1.0], [0.2, 1.0], [0.3, 1.0]])
+    np.testing.assert_array_equal(narrow_features(X), X.astype(np.float32))
+    narrow = X.astype(np.float32)
+    assert narrow_features(narrow) is narrow
+    assert narrow_features(np.asfortranarray(narrow)).flags.c_contiguous
+    # A large value that is the same for all takes nothing from the others.
+    np.testing.assert_array_equal(narrow_features(X * [1, 1e9]), narrow * np.float32([1, 1e9]))
+    narrow_features(X + 1e3)
+    for bad, reason in ((X + 1e6, "X varies too little"), (X * 1e30, "X has values .* float32")):
+        with pytest.raises(ValueError, match=reason):
+            narrow_features(bad)
+    assert not narrow_features(np.zeros((2, 2))).any()
+
+
+def test_one_sample_is_too_few_to_learn_from():
+    check_n_samples(["a.jpg", "b.jpg"])
+    for few in ([], ["a.jpg"]):
+        with pytest.raises(ValueError, match=rf"^X has n_samples = {len(few)}: .*at least 2"):
+            check_n_samples(few)
 
 
 @pytest.mark.parametrize("hasher", [Thresholds(), Affine()], ids=["mixin", "linear"])

@@ -2,15 +2,20 @@
 
 import inspect
 import pickle
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 import sklearn
+import torch
 from _estimators import (
     ARGUMENTS,
+    GRAPHS,
     NEEDS_TAGS,
+    NETWORKS,
     TAKES_LABELS,
     WRAPPERS,
     expected_failed_checks,
@@ -26,6 +31,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.fixes import parse_version
 
 import skhash
+from skhash._sklearn import Interval
 from skhash.metrics import leave_one_out_map, retrieval_scorer
 
 every_hasher = pytest.mark.parametrize("name", ARGUMENTS)
@@ -90,6 +96,106 @@ def test_a_code_does_not_depend_on_the_other_samples(name, samples):
 
 
 @every_hasher
+@pytest.mark.filterwarnings("ignore:.*bits are constant", "ignore:No image has two tags")
+@pytest.mark.parametrize("features", ["one-hot", "repeated", "counts"])
+def test_no_bit_depends_on_the_batch(name, features):
+    """Not even where values are 0 but for rounding, for want of different samples."""
+    rng = np.random.default_rng(0)
+    X = {
+        "one-hot": np.eye(20)[rng.integers(20, size=120)],
+        "repeated": np.repeat(rng.normal(size=(12, 20)), 10, axis=0),
+        "counts": rng.integers(3, size=(120, 20)),
+    }[features].astype(np.float32)
+    tags = [["sea", "tree", "face"][label : label + 1] for label in rng.integers(3, size=120)]
+    hasher = make_hasher(name, n_bits=16).fit(X, tags)
+    codes = hasher.transform(X)
+    order = rng.permutation(120)
+    np.testing.assert_array_equal(hasher.transform(X[order]), codes[order])
+    for size in (1, 7):
+        batches = [hasher.transform(X[i : i + size]) for i in range(0, 120, size)]
+        np.testing.assert_array_equal(np.concatenate(batches), codes)
+    np.testing.assert_array_equal(hasher.transform(np.tile(X, (20, 1)))[-120:], codes)
+    np.testing.assert_array_equal(hasher.transform(np.asfortranarray(X)), codes)
+    different, same = np.unique(X, axis=0, return_inverse=True)
+    np.testing.assert_array_equal(hasher.transform(different)[same.ravel()], codes)
+
+
+def codes_or_refusal(name, X, tags):
+    """Codes of the training samples, or None where X is refused by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            return make_hasher(name, n_bits=4).fit(X, tags).transform(X)
+        except ValueError as error:
+            assert re.match(r"X (has values .* beyond the range|varies too little)", str(error))
+            return None
+
+
+@every_hasher
+@pytest.mark.parametrize(
+    ("dtype", "exponent"),
+    [(np.float64, k) for k in (-60, 20, 100, 480)] + [(np.float32, k) for k in (-60, -45, 40, 60)],
+)
+def test_codes_do_not_depend_on_the_scale_of_the_features(name, samples, dtype, exponent):
+    X, tags, _ = samples
+    X = X.astype(dtype)
+    codes = codes_or_refusal(name, X * dtype(2) ** dtype(exponent), tags)
+    if codes is not None:
+        np.testing.assert_array_equal(codes, make_hasher(name, n_bits=4).fit(X, tags).transform(X))
+    # Networks are trained in float32, and squares are taken in the dtype of X.
+    narrow = name in NETWORKS | WRAPPERS or dtype == np.float32
+    assert (codes is None) == (narrow and not -50 < exponent < 50)
+
+
+@every_hasher
+def test_codes_do_not_depend_on_the_origin_of_the_features_or_the_docstring_says_so(name, samples):
+    X, tags, _ = samples
+    codes = codes_or_refusal(name, X + 2.0**20, tags)
+    if name in NETWORKS | WRAPPERS:
+        assert codes is None
+    elif name in GRAPHS:
+        assert "far from it" in inspect.getdoc(type(make_hasher(name)))
+    else:
+        np.testing.assert_array_equal(codes, fitted(name, samples).transform(X))
+
+
+@every_hasher
+def test_samples_of_overflowing_size_are_refused_by_name(name, samples):
+    X, tags, _ = samples
+    hasher = fitted(name, samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.raises(ValueError, match=r"^X has values .* beyond the range of float64"):
+            make_hasher(name, n_bits=4).fit(X * 1e200, tags)
+        if name not in NETWORKS | WRAPPERS:
+            try:
+                codes = hasher.transform(X * 1e307)
+            except ValueError as error:
+                assert re.match("X has values so large", str(error))
+            else:
+                assert codes.shape == (60, 4)
+
+
+def numbers(constraints):
+    """Names of parameters that are numbers, and nothing that a bool could be meant for."""
+    return [
+        name
+        for name, kinds in constraints.items()
+        if "boolean" not in kinds and any(isinstance(kind, Interval) for kind in kinds)
+    ]
+
+
+@every_hasher
+def test_a_bool_is_no_number(name, samples):
+    X, tags, _ = samples
+    for parameter in numbers(make_hasher(name)._parameter_constraints):
+        for value in (True, np.True_):
+            hasher = make_hasher(name).set_params(**{parameter: value})
+            with pytest.raises(ValueError, match=f"'{parameter}' parameter"):
+                hasher.fit(X, tags)
+
+
+@every_hasher
 def test_similar_samples_get_similar_codes(name, samples):
     X, _, labels = samples
     chance = np.equal.outer(labels, labels).mean()
@@ -126,17 +232,19 @@ def test_clones_and_pickles_give_the_same_codes(name, samples):
 
 
 @every_hasher
-def test_float32_is_kept_and_other_numbers_become_it(name, samples):
+def test_float32_is_kept_and_other_numbers_become_float64(name, samples):
     X, tags, _ = samples
-    for dtype in (np.float16, np.float32, np.int16):
-        narrow = np.round(X).astype(dtype)
-        hasher = make_hasher(name, n_bits=4).fit(narrow, tags)
-        assert hasher.decision_function(narrow).dtype == np.float32
-        np.testing.assert_array_equal(
-            make_hasher(name, n_bits=4).fit(narrow.astype(np.float32), tags).transform(narrow),
-            hasher.transform(narrow),
-        )
-    assert fitted(name, samples).decision_function(X).dtype == np.float64
+    X = np.round(X)
+    narrow = X.astype(np.float32)
+    hasher = make_hasher(name, n_bits=4).fit(narrow, tags)
+    assert hasher.decision_function(narrow).dtype == np.float32
+    hasher = make_hasher(name, n_bits=4).fit(X, tags)
+    values = hasher.decision_function(X)
+    assert values.dtype == np.float64
+    for same in (X.astype(np.float16), X.astype(np.int16), X.tolist(), torch.tensor(X)):
+        np.testing.assert_array_equal(hasher.decision_function(same), values)
+        again = make_hasher(name, n_bits=4).fit(same, tags)
+        np.testing.assert_array_equal(again.decision_function(X), values)
 
 
 @every_hasher
@@ -179,7 +287,7 @@ def test_a_single_tag_each_is_a_list_of_one(name, samples):
 def test_y_may_be_left_out_where_the_tags_are_not_needed(name, samples):
     X, _, _ = samples
     if name in NEEDS_TAGS:
-        with pytest.raises(TypeError, match=r"missing .* 'y'"):
+        with pytest.raises((TypeError, ValueError), match=r"missing .* 'y'|requires y"):
             make_hasher(name).fit(X)
         with pytest.raises(ValueError, match="requires y"):
             make_hasher(name).fit(X, None)

@@ -226,7 +226,6 @@ def test_a_trained_backbone_gives_new_features_and_graphs_in_each_round(photos, 
         for weight, start in zip(hasher.backbone_.parameters(), backbone.parameters(), strict=True)
     )
     only_second = on_photos(backbone=backbone, trainable=["second"]).fit(pixels, tags)
-    modules = dict(only_second.backbone_.named_modules())
     trained = {
         name.split(".")[-2]
         for (name, weight), start in zip(
@@ -234,7 +233,6 @@ def test_a_trained_backbone_gives_new_features_and_graphs_in_each_round(photos, 
         )
         if not torch.equal(weight, start)
     }
-    assert modules
     assert trained == {"second"}
 
 

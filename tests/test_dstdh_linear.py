@@ -18,6 +18,7 @@ from skhash.dstdh import _transfer
 from skhash.dstdh._alm import DiscreteALM, signs
 from skhash.metrics import leave_one_out_map
 from skhash.tags import encode_tags
+from skhash.unsupervised import _itq
 
 N_SAMPLES, N_BITS = 80, 6
 
@@ -189,9 +190,10 @@ def test_the_start_is_the_codes_of_tag_itq_or_itq(samples, solvers, monkeypatch)
     X, tags, _ = samples
     # The same first rotation for all, whatever the seed.
     rotate = _transfer.itq_rotation
-    monkeypatch.setattr(
-        _transfer, "itq_rotation", lambda V, random_state: rotate(V, random_state=0)
-    )
+    for module in (_transfer, _itq):
+        monkeypatch.setattr(
+            module, "itq_rotation", lambda V, **options: rotate(V, **{**options, "random_state": 0})
+        )
     for init, y, rival in (
         ("tags", tags, TagITQ(N_BITS, random_state=0).fit(X, tags)),
         ("itq", tags, ITQ(N_BITS, random_state=0).fit(X)),
@@ -290,7 +292,8 @@ def test_auto_corrects_the_hash_function_of_the_start(samples, monkeypatch, init
         outputs.append(V @ R)
         return R, losses
 
-    monkeypatch.setattr(_transfer, "itq_rotation", rotate_and_keep)
+    for module in (_transfer, _itq):
+        monkeypatch.setattr(module, "itq_rotation", rotate_and_keep)
     hasher = make_hasher(init=init).fit(X, tags)
     (start,) = outputs
     # Each bit's outputs, as near to its codes as scaling brings them.

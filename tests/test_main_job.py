@@ -184,4 +184,8 @@ def test_the_readme_in_python_runs():
     exec(compile(code, "README.md", "exec"), names)
 
     assert names["codes"].shape == (1000, 64)
-    assert names["similar"][0, 0] == 0 or names["distances"][0, 0] == 0
+    (similar,), (distances,) = names["similar"], names["distances"]
+    apart = (names["codes"] != names["codes"][0]).sum(axis=1)
+    np.testing.assert_array_equal(distances, np.sort(apart)[:10])  # the first is that of itself
+    np.testing.assert_array_equal(apart[similar], distances)
+    assert len(set(similar)) == 10

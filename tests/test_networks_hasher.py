@@ -23,6 +23,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from skhash import DSHHasher, DSTDHHasher, KSHHasher
+from skhash.codes import missing_rows, pack
+from skhash.neighbors import HammingNeighbors
 from skhash.networks import DeepHasher, ImageFeatures, ImageReadError
 
 
@@ -231,10 +233,12 @@ def test_bad_parameters_are_named(clusters, params, message):
 def test_bad_input_is_named(clusters, photos):
     X, y = clusters
     pixels, _ = photos
-    for bad in (X[:1], np.where(X > 4, np.nan, X), X[0], pixels):
+    for bad in (X[:1], np.where(X > 4, np.nan, X), X[0]):
         with pytest.raises(ValueError, match=r"X|sample|dim"):
             CentersHasher().fit(bad, y[: len(bad)])
-    with pytest.raises(ValueError, match="X has values beyond the range of float32"):
+    with pytest.raises(ValueError, match=r"X must be .* dim 4"):
+        CentersHasher(backbone=None).fit(pixels, y)
+    with pytest.raises(ValueError, match=r"X has values .* beyond the range of float32"):
         CentersHasher().fit(X.astype(float) * 1e300, y)
     with pytest.raises(ValueError, match="y has a label that all labelled samples share"):
         CentersHasher().fit(X, [["all", str(label)] for label in y])
@@ -434,7 +438,19 @@ def test_unreadable_images_may_be_skipped(photos, files, trainable):
         values = hasher.decision_function(files)
     expected = without.decision_function(pixels[good])
     np.testing.assert_allclose(values[good], expected, rtol=1e-4, atol=1e-6)
-    assert not values[[4, 9]].any()
+    assert np.isnan(values[[4, 9]]).all()
+    with pytest.warns(UserWarning, match=r"rows .* are NaN, their codes MISSING"):
+        codes = hasher.transform(files)
+    np.testing.assert_array_equal(np.flatnonzero(missing_rows(codes)), [4, 9])
+    np.testing.assert_array_equal(codes[good], values[good] >= 0)
+    for use in (pack, HammingNeighbors().fit):
+        with pytest.raises(ValueError, match=r"2 row\(s\) of MISSING .*4, 9.*missing_rows"):
+            use(codes)
+    with (
+        pytest.raises(ValueError, match=r"2 row\(s\) of MISSING"),
+        pytest.warns(UserWarning, match="cannot be read"),
+    ):
+        hasher.score(files, y)
 
 
 def test_mixed_precision_gives_about_the_same_codes(photos):

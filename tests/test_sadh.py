@@ -88,42 +88,46 @@ def test_the_sphere_is_the_one_through_the_corners_of_the_box(rng):
     assert not to_sphere(np.zeros((2, 2))).any()
 
 
-def test_an_iteration_is_that_of_the_augmented_lagrangian(rng, monkeypatch):
-    """Its second step, with both multipliers in play, against the function written out."""
-    n, r, rho, step = 15, 3, 0.4, 0.3
+def test_its_steps_are_those_of_the_augmented_lagrangian(rng, monkeypatch):
+    """Each against the function written out, until both multipliers and targets differ."""
+    n, r, rho, step, n_steps = 15, 3, 0.4, 0.3, 4
     start, graph = random_codes(rng, n, r), Affinity(doubly_stochastic(rng, n))
     calls = []
     minimize = _admm.minimize
 
     def keep(function, x0, **kwargs):
-        calls.append((function, x0, solved := minimize(function, x0, **kwargs)))
-        return solved
+        calls.append((function, x0.reshape(n, r), minimize(function, x0, **kwargs)))
+        return calls[-1][-1]
 
     monkeypatch.setattr(_admm, "minimize", keep)
     settings = {"admm_penalty": rho, "dual_step": step, "bit_balance": 2, "decorrelation": 0.5}
-    codes, objective = smooth_codes(start, graph, max_iter=2, tol=0, **settings)
-    first, last = (solved.x.reshape(n, r) for *_, solved in calls)
-    Y1, Y2 = step * (first - np.clip(start, -1, 1)), step * (first - start)  # both hold the start
-    Z1, Z2 = np.clip(first + Y1 / rho, -1, 1), to_sphere(first + Y2 / rho)
+    codes, objective = smooth_codes(start, graph, max_iter=n_steps, tol=0, **settings)
+    assert len(calls) == len(objective) == n_steps
+    B, Y1, Y2 = start, np.zeros((n, r)), np.zeros((n, r))
+    for k, (function, x0, solved) in enumerate(calls):
+        np.testing.assert_array_equal(x0, B)
+        Z1, Z2 = np.clip(B + Y1 / rho, -1, 1), to_sphere(B + Y2 / rho)
+        terms = ((Y1, Z1), (Y2, Z2))
 
-    def lagrangian(B):
-        value, _ = smoothness(B, graph, 2, 0.5)
-        for Y, Z in ((Y1, Z1), (Y2, Z2)):
-            value += np.vdot(Y, B - Z) + rho / 2 * np.square(B - Z).sum()
-        return value
+        def lagrangian(B, terms=terms):
+            value, _ = smoothness(B, graph, 2, 0.5)
+            for Y, Z in terms:
+                value += np.vdot(Y, B - Z) + rho / 2 * np.square(B - Z).sum()
+            return value
 
-    function, x0, _ = calls[1]
-    np.testing.assert_array_equal(x0.reshape(n, r), first)
-    points = [rng.normal(size=(n, r)) for _ in range(4)]
-    constant = lagrangian(points[0]) - function(points[0].ravel())[0]
-    for B in points:  # equal but for a constant
-        assert function(B.ravel())[0] + constant == pytest.approx(lagrangian(B))
-    gradient = function(points[0].ravel())[1]
-    numeric = approx_fprime(points[0].ravel(), lambda b: lagrangian(b.reshape(n, r)))
-    np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)
-    assert lagrangian(last) < lagrangian(first)
-    np.testing.assert_array_equal(codes, np.where(last >= 0, 1, -1))
-    np.testing.assert_allclose(objective[1], smoothness(last, graph, 2, 0.5)[0])
+        points = [rng.normal(size=(n, r)) for _ in range(4)]
+        constant = lagrangian(points[0]) - function(points[0].ravel())[0]
+        for point in points:  # equal but for a constant
+            assert function(point.ravel())[0] + constant == pytest.approx(lagrangian(point))
+        gradient = function(points[0].ravel())[1]
+        numeric = approx_fprime(points[0].ravel(), lambda b: lagrangian(b.reshape(n, r)))
+        np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)
+        B = solved.x.reshape(n, r)
+        assert lagrangian(B) < lagrangian(x0)
+        assert objective[k] == pytest.approx(smoothness(B, graph, 2, 0.5)[0])
+        Y1, Y2 = Y1 + step * (B - Z1), Y2 + step * (B - Z2)
+    assert np.abs(Y1 - Y2).max() > 0.01  # else the targets could stand for each other
+    np.testing.assert_array_equal(codes, np.where(B >= 0, 1, -1))
 
 
 def test_codes_become_smoother_more_balanced_and_less_correlated(rng):
@@ -160,6 +164,11 @@ def test_planted_clusters_get_one_code_each(rng):
     start = np.where(rng.random(truth.shape) < 0.2, -truth, truth)
     solved, _ = smooth_codes(start, graph)
     np.testing.assert_array_equal(solved, truth)
+
+
+def test_a_relaxed_code_of_0_is_bit_1(rng):
+    codes, _ = smooth_codes(np.zeros((4, 2)), Affinity(np.eye(4)), max_iter=0)
+    assert (codes == 1).all()
 
 
 def test_it_stops_at_the_tolerance_or_at_once(rng):

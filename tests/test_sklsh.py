@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from skhash import SKLSH
-from skhash.unsupervised._bandwidth import median_gamma
+from skhash._kernel import median_gamma
 
 
 def chance_to_differ(distance, gamma):

@@ -67,8 +67,6 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         What an output has to reach for a 1: 0, as in the paper, the mean of
         all outputs of the training images, as in the authors' program, or the
         mean of the bit's own.
-    backbone : str, nn.Module or None, default="vgg16"
-        As in DeepHasher; None if X is features.
     **others
         Parameters of the semantic transfer, as in DSTDHLinear, and of the
         network, as in DeepHasher.
@@ -148,7 +146,6 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         "max_epochs": 30,
         "hidden_layers": (256,),
         "weight_decay": 5.0,
-        "backbone": "vgg16",
     }
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from .._ridge import RidgePath
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import LinearHasher, check_features, warn_constant_bits
+from ..base import LinearHasher, check_features, check_n_samples, warn_constant_bits
 from ._transfer import SemanticTransfer, TransferParameters
 
 __all__ = ["DSTDHLinear"]
@@ -155,8 +155,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
             or ITQ is to start with more bits than features or samples.
         """
         X = check_features(self, X, reset=True)
-        if len(X) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(X)
         # A seed for each part, so that leaving one out leaves the others as they are.
         random_state = check_random_state(self.random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=3)

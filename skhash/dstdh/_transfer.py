@@ -17,7 +17,7 @@ from ..codes import check_codes
 from ..graphs import AnchorGraph, ConceptHypergraph, anchor_graph, concept_hypergraph
 from ..social._tag_itq import tag_projection, weighted_tags
 from ..tags import encode_tags
-from ..unsupervised._itq import itq_rotation, principal_projection
+from ..unsupervised._itq import itq_projection, itq_rotation, signs_of_projection
 from ._alm import DiscreteALM, signs
 
 __all__ = ["SemanticTransfer"]
@@ -64,7 +64,9 @@ class SemanticTransfer(ParametersMixin):
     n_anchors : int, default=100
         Number m of anchors, at most the number of samples.
     n_concepts : int, default=500
-        Number a of concepts, at most the number of samples.
+        Number a of concepts, at most the number of samples. Both graphs compare
+        samples by their angle, seen from the origin: centre features that lie
+        far from it.
     mu : float, default=0.01
         Weight of the ALM penalty at the start.
     rho : float, default=1.1
@@ -306,11 +308,12 @@ class SemanticTransfer(ParametersMixin):
         if self.init == "tags" and indicator.shape[1]:
             targets = weighted_tags(indicator, random_state)
             projection, _ = tag_projection(path, targets, self.n_bits)
-        if projection is None or not projection.any():
-            projection = principal_projection(path.X, self.n_bits)[1]
-        V = path.project(projection)
-        R, _ = itq_rotation(V, random_state=random_state)
-        return signs(V @ R), R.T @ projection
+        if projection is not None and projection.any():
+            R, _ = itq_rotation(path.project(projection), random_state=random_state)
+            coef = R.T @ projection
+            return signs(signs_of_projection(path.X, path.mean, coef)), coef
+        mean, coef, _ = itq_projection(path.X, self.n_bits, random_state=random_state)
+        return signs(signs_of_projection(path.X, mean, coef)), coef
 
     def _solver(
         self,

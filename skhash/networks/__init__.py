@@ -1,10 +1,18 @@
 """Networks: backbones, the hash head, and the trainer of every hasher that has one."""
 
+import os
+
+import torch
+
 from ..images import ImageReadError, read_image
 from ._backbones import Backbone, make_backbone
 from ._base import DeepHasher, NetworkParameters
 from ._features import ImageFeatures
 from ._trainer import HashNet, TrainingSet
+
+# OpenMP's threads do not survive a fork: a forked process that waits for them waits for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 __all__ = [
     "Backbone",

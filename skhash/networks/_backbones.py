@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, check_scalar
 from torch import nn
 
+from ..images import resampling
 from ._fingerprint import module_digest
+from ._images import Images
+from ._placement import in_evaluation
 from ._random import seeded
 
 __all__ = ["Backbone", "make_backbone"]
@@ -24,7 +28,25 @@ _STD = (0.229, 0.224, 0.225)
 _N_LINEAR = {"fc6": 1, "fc7": 2}
 
 
-class Backbone(nn.Module):
+class TorchvisionPickling:
+    """Mixin for objects that hold networks: what they are of is imported before they are read.
+
+    torchvision cannot be imported everywhere but by :mod:`skhash.networks._torchvision`.
+    """
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle; networks of torchvision come after what imports it."""
+        reduced = super().__reduce_ex__(protocol)
+        values = [self] if isinstance(self, nn.Module) else vars(self).values()
+        modules = (m for v in values if isinstance(v, nn.Module) for m in v.modules())
+        if any(type(module).__module__.startswith("torchvision.") for module in modules):
+            from ._torchvision import new
+
+            return new, reduced[1], *reduced[2:]
+        return reduced
+
+
+class Backbone(TorchvisionPickling, nn.Module):
     """A network with the preprocessing it expects: uint8 images to features.
 
     Parameters
@@ -35,9 +57,35 @@ class Backbone(nn.Module):
     image_size : int, default=224
         Side in pixels of the images it takes.
     mean : sequence of 3 floats, default=(0.485, 0.456, 0.406)
-        Of the RGB values in [0, 1] that ``net`` was trained on.
+        Of the RGB values in [0, 1] that ``net`` was trained on. The default is
+        that of ImageNet; ``(0, 0, 0)`` with a ``std`` of ``(1, 1, 1)`` leaves
+        values in [0, 1].
     std : sequence of 3 floats, default=(0.229, 0.224, 0.225)
         Their standard deviations.
+    crop : float in (0, 1], default=1.0
+        Share of an image's shorter side that the square in its middle takes,
+        before it is scaled to ``image_size``. 0.875 is "resize to 256, crop to
+        224".
+    interpolation : {"bilinear", "bicubic", "lanczos", "hamming", "box", \
+            "nearest"}, default="bilinear"
+        How images are scaled, antialiased.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is none of these.
+
+    Examples
+    --------
+    A network of one's own that takes grey values between -1 and 1, whatever
+    size and colour photos have:
+
+    >>> import torch
+    >>> from skhash.networks import Backbone
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+    >>> backbone = Backbone(net, image_size=96, mean=[0.5] * 3, std=[0.5] * 3)
+    >>> backbone.n_features_out()
+    8
     """
 
     mean: torch.Tensor
@@ -49,13 +97,45 @@ class Backbone(nn.Module):
         image_size: int = 224,
         mean: Sequence[float] = _MEAN,
         std: Sequence[float] = _STD,
+        *,
+        crop: float = 1.0,
+        interpolation: str = "bilinear",
     ) -> None:
         super().__init__()
+        check_scalar(image_size, "image_size", Integral, min_val=1)
+        check_scalar(crop, "crop", Real, min_val=0, max_val=1, include_boundaries="right")
+        resampling(interpolation)
         self.net = net
         self.image_size = image_size
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.crop = crop
+        self.interpolation = interpolation
+        for name, values in (("mean", mean), ("std", std)):
+            numbers = torch.tensor(np.asarray(values, np.float32))
+            if numbers.shape != (3,) or not numbers.isfinite().all():
+                raise ValueError(f"{name} must be 3 numbers, of red, green and blue, got {values}.")
+            self.register_buffer(name, numbers.view(3, 1, 1), persistent=False)
+        if not (self.std > 0).all():
+            raise ValueError(f"std must be positive, got {std}.")
         self.set_trainable("head")
+
+    def images(self, X: Any, **options: Any) -> Images:
+        """Images as this network takes them.
+
+        Parameters
+        ----------
+        X : images
+            A sequence of files, PIL images or uint8 arrays, or a uint8 array.
+        **options : dict
+            What becomes of unreadable ones; see ``Images``.
+
+        Returns
+        -------
+        Images
+            Read when they are asked for.
+        """
+        return Images(
+            X, self.image_size, crop=self.crop, interpolation=self.interpolation, **options
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features (n, d) of uint8 images (n, 3, H, W)."""
@@ -120,7 +200,7 @@ class Backbone(nn.Module):
         int
         """
         blank = torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8)
-        return int(self.eval()(blank).shape[1])
+        return int(in_evaluation(self)(blank).shape[1])
 
     def fingerprint(self) -> str:
         """Digest of everything that decides the features.
@@ -156,7 +236,8 @@ def make_backbone(
     ----------
     backbone : str or nn.Module
         Name of a classification model of torchvision, such as ``"vgg16"`` or
-        ``"resnet18"``; or a network of your own, which is copied.
+        ``"resnet18"``; or a network of your own, which is copied, within a
+        :class:`Backbone` if it wants other preprocessing than ImageNet's.
     weights : "DEFAULT", path or None, default="DEFAULT"
         "DEFAULT" downloads torchvision's ImageNet weights (once), or leaves a
         network of your own as it is. A path names a state dict (``.pth``, or
@@ -168,7 +249,7 @@ def make_backbone(
         three fully connected layers (after ReLU) that AlexNet and VGG have.
     image_size : int, default=None
         Side of the input images in pixels; if None, what the model's weights
-        were trained with (224 mostly), or 224.
+        were trained with (224 mostly), what the Backbone says, or 224.
     random_state : int, RandomState instance or None, default=None
         Determines random weights.
 
@@ -185,25 +266,27 @@ def make_backbone(
         If the weights cannot be read or downloaded.
     """
     known: set[str] = set()
-    normalisation: dict[str, Any] = {}
     if isinstance(backbone, nn.Module):
         if output != "pool":
             raise ValueError(f"output={output!r} is for torchvision models only; use 'pool'.")
-        net = copy.deepcopy(backbone)
+        whole = copy.deepcopy(backbone)
+        if not isinstance(whole, Backbone):
+            whole = Backbone(whole)
+        whole.set_trainable("head")
     else:
         with seeded(int(check_random_state(random_state).randint(2**31 - 1))):
-            net, known, image_size, normalisation = _torchvision_net(
-                backbone, weights, output, image_size
-            )
+            whole, known = _of_torchvision(backbone, weights, output)
+    if image_size is not None:
+        whole.image_size = image_size
     if weights is not None and weights != "DEFAULT":
-        _load_weights(net, known, Path(weights))
-    return Backbone(net, image_size or 224, **normalisation).eval()
+        _load_weights(whole.net, known, Path(weights))
+    return whole.eval()
 
 
-def _torchvision_net(
-    name: str, weights: str | os.PathLike[str] | None, output: str, image_size: int | None
-) -> tuple[nn.Module, set[str], int, dict[str, Any]]:
-    """A torchvision model cut off after ``output``, the keys of the whole, size, mean and std."""
+def _of_torchvision(
+    name: str, weights: str | os.PathLike[str] | None, output: str
+) -> tuple[Backbone, set[str]]:
+    """A torchvision model cut off after ``output``, and the keys of the whole."""
     from ._torchvision import models
 
     if name not in models.list_models(module=models):
@@ -221,8 +304,15 @@ def _torchvision_net(
         ) from error
     known = set(net.state_dict())
     _cut(net, name, output)
-    normalisation = {"mean": preset.mean, "std": preset.std}
-    return net, known, image_size or preset.crop_size[0], normalisation
+    # The whole of the shorter side: presets crop, but what is at the edges counts here.
+    backbone = Backbone(
+        net,
+        preset.crop_size[0],
+        preset.mean,
+        preset.std,
+        interpolation=preset.interpolation.value,
+    )
+    return backbone, known
 
 
 def _cut(net: nn.Module, name: str, output: str) -> None:

@@ -20,12 +20,22 @@ from torch import nn
 from .._files import folder_lock
 from .._labels import labelled_rows
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import HasherMixin, check_features, forgotten_on_failure, warn_constant_bits
+from ..base import (
+    HasherMixin,
+    check_features,
+    check_n_samples,
+    forgotten_on_failure,
+    narrow_features,
+    warn_constant_bits,
+)
 from ..codes import sign_bits
-from ._backbones import Backbone, make_backbone
+from ..images import MAX_PIXELS
+from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._extract import (
+    ComputesOnce,
     extract_features,
     find_unreadable,
+    once,
     place,
     resolve_device,
     run_head,
@@ -33,13 +43,18 @@ from ._extract import (
 )
 from ._fingerprint import object_digest
 from ._head import HashHead
-from ._images import Images
+from ._images import Images, holds_images
 from ._trainer import HashNet, RoundNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher", "NetworkParameters"]
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 _SAMPLE_ROWS = 1024
+_DEFAULT_BACKBONE = "vgg16"
+_SKIPPED = (
+    "They take no part in training; their rows of the decision function are NaN, their codes "
+    "MISSING: leave them out by `codes[~skhash.codes.missing_rows(codes)]`."
+)
 # Parameters that do not decide what is learned, or only how long; what others decide is told by
 # the data, the weights and the settings of the trainer.
 _INDIFFERENT = {
@@ -72,6 +87,8 @@ class NetworkParameters(TypedDict, total=False):
     checkpoint: str | os.PathLike[str] | None
     cache: str | os.PathLike[str] | None
     on_error: str
+    max_pixels: int
+    inference_batch_size: int
     device: str
     amp: bool
     num_workers: int
@@ -79,7 +96,7 @@ class NetworkParameters(TypedDict, total=False):
     verbose: int
 
 
-class DeepHasher(HasherMixin, BaseEstimator):
+class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     """Base of hashers that are networks trained by gradient descent.
 
     A backbone turns images into features and a head turns features into bits.
@@ -118,11 +135,14 @@ class DeepHasher(HasherMixin, BaseEstimator):
     ----------
     n_bits : int, default=64
         Length of the codes.
-    backbone : str, nn.Module or None, default=None
-        None if X is features. Else X is images, and this is the name of a
-        torchvision classification model ("vgg16", "resnet18", ...) or a network
-        of your own, which is copied; it takes normalised images (n, 3, H, W)
-        and gives features (n, d) or maps (n, d, h, w).
+    backbone : "auto", str, nn.Module or None, default="auto"
+        None if X is features, a matrix of numbers. Else X is images, and this
+        is the name of a torchvision classification model ("vgg16", "resnet18",
+        ...) or a network of your own, which is copied; it takes images
+        (n, 3, H, W), normalised as those of ImageNet, and gives features (n, d)
+        or maps (n, d, h, w). For other preprocessing give a
+        :class:`~skhash.networks.Backbone`. "auto" is None where X is a matrix
+        of numbers, else "vgg16".
     weights : "DEFAULT", path or None, default="DEFAULT"
         Weights of the backbone: "DEFAULT" downloads ImageNet weights for a
         torchvision model and leaves a network of your own as it is; a path
@@ -177,8 +197,13 @@ class DeepHasher(HasherMixin, BaseEstimator):
         content of the images, for later calls and other hashers.
     on_error : {"raise", "skip"}, default="raise"
         What an unreadable image does: raise an error with its path, or, with a
-        warning that lists it, take no part in training, while its row of
-        features or of the decision function is zero.
+        warning that lists it, take no part in training, while its row of the
+        decision function is NaN and its code :data:`skhash.codes.MISSING`.
+    max_pixels : int, default=64000000
+        Images of more pixels are unreadable; see
+        :func:`skhash.images.read_image`.
+    inference_batch_size : int, default=32
+        Images at a time where the network is run and not trained.
     device : str, default="auto"
         Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
     amp : bool, default=False
@@ -186,7 +211,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
         layout; two to three times as fast for convolutions where the hardware
         supports it.
     num_workers : int, default=0
-        Processes that read images; 0 reads in this one.
+        Processes that read images; 0 reads in this one. They are started anew,
+        for which a script needs its ``if __name__ == "__main__":``.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, batches, dropout and validation part.
     verbose : int, default=0
@@ -244,6 +270,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
         "checkpoint": [str, os.PathLike, None],
         "cache": [str, os.PathLike, None],
         "on_error": [StrOptions({"raise", "skip"})],
+        "max_pixels": [Interval(Integral, 1, None, closed="left")],
+        "inference_batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "amp": ["boolean"],
         "num_workers": [Interval(Integral, 0, None, closed="left")],
@@ -255,7 +283,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         self,
         n_bits: int = 64,
         *,
-        backbone: str | nn.Module | None = None,
+        backbone: str | nn.Module | None = "auto",
         weights: str | os.PathLike[str] | None = "DEFAULT",
         output: str = "pool",
         image_size: int | None = None,
@@ -275,6 +303,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
         checkpoint: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         on_error: str = "raise",
+        max_pixels: int = MAX_PIXELS,
+        inference_batch_size: int = 32,
         device: str = "auto",
         amp: bool = False,
         num_workers: int = 0,
@@ -302,6 +332,8 @@ class DeepHasher(HasherMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.cache = cache
         self.on_error = on_error
+        self.max_pixels = max_pixels
+        self.inference_batch_size = inference_batch_size
         self.device = device
         self.amp = amp
         self.num_workers = num_workers
@@ -442,9 +474,12 @@ class DeepHasher(HasherMixin, BaseEstimator):
             raise ValueError("checkpoint needs an integer random_state: a resumed fit repeats it.")
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.backbone_: Backbone | None = None
-        if self.backbone is not None:
+        backbone = self.backbone
+        if isinstance(backbone, str) and backbone == "auto":
+            backbone = _DEFAULT_BACKBONE if holds_images(X) else None
+        if backbone is not None:
             self.backbone_ = make_backbone(
-                self.backbone,
+                backbone,
                 self.weights,
                 output=self.output,
                 image_size=self.image_size,
@@ -452,8 +487,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
             )
             self.backbone_.set_trainable(self.trainable)
         data = self._as_data(X, reset=True)
-        if len(data) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(data)
         return data
 
     def build(
@@ -482,7 +516,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         elif self.on_error == "skip":
             assert isinstance(data, Images)
             self.skipped_ = find_unreadable(data, num_workers=self.num_workers)
-            warn_unreadable(data, self.skipped_)
+            warn_unreadable(data, self.skipped_, _SKIPPED)
         self.head_ = HashHead(
             self.sample_features(inputs),
             n_outputs or self.n_bits,
@@ -490,7 +524,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
             activation=self.head_activation,
             tanh=self.tanh_outputs,
             random_state=self._seed,
-        )
+        ).eval()
         return inputs
 
     def train_network(
@@ -644,38 +678,46 @@ class DeepHasher(HasherMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_bits), float32 or float64
-            float64 only for features of that dtype. The row of an unreadable image is zero.
+            float64 only for features of that dtype. The row of an unreadable
+            image is NaN.
         """
         check_is_fitted(self)
-        features, unreadable = self._features(self._as_data(X, reset=False))
-        values = run_head(self.head_, features, device=self.device)
-        values[unreadable] = 0
+        data = self._as_data(X, reset=False)
+        features, unreadable = self._features(data)
+        readable = np.setdiff1d(np.arange(len(features)), unreadable)
+        outputs = run_head(self.head_, features[readable], device=self.device)
+        if not len(unreadable):
+            return outputs
+        values = np.full((len(features), outputs.shape[1]), np.nan, outputs.dtype)
+        values[readable] = outputs
         return values
 
     def _as_data(self, X: Any, *, reset: bool) -> NDArray[Any] | Images:
         """X as checked features (float32 for training) or as images to be read."""
         if self.backbone_ is not None:
             try:
-                return Images(X, self.backbone_.image_size, skip_unreadable=self.on_error == "skip")
+                return self.backbone_.images(
+                    X, skip_unreadable=self.on_error == "skip", max_pixels=self.max_pixels
+                )
             except TypeError as error:
                 raise TypeError(f"{error} If X is features, set backbone=None.") from error
         features = check_features(self, X, reset=reset)
-        if not reset:
-            return features
-        with np.errstate(over="ignore"):
-            narrow = np.ascontiguousarray(features, np.float32)
-        if narrow is not features and not np.isfinite(narrow).all():
-            raise ValueError("X has values beyond the range of float32; scale it first.")
-        return narrow
+        return narrow_features(features) if reset else features
 
     def _features(self, data: NDArray[Any] | Images) -> tuple[NDArray[Any], NDArray[np.intp]]:
         """Features, and the rows of images that cannot be read."""
         if not isinstance(data, Images):
             return data, np.empty(0, np.intp)
         assert self.backbone_ is not None
-        cache = self.cache if self.backbone_.frozen else None
-        features, unreadable = self._extract(data, cache=cache, verbose=self.verbose)
-        warn_unreadable(data, unreadable)
+        if self.backbone_.frozen:
+            features, unreadable = once(
+                data,
+                self.backbone_,
+                lambda: self._extract(data, cache=self.cache, verbose=self.verbose),
+            )
+        else:
+            features, unreadable = self._extract(data, verbose=self.verbose)
+        warn_unreadable(data, unreadable, _SKIPPED)
         return features, unreadable
 
     def sample_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
@@ -764,6 +806,7 @@ class DeepHasher(HasherMixin, BaseEstimator):
         return extract_features(
             self.backbone_,
             images,
+            batch_size=self.inference_batch_size,
             device=self.device,
             amp=self.amp,
             num_workers=self.num_workers,

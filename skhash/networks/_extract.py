@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,20 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from .._decisions import settled_values
 from ._backbones import Backbone
 from ._cache import FeatureCache
 from ._images import Images, unchanged
+from ._placement import autocast, place, placed, resolve_device
 
 __all__ = [
+    "ComputesOnce",
     "autocast",
     "extract_features",
     "find_unreadable",
+    "once",
     "place",
+    "placed",
     "resolve_device",
     "run_head",
     "warn_unreadable",
@@ -31,38 +36,8 @@ __all__ = [
 
 _HEAD_BATCH = 8192
 _CACHE_FILE_ROWS = 1024
-
-
-def resolve_device(device: str) -> torch.device:
-    """Turn the parameter ``device`` into a torch device; "auto" is CUDA where there is one."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
-        raise ValueError(f"device={device!r} cannot be used here: {error}") from error
-
-
-def autocast(device: torch.device, amp: bool) -> torch.autocast:
-    """Context in which matrix products and convolutions run in bfloat16 if ``amp``."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=amp)
-
-
-def place(module: nn.Module, device: str | torch.device, *, channels_last: bool = False) -> None:
-    """Move a module to a device, its convolutions in one layout or the other."""
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    module.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-
-
-@contextmanager
-def _in_evaluation(module: nn.Module, device: torch.device, amp: bool) -> Iterator[None]:
-    """Run a module on a device; between calls modules stay on the CPU, where they pickle."""
-    place(module.eval(), device, channels_last=amp)
-    try:
-        with torch.no_grad(), autocast(device, amp):
-            yield
-    finally:
-        place(module, "cpu")
+# In units of the rounding of a number of the size of a row's largest output, or of 1.
+_ROUNDING = 2.0**11
 
 
 def run_head(
@@ -82,15 +57,21 @@ def run_head(
     Returns
     -------
     ndarray of shape (n_samples, n_bits) of the same dtype
+        Their signs do not depend on which samples are computed together.
     """
     target = resolve_device(device)
-    with _in_evaluation(head, target, amp=False):
-        outputs = []
-        for start in range(0, len(features), _HEAD_BATCH):
-            batch = torch.tensor(features[start : start + _HEAD_BATCH], device=target)
-            outputs.append(head.to(batch.dtype)(batch).cpu())
-        head.float()
-    return torch.cat(outputs).numpy()
+    dtype = torch.from_numpy(features[:0].copy()).dtype
+    module = placed(head, target, dtype=dtype)
+    tolerance = _ROUNDING * np.finfo(features.dtype).eps
+
+    @torch.no_grad()
+    def compute(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        outputs = module(torch.tensor(rows, device=target)).cpu().numpy()
+        sizes = np.abs(outputs)
+        scales = np.maximum(sizes.max(axis=1, keepdims=True), 1)
+        return outputs, (sizes <= tolerance * scales).any(axis=1)
+
+    return settled_values(compute, features, block_rows=_HEAD_BATCH)
 
 
 def extract_features(
@@ -128,7 +109,7 @@ def extract_features(
     Returns
     -------
     features : ndarray of shape (n_samples, n_features), float32
-        The row of an unreadable image is zero.
+        The row of an unreadable image is NaN.
     unreadable : ndarray of int
         Rows of unreadable images; empty unless ``images`` skips them.
 
@@ -154,28 +135,25 @@ def extract_features(
             store.put([keys[i] for i in done], features[done])  # type: ignore[index]
             unsaved.clear()
 
-    loader: DataLoader[Any] = DataLoader(
-        Subset(images, rows.tolist()),  # type: ignore[arg-type]
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=unchanged,
-        generator=torch.Generator(),  # or it would draw from torch's own
-    )
     target = resolve_device(device)
     start = 0
     try:
-        with _in_evaluation(backbone, target, amp):
-            for batch, readable in _progress(loader, len(rows), verbose):
-                current = rows[start : start + len(batch)]
-                start += len(batch)
-                outputs = backbone(batch.to(target)).cpu().numpy()
-                if features is None:
-                    features = np.zeros((n, outputs.shape[1]), np.float32)
-                features[current[readable]] = outputs[readable]
-                unreadable.append(current[~readable])
-                unsaved.append(current[readable])
-                if sum(map(len, unsaved)) >= _CACHE_FILE_ROWS:
-                    save()
+        if len(rows):
+            module = placed(backbone, target, channels_last=amp)
+        wanted: Any = Subset(images, rows.tolist())  # type: ignore[arg-type]
+        loader = _loader(wanted, batch_size, num_workers)
+        for batch, readable in _progress(loader, n, len(rows), verbose):
+            current = rows[start : start + len(batch)]
+            start += len(batch)
+            with torch.no_grad(), autocast(target, amp):
+                outputs = module(batch.to(target)).float().cpu().numpy()
+            if features is None:
+                features = np.empty((n, outputs.shape[1]), np.float32)
+            features[current] = np.where(readable[:, None], outputs, np.nan)
+            unreadable.append(current[~readable])
+            unsaved.append(current[readable])
+            if sum(map(len, unsaved)) >= _CACHE_FILE_ROWS:
+                save()
     finally:
         save()
     assert features is not None  # there is at least one image
@@ -184,18 +162,24 @@ def extract_features(
 
 def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]:
     """Rows of images that cannot be read, found by reading all."""
-    loader: DataLoader[Any] = DataLoader(
-        images,  # type: ignore[arg-type]
-        batch_size=32,
-        num_workers=num_workers,
-        collate_fn=unchanged,
-        generator=torch.Generator(),  # or it would draw from torch's own
-    )
+    loader = _loader(images, 32, num_workers)
     return np.flatnonzero(np.concatenate([~readable for _, readable in loader]))
 
 
-def warn_unreadable(images: Images, unreadable: NDArray[np.intp]) -> None:
-    """Name the images that could not be read.
+def _loader(images: Any, batch_size: int, num_workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        images,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=unchanged,
+        generator=torch.Generator(),  # else every pass draws a number from torch's global one
+        # A process that is forked while other threads compute may wait for them for ever.
+        multiprocessing_context="spawn" if num_workers else None,
+    )
+
+
+def warn_unreadable(images: Images, unreadable: NDArray[np.intp], remedy: str) -> None:
+    """Name the images that could not be read, and say what became of them.
 
     Raises
     ------
@@ -209,20 +193,66 @@ def warn_unreadable(images: Images, unreadable: NDArray[np.intp]) -> None:
     names = ", ".join(images.name(i) for i in unreadable[:10])
     more = f" and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
     warnings.warn(
-        f"{len(unreadable)} of {len(images)} images cannot be read; "
-        f"their rows are zero: {names}{more}.",
+        f"{len(unreadable)} of {len(images)} images cannot be read: {names}{more}. {remedy}",
         stacklevel=4,
     )
 
 
-def _progress(batches: Iterable, n_images: int, verbose: int) -> Iterable:
-    """Hand batches on, showing images per second."""
+def _progress(batches: Iterable, n_images: int, n_missing: int, verbose: int) -> Iterable:
+    """Hand batches on, showing images per second; those of the cache are done at the start."""
     if not verbose:
         yield from batches
         return
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-    with tqdm(total=n_images, unit="image", desc="features") as bar:
+    done = n_images - n_missing
+    with tqdm(total=n_images, initial=done, unit="image", desc="features") as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch[0]))
+
+
+_computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(
+    "_computed", default=None
+)
+
+
+class ComputesOnce:
+    """Mixin of hashers with networks; comes before ``HasherMixin``."""
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.uint8]:
+        """Train the network and encode the training samples.
+
+        A backbone that is not trained sees every image once.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As in :meth:`fit`.
+        y : labels or tags of n_samples images, default=None
+            As in :meth:`fit`.
+        **fit_params : dict
+            Further arguments of :meth:`fit`.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_bits), uint8
+            The same as of ``fit(X, y).transform(X)``.
+        """
+        token = _computed.set([])
+        try:
+            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
+        finally:
+            _computed.reset(token)
+
+
+def once(images: Images, backbone: Backbone, compute: Callable[[], Any]) -> Any:
+    """What ``compute`` returns, or has returned for these images and this network."""
+    computed = _computed.get()
+    for known, network, result in computed or ():
+        if network is backbone and known.same_as(images):
+            return result
+    result = compute()
+    if computed is not None:
+        computed.append((images, backbone, result))
+    return result

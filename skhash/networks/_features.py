@@ -18,15 +18,21 @@ from torch import nn
 
 from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
-from ._backbones import make_backbone
+from ..images import MAX_PIXELS
+from ._backbones import TorchvisionPickling, make_backbone
 from ._extract import extract_features, warn_unreadable
-from ._images import Images
 
 __all__ = ["ImageFeatures"]
 
+_SKIPPED = "Their rows are NaN: leave them out by `features[~numpy.isnan(features).any(axis=1)]`."
+
 
 class ImageFeatures(
-    ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    TorchvisionPickling,
+    ParametersMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Features of images from a network that is not trained.
 
@@ -34,8 +40,10 @@ class ImageFeatures(
     ----------
     backbone : str or nn.Module, default="vgg16"
         Name of a torchvision classification model, or a network of your own,
-        which is copied; it takes normalised images (n, 3, H, W) and gives
-        features (n, d) or maps (n, d, h, w), which are averaged over positions.
+        which is copied; it takes images (n, 3, H, W), normalised as those of
+        ImageNet, and gives features (n, d) or maps (n, d, h, w), which are
+        averaged over positions. For other preprocessing give a
+        :class:`~skhash.networks.Backbone`.
     weights : "DEFAULT", path or None, default="DEFAULT"
         "DEFAULT" downloads ImageNet weights for a torchvision model (once) and
         leaves a network of your own as it is; a path names a state dict (.pth
@@ -57,14 +65,18 @@ class ImageFeatures(
         Images at a time.
     on_error : {"raise", "skip"}, default="raise"
         What an unreadable image does: raise an error with its path, or give a
-        row of zeros and a warning that lists it.
+        row of NaN and a warning that lists it.
+    max_pixels : int, default=64000000
+        Images of more pixels are unreadable; see
+        :func:`skhash.images.read_image`.
     device : str, default="auto"
         Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
     amp : bool, default=False
         Mixed precision: bfloat16 where that is safe, and the channels-last
         layout.
     num_workers : int, default=0
-        Processes that read images; 0 reads in this one.
+        Processes that read images; 0 reads in this one. They are started anew,
+        for which a script needs its ``if __name__ == "__main__":``.
     random_state : int, RandomState instance or None, default=None
         Determines the random weights of ``weights=None``.
     verbose : int, default=0
@@ -93,6 +105,7 @@ class ImageFeatures(
         "cache": [str, os.PathLike, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "on_error": [StrOptions({"raise", "skip"})],
+        "max_pixels": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "amp": ["boolean"],
         "num_workers": [Interval(Integral, 0, None, closed="left")],
@@ -110,6 +123,7 @@ class ImageFeatures(
         cache: str | os.PathLike[str] | None = None,
         batch_size: int = 32,
         on_error: str = "raise",
+        max_pixels: int = MAX_PIXELS,
         device: str = "auto",
         amp: bool = False,
         num_workers: int = 0,
@@ -123,6 +137,7 @@ class ImageFeatures(
         self.cache = cache
         self.batch_size = batch_size
         self.on_error = on_error
+        self.max_pixels = max_pixels
         self.device = device
         self.amp = amp
         self.num_workers = num_workers
@@ -166,7 +181,7 @@ class ImageFeatures(
         Returns
         -------
         ndarray of shape (n_samples, n_features), float32
-            The row of an unreadable image is zero.
+            The row of an unreadable image is NaN.
 
         Raises
         ------
@@ -174,7 +189,9 @@ class ImageFeatures(
             For the first unreadable image, unless ``on_error="skip"``.
         """
         check_is_fitted(self)
-        images = Images(X, self.backbone_.image_size, skip_unreadable=self.on_error == "skip")
+        images = self.backbone_.images(
+            X, skip_unreadable=self.on_error == "skip", max_pixels=self.max_pixels
+        )
         features, unreadable = extract_features(
             self.backbone_,
             images,
@@ -185,7 +202,7 @@ class ImageFeatures(
             cache=self.cache,
             verbose=self.verbose,
         )
-        warn_unreadable(images, unreadable)
+        warn_unreadable(images, unreadable, _SKIPPED)
         return features
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,8 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-
-from ._random import seeded
 
 __all__ = ["HashHead"]
 
@@ -71,9 +70,9 @@ class HashHead(nn.Module):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
         layers: list[nn.Module] = []
-        with seeded(random_state):
-            for width, next_width in pairwise([features.shape[1], *hidden_layers, n_bits]):
-                layers += [nn.Linear(width, next_width), activation()]
+        generator = torch.Generator().manual_seed(random_state)
+        for width, next_width in pairwise([features.shape[1], *hidden_layers, n_bits]):
+            layers += [_linear(width, next_width, generator), activation()]
         layers.pop()  # none behind the last
         nn.init.zeros_(
             layers[-1].get_parameter("bias")
@@ -98,3 +97,12 @@ class HashHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Outputs of shape (n_samples, n_bits); their signs are the bits."""
         return self.layers((features - self.mean) / self.scale)
+
+
+def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with the initial weights that torch gives, from a generator of its own."""
+    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+    bound = 1 / math.sqrt(n_inputs)
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    nn.init.uniform_(layer.bias, -bound, bound, generator)
+    return layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from PIL import Image
 from .._files import open_regular
 from ..images import MAX_PIXELS, ImageReadError, kind_of, read_image
 
-__all__ = ["Images", "unchanged"]
+__all__ = ["Images", "holds_images", "unchanged"]
 
 _FORMS = (
     "a sequence of image files (str or path-like), of PIL images or of uint8 arrays (H, W, 3), "
@@ -37,10 +38,14 @@ class Images:
         or one uint8 array (n_samples, H, W, 3).
     size : int
         Side in pixels to which images are cut; see :func:`skhash.images.read_image`.
+    crop : float, default=1.0
+        Share of the shorter side that is kept.
+    interpolation : str, default="bilinear"
+        How pixels are scaled.
     skip_unreadable : bool, default=False
         If True, the batches of a data loader hold a blank image in place of an
         unreadable one and say so, instead of raising.
-    max_pixels : int, default=64_000_000
+    max_pixels : int, default=64000000
         Images of more pixels are unreadable; see :func:`skhash.images.read_image`.
 
     Raises
@@ -56,11 +61,15 @@ class Images:
         images: Any,
         size: int,
         *,
+        crop: float = 1.0,
+        interpolation: str = "bilinear",
         skip_unreadable: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.images = _as_sequence(images)
         self.size = size
+        self.crop = crop
+        self.interpolation = interpolation
         self.skip_unreadable = skip_unreadable
         self.max_pixels = max_pixels
 
@@ -86,15 +95,27 @@ class Images:
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Images:
         """The images of some rows."""
-        return Images(
-            [self.images[i] for i in rows],
-            self.size,
-            skip_unreadable=self.skip_unreadable,
-            max_pixels=self.max_pixels,
+        some = copy.copy(self)
+        some.images = [self.images[i] for i in rows]
+        return some
+
+    def same_as(self, other: Images) -> bool:
+        """Whether these are the very same objects, or files of the same names."""
+        if self.images is other.images:
+            return True
+        return len(self) == len(other) and all(
+            one is another or (isinstance(one, str | os.PathLike) and one == another)
+            for one, another in zip(self.images, other.images, strict=True)
         )
 
     def _read(self, row: int) -> NDArray[np.uint8]:
-        return read_image(self.images[row], self.size, max_pixels=self.max_pixels)
+        return read_image(
+            self.images[row],
+            self.size,
+            crop=self.crop,
+            interpolation=self.interpolation,
+            max_pixels=self.max_pixels,
+        )
 
     def name(self, row: int) -> str:
         """How messages call an image."""
@@ -117,6 +138,21 @@ class Images:
             return hashlib.blake2b(self._read(row).tobytes(), digest_size=16).digest()
         except (OSError, ValueError):
             return b""
+
+
+def holds_images(X: Any) -> bool:
+    """Whether X is images, well-formed or not, rather than a matrix of numbers."""
+    if isinstance(X, str | bytes | os.PathLike):
+        return True
+    shape = getattr(X, "shape", None)
+    if shape is not None and len(shape) != 1:
+        return len(shape) > 2
+    if not isinstance(X, Sequence | np.ndarray) and shape is None:
+        return False
+    first = next(iter(X), None)
+    return isinstance(first, str | bytes | os.PathLike | Image.Image) or (
+        isinstance(first, np.ndarray) and first.ndim > 1
+    )
 
 
 def _new_digest() -> Any:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
+from typing import Any
 
 import torch
 
-__all__ = ["models"]
+__all__ = ["models", "new"]
 
 _library: torch.library.Library | None = None  # the declarations live as long as this object
 
@@ -35,3 +36,8 @@ def _import_models() -> ModuleType:
 
 
 models = _import_models()
+
+
+def new(cls: Any) -> Any:
+    """Begin an object of a pickle whose further parts are of torchvision."""
+    return cls.__new__(cls)

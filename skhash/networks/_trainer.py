@@ -77,13 +77,15 @@ class TrainingSet(Dataset):
         Returns
         -------
         list
-            Of arrays; images that are files are told by their names.
+            Of arrays; images that are files are told by their names and sizes.
         """
         inputs: Any = self.inputs
         if isinstance(inputs, Images):
             inputs = [
-                os.fspath(image) if isinstance(image, str | os.PathLike) else np.asarray(image)
-                for image in inputs.images
+                [os.fspath(image), os.path.getsize(image) if os.path.exists(image) else None]
+                if isinstance(image, str | os.PathLike)
+                else inputs.key(row)
+                for row, image in enumerate(inputs.images)
             ]
         targets: Any = self.targets
         if sp.issparse(targets):

@@ -12,9 +12,9 @@ from sklearn.utils import check_random_state
 
 from .._ridge import RidgePath
 from .._sklearn import Interval, fit_context
-from ..base import LinearHasher, check_features
+from ..base import LinearHasher, check_features, check_n_samples
 from ..tags import encode_tags
-from ..unsupervised._itq import itq_rotation, principal_projection
+from ..unsupervised._itq import itq_codes
 from ._tag_itq import weighted_tags
 
 __all__ = ["SAH"]
@@ -159,17 +159,15 @@ class SAH(LinearHasher):
             one sample only.
         """
         X = check_features(self, X, reset=True)
-        if len(X) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(X)
         indicator = encode_tags(y, n_samples=len(X)).indicator if y is not None else None
         random_state = check_random_state(self.random_state)
         path = RidgePath(X)
-        projected = path.project(principal_projection(X, self.n_bits)[1])
-        R, _ = itq_rotation(projected, random_state=random_state)
+        codes = itq_codes(X, self.n_bits, random_state=random_state)
         model = _JointFactors(
             path,
             None if indicator is None else weighted_tags(indicator, random_state),
-            np.where(projected @ R >= 0, 1.0, -1.0),
+            codes,
             alpha=self.alpha,
             nu=self.nu,
             ridge=self.ridge,

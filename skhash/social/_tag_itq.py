@@ -12,7 +12,8 @@ from sklearn.utils import check_random_state
 
 from .._ridge import RidgePath
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import LinearHasher, check_features
+from .._spectrum import fix_signs
+from ..base import LinearHasher, check_features, check_n_samples
 from ..tags import encode_tags, project_tags, tfidf
 from ..unsupervised._itq import itq_rotation
 
@@ -80,10 +81,7 @@ def tag_projection(
     rank = int((variances > 1e-10 * variances[0]).sum())
     scaled = vectors[:, :rank] * np.sqrt(variances[:rank]) / root[:, None]
     projection[:rank] = (path.directions @ scaled).T
-    # Eigenvectors have no sign of their own: fixed, so that results do not hang on the solver.
-    largest = np.abs(projection).argmax(axis=1)
-    projection *= np.where(projection[np.arange(n_bits), largest] < 0, -1, 1)[:, None]
-    return projection, float(strength)
+    return fix_signs(projection), float(strength)
 
 
 class TagITQ(LinearHasher):
@@ -196,8 +194,7 @@ class TagITQ(LinearHasher):
                 "is None. Pass the images' tags, or use ITQ, which needs none."
             )
         X = check_features(self, X, reset=True)
-        if len(X) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(X)
         tags = encode_tags(y, n_samples=len(X))
         random_state = check_random_state(self.random_state)
         path = RidgePath(X)

@@ -13,7 +13,8 @@ from sklearn.utils import check_random_state
 
 from .._ridge import RidgePath
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import LinearHasher, check_features
+from .._spectrum import fix_signs
+from ..base import LinearHasher, check_features, check_n_samples
 from ..graphs import anchor_graph
 from ..tags import encode_tags
 from ..unsupervised._itq import itq_rotation
@@ -66,7 +67,9 @@ class WMH(LinearHasher):
         it grows, A_s tends to :math:`X^\top T T^\top X`, in which the loudest
         features have the say.
     n_anchors : int, default=100
-        Anchors of the graph, at most ``n_samples`` of which are used.
+        Anchors of the graph, at most ``n_samples`` of which are used. It compares
+        samples by their angle, seen from the origin: centre features that lie
+        far from it.
     n_nearest_anchors : int, default=2
         Number of anchors that a sample is tied to.
     rotate : bool, default=False
@@ -180,8 +183,7 @@ class WMH(LinearHasher):
             only, or nothing to learn from.
         """
         X = check_features(self, X, reset=True)
-        if len(X) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(X)
         if self.n_bits > X.shape[1]:
             raise ValueError(
                 f"n_bits={self.n_bits} needs at least as many features as bits, got n_features = "
@@ -208,11 +210,7 @@ class WMH(LinearHasher):
                 matrix, subset_by_index=[max(rank - self.n_bits, 0), rank - 1]
             )
             self.eigenvalues_[: len(values)] = values[::-1]
-            found = (path.directions @ vectors[:, ::-1]).T
-            # Eigenvectors have no sign of their own: the entry of largest magnitude is positive.
-            largest = np.abs(found).argmax(axis=1)
-            found *= np.where(found[np.arange(len(found)), largest] < 0, -1, 1)[:, None]
-            coef[: len(found)] = found
+            coef[: len(values)] = fix_signs((path.directions @ vectors[:, ::-1]).T)
         if self.rotate:
             R, _ = itq_rotation(path.project(coef), random_state=random_state)
             coef = R.T @ coef

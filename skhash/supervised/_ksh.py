@@ -9,21 +9,21 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.metrics import euclidean_distances
-from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 
+from .._kernel import KernelHasher
 from .._labels import labelled_rows
 from .._sklearn import Interval, fit_context
-from ..base import HasherMixin, check_features, warn_constant_bits
+from ..base import check_features, check_n_samples, warn_constant_bits
 from ..codes import sign_bits
 from ..tags import share_any
 
 __all__ = ["KSH"]
 
+_BLOCK_ROWS = 16_384
 
-class KSH(HasherMixin, BaseEstimator):
+
+class KSH(KernelHasher):
     """Supervised hashing with kernels.
 
     Bits are signs of ``coef_ @ (k(x) - kernel_mean_)``, with k(x) the Gaussian
@@ -130,44 +130,25 @@ class KSH(HasherMixin, BaseEstimator):
             If fewer than 2 samples have labels.
         """
         X = check_features(self, X, reset=True)
-        if len(X) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(X)
+        if (X[0] == X).all():
+            raise ValueError("X has features that do not vary; codes cannot tell images apart.")
         labels, rows = labelled_rows(y, len(X), self)
         rng = check_random_state(self.random_state)
-        anchors = rng.choice(len(X), min(self.n_anchors, len(X)), replace=False)
-        self.anchors_ = X[np.sort(anchors)]
-        squares = euclidean_distances(X, self.anchors_, squared=True)
-        if squares.max() <= 1e-12 * np.square(X).max():
-            raise ValueError("X has features that do not vary; codes cannot tell images apart.")
-        self.gamma_ = 1 / (2 * float(squares.mean()))
-        kernel = np.exp(-self.gamma_ * squares)
-        self.kernel_mean_ = kernel.mean(0)
+        self._draw_anchors(X, rng)
+        self.gamma_ = 1 / (2 * _mean_square_distance(X, self.anchors_))
+        kernel = self._centred_kernel(X)
         if len(rows) > self.n_pair_samples:
             rows = np.sort(rng.choice(rows, self.n_pair_samples, replace=False))
         similar = share_any(labels[rows], labels[rows]).toarray()
         similarity = np.where(similar, np.float32(1), np.float32(-1))
-        centred = kernel[rows].astype(np.float64) - self.kernel_mean_
+        centred = kernel[rows].astype(np.float64)
         self.coef_ = self._learn_bits(centred, similarity).astype(X.dtype)
         warn_constant_bits(
             sign_bits(centred @ self.coef_.T),
             "the labels or features do not tell enough apart; lower n_bits.",
         )
         return self
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Real values whose signs are the codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_bits)
-        """
-        X = check_features(self, X, reset=False)
-        return (rbf_kernel(X, self.anchors_, self.gamma_) - self.kernel_mean_) @ self.coef_.T
 
     def _learn_bits(
         self, kernel: NDArray[np.float64], similarity: NDArray[np.float32]
@@ -217,3 +198,15 @@ class KSH(HasherMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
+
+
+def _mean_square_distance(
+    X: NDArray[np.floating[Any]], anchors: NDArray[np.floating[Any]]
+) -> float:
+    """Mean squared distance of all pairs of a sample and an anchor."""
+    centre = anchors.mean(axis=0, dtype=np.float64)
+    # About the anchors' own mean the products of samples and anchors have mean 0.
+    squares = (
+        float(np.square(X[block] - centre).sum()) for block in gen_batches(len(X), _BLOCK_ROWS)
+    )
+    return sum(squares) / len(X) + float(np.square(anchors - centre).sum()) / len(anchors)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..base import LinearHasher
+from .._decisions import affine_values
+from ..base import LinearHasher, check_features
 from ..codes import sign_bits
 
 __all__ = ["CosineHasher"]
@@ -38,12 +39,15 @@ class CosineHasher(LinearHasher):
         ndarray of shape (n_samples, n_bits), float32 or float64
             ``cos(X @ coef_.T + intercept_) + offset_``.
         """
-        return self._waves(super().decision_function(X))
+        return self._waves(check_features(self, X, reset=False))
 
-    def _waves(self, phases: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        np.cos(phases, out=phases)
-        phases += self.offset_
-        return phases
+    def _waves(self, X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        def link(phases: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+            np.cos(phases, out=phases)
+            phases += self.offset_
+            return phases
+
+        return affine_values(X, self.coef_, self.intercept_, link)
 
     def _set_waves(
         self,
@@ -56,4 +60,4 @@ class CosineHasher(LinearHasher):
         self.coef_ = coef.astype(X.dtype)
         self.intercept_ = intercept.astype(X.dtype)
         self.offset_ = offset.astype(X.dtype)
-        return sign_bits(self._waves(X @ self.coef_.T + self.intercept_))
+        return sign_bits(self._waves(X))

@@ -120,12 +120,12 @@ class DeepBit(DeepHasher):
 
     def learn(self, X: Any, y: Any) -> None:
         """Train the network on images and their turned versions."""
-        if self.rotation and self.backbone is None:
-            raise ValueError(
-                f"rotation={self.rotation} needs images to turn, but X is features "
-                "(backbone=None); leave rotation=None, or fit on images."
-            )
         data = self.open_inputs(X)
+        if self.rotation and not isinstance(data, Images):
+            raise ValueError(
+                f"rotation={self.rotation} needs images to turn, but X is features; leave "
+                "rotation=None, or fit on images."
+            )
         inputs = self.build(data)
         rotation, angles = 0.0, tuple[float, ...]()
         if isinstance(data, Images) and self.rotation != 0:
@@ -180,7 +180,7 @@ class _TurnedImages(Images):
     """Images turned by an angle."""
 
     def __init__(self, images: Images, angle: float) -> None:
-        super().__init__(images.images, images.size, skip_unreadable=images.skip_unreadable)
+        vars(self).update(vars(images))
         self.angle = angle
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> torch.Tensor:

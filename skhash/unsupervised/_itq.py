@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
+from .._decisions import affine_values, centred_projection
 from .._sklearn import Interval, fit_context
 from ..base import LinearHasher, check_features
 from ._pcah import principal_projection
 
-__all__ = ["ITQ", "itq_rotation", "principal_projection"]
+__all__ = ["ITQ", "itq_codes", "itq_projection", "itq_rotation", "signs_of_projection"]
 
 
 def itq_rotation(
@@ -63,6 +64,64 @@ def itq_rotation(
     full = np.zeros((n_bits, n_bits), V.dtype)
     full[used] = R
     return full, losses
+
+
+def itq_projection(
+    X: NDArray[np.floating[Any]],
+    n_bits: int,
+    *,
+    n_iter: int = 50,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.float64]]:
+    """Mean of features, and their principal directions rotated towards their signs.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Finite features.
+    n_bits : int
+        Number of directions.
+    n_iter : int, default=50
+        Number of ITQ's alternations.
+    random_state : int, RandomState instance or None, default=None
+        Draws the first rotation.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_features,), dtype of X
+        Mean of each feature.
+    coef : ndarray of shape (n_bits, n_features), dtype of X
+        Rotated principal directions.
+    losses : ndarray of shape (n_iter,), float64
+        The quantisation loss after each alternation.
+    """
+    mean, components = principal_projection(X, n_bits)
+    R, losses = itq_rotation(
+        X @ components.T - components @ mean, n_iter=n_iter, random_state=random_state
+    )
+    return mean, R.T @ components, losses
+
+
+def signs_of_projection(
+    X: NDArray[np.floating[Any]], mean: NDArray[np.floating[Any]], coef: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Codes in {-1, 1} that a linear hasher gives: signs of ``(X - mean) @ coef.T``, 1 for 0."""
+    return np.where(affine_values(X, *centred_projection(mean, coef, X.dtype)) >= 0, 1.0, -1.0)
+
+
+def itq_codes(
+    X: NDArray[np.floating[Any]],
+    n_bits: int,
+    *,
+    n_iter: int = 50,
+    random_state: int | np.random.RandomState | None = None,
+) -> NDArray[np.float64]:
+    """Codes in {-1, 1} that :class:`ITQ` gives its training samples, for others to start from.
+
+    The parameters are those of :func:`itq_projection`.
+    """
+    mean, coef, _ = itq_projection(X, n_bits, n_iter=n_iter, random_state=random_state)
+    return signs_of_projection(X, mean, coef)
 
 
 class ITQ(LinearHasher):
@@ -146,17 +205,14 @@ class ITQ(LinearHasher):
             The fitted hasher.
         """
         X = check_features(self, X, reset=True)
-        mean, components = principal_projection(X, self.n_bits)
-        R, self.objective_ = itq_rotation(
-            X @ components.T - components @ mean,
-            n_iter=self.max_iter,
-            random_state=self.random_state,
+        mean, coef, self.objective_ = itq_projection(
+            X, self.n_bits, n_iter=self.max_iter, random_state=self.random_state
         )
         self.n_iter_ = self.max_iter
         self._set_projection(
             X,
             mean,
-            R.T @ components,
+            coef,
             cause="the features hardly vary; fit on samples that differ.",
         )
         return self

@@ -76,7 +76,7 @@ class GreedyHashLoss(nn.Module):
         """Loss of a batch."""
         half = len(outputs) // 2
         codes = normalize(straight_through_sign(outputs))
-        features = normalize(features - self.centre)
+        features = normalize(features - self.centre, eps=torch.finfo(features.dtype).tiny)
         errors = codes[:half] @ codes[half:].T - features[:half] @ features[half:].T
         similarity = errors.square().sum() / max(errors.numel(), 1)
         return similarity + self.quantization * ((outputs.abs() - 1).abs() ** 3).mean()

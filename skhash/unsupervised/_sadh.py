@@ -12,6 +12,7 @@ from torch import nn
 
 from .._sklearn import Interval
 from ..networks import DeepHasher, NetworkParameters
+from ._itq import itq_codes
 from ._sadh_linear import SmoothCodes, SmoothingParameters
 
 __all__ = ["SADHHasher"]
@@ -125,7 +126,7 @@ class SADHHasher(SmoothCodes, DeepHasher):
             nonlocal codes
             if codes is None:
                 neighbours = self.training_features(inputs)
-                codes = self._itq_codes(neighbours, random_state)
+                codes = itq_codes(neighbours, self.n_bits, random_state=random_state)
             else:
                 neighbours = self.training_outputs(inputs)
             graph = self._graph(neighbours, random_state)

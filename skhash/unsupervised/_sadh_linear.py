@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
+from .._decisions import affine_values
 from .._parameters import ParametersMixin
 from .._ridge import RidgePath
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import LinearHasher, check_features, warn_constant_bits
+from ..base import LinearHasher, check_features, check_n_samples, warn_constant_bits
 from ..codes import sign_bits
 from ..graphs import AnchorGraph, anchor_graph
 from ._admm import smooth_codes
-from ._itq import itq_rotation, principal_projection
+from ._itq import itq_codes
 
 __all__ = ["SADHLinear", "SmoothCodes"]
 
@@ -42,7 +43,9 @@ class SmoothCodes(ParametersMixin):
     Parameters
     ----------
     n_anchors : int, default=500
-        Anchors of the graph, at most ``n_samples`` of which are used.
+        Anchors of the graph, at most ``n_samples`` of which are used. It compares
+        samples by their angle, seen from the origin: centre features that lie
+        far from it.
     n_nearest_anchors : int, default=2
         Number of anchors that a sample is tied to.
     bit_balance : float, default=5.0
@@ -100,15 +103,6 @@ class SmoothCodes(ParametersMixin):
         self.dual_step = dual_step
         self.max_iter = max_iter
         self.tol = tol
-
-    def _itq_codes(
-        self, X: NDArray[np.floating[Any]], random_state: np.random.RandomState
-    ) -> NDArray[np.float64]:
-        """Codes of ITQ in {-1, 1}, to start from."""
-        mean, components = principal_projection(X, self.n_bits)
-        V = X @ components.T - components @ mean
-        R, _ = itq_rotation(V, random_state=random_state)
-        return np.where(V @ R >= 0, 1.0, -1.0)
 
     def _graph(
         self, X: NDArray[np.floating[Any]], random_state: np.random.RandomState
@@ -259,17 +253,16 @@ class SADHLinear(SmoothCodes, LinearHasher):
             If there are fewer samples or features than bits, or one sample only.
         """
         X = check_features(self, X, reset=True)
-        if len(X) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples to learn codes from.")
+        check_n_samples(X)
         random_state = check_random_state(self.random_state)
-        start = self._itq_codes(X, random_state)
+        start = itq_codes(X, self.n_bits, random_state=random_state)
         graph = self._graph(X, random_state)
         codes, self.objective_ = self._smooth(start, graph, "SADHLinear")
         self.n_iter_ = len(self.objective_)
         self.codes_ = (codes > 0).astype(np.uint8)
         self.coef_, self.intercept_, self.ridge_ = RidgePath(X).fit(codes, self.ridge)
         warn_constant_bits(
-            sign_bits(X @ self.coef_.T + self.intercept_),
+            sign_bits(affine_values(X, self.coef_, self.intercept_)),
             "the features hardly vary; fit on samples that differ.",
         )
         return self

@@ -8,24 +8,23 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.utils import check_random_state, gen_batches
 
+from .._kernel import KernelHasher, median_gamma
 from .._sklearn import Interval, StrOptions, fit_context
-from ..base import HasherMixin, check_features, warn_constant_bits
+from .._spectrum import fix_signs
+from ..base import check_features, warn_constant_bits
 from ..codes import sign_bits
-from ._bandwidth import median_gamma
 
 __all__ = ["SGH"]
 
-# Kernels to the anchors are taken block by block, so that samples are never copied whole.
+# The features are scaled block by block, so that samples are never copied whole.
 _BLOCK_ROWS = 16_384
 # Directions of the kernels with less than this share of the variance of the first are rounding.
 _MIN_SHARE = 1e-8
 
 
-class SGH(HasherMixin, BaseEstimator):
+class SGH(KernelHasher):
     r"""Scalable graph hashing: codes whose products follow the similarities of all pairs.
 
     Bits are the signs of ``coef_ @ (k(x) - kernel_mean_)``, with k(x) the
@@ -64,8 +63,6 @@ class SGH(HasherMixin, BaseEstimator):
     ----------
     anchors_ : ndarray of shape (n_anchors, n_features), dtype of X
         Samples the kernels refer to.
-    mean_ : ndarray of shape (n_features,), dtype of X
-        Mean of each feature.
     gamma_ : float
         The gamma used.
     kernel_mean_ : ndarray of shape (n_anchors,), dtype of X
@@ -145,50 +142,17 @@ class SGH(HasherMixin, BaseEstimator):
         X = check_features(self, X, reset=True)
         rng = check_random_state(self.random_state)
         self.gamma_ = median_gamma(X, rng) if self.gamma == "median" else float(self.gamma)
-        rows = rng.choice(len(X), min(self.n_anchors, len(X)), replace=False)
-        self.anchors_ = X[np.sort(rows)]
-        self.mean_ = X.mean(axis=0, dtype=np.float64).astype(X.dtype)
-        kernel = np.empty((len(X), len(self.anchors_)), X.dtype)
-        for block in gen_batches(len(X), _BLOCK_ROWS):
-            kernel[block] = self._kernel(X[block])
-        self.kernel_mean_ = kernel.mean(axis=0, dtype=np.float64).astype(X.dtype)
-        kernel -= self.kernel_mean_
+        self._draw_anchors(X, rng)
+        kernel = self._centred_kernel(X)
         whitening = _whitening(kernel)
         features = kernel @ whitening.astype(X.dtype)
         weights = self._learn_bits(features, self._similarity(X, features), rng)
-        coef = weights @ whitening.T
-        largest = np.abs(coef).argmax(axis=1)
-        coef[coef[np.arange(self.n_bits), largest] < 0] *= -1
-        self.coef_ = coef.astype(X.dtype)
+        self.coef_ = fix_signs(weights @ whitening.T).astype(X.dtype)
         warn_constant_bits(
             sign_bits(kernel @ self.coef_.T),
             "the kernels hardly vary; fit on samples that differ, or change gamma.",
         )
         return self
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Real values whose signs are the codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_bits), float32 or float64
-            Centred kernels to the anchors times ``coef_.T``.
-        """
-        X = check_features(self, X, reset=False)
-        blocks = [
-            (self._kernel(X[block]) - self.kernel_mean_) @ self.coef_.T
-            for block in gen_batches(len(X), _BLOCK_ROWS)
-        ]
-        return np.concatenate(blocks)
-
-    def _kernel(self, X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        # Centred, because distances of samples far from the origin are taken with much rounding.
-        return rbf_kernel(X - self.mean_, self.anchors_ - self.mean_, self.gamma_)
 
     def _similarity(
         self, X: NDArray[np.floating[Any]], features: NDArray[np.floating[Any]]
@@ -200,14 +164,15 @@ class SGH(HasherMixin, BaseEstimator):
         """
         # The norm is taken in float64, block by block.
         batches = list(gen_batches(len(X), _BLOCK_ROWS))
-        centred = (X[block].astype(np.float64) - self.mean_ for block in batches)
+        mean = X.mean(axis=0, dtype=np.float64)
+        centred = (X[block] - mean for block in batches)
         norms = np.concatenate([np.linalg.norm(block, axis=1) for block in centred])
         scales = norms if self.scaling == "rows" else np.full(len(X), norms.max())
         scales[scales == 0] = 1
         cross = np.zeros((features.shape[1], X.shape[1] + 1))
         slope, level = np.sqrt(np.e - 1 / np.e), np.sqrt(np.e + 1 / np.e)
         for block in batches:
-            scaled = (X[block] - self.mean_) / scales[block, None]
+            scaled = (X[block] - mean) / scales[block, None]
             damping = np.exp(-np.square(norms[block] / scales[block]) / 2)[:, None]
             P = damping * np.hstack([slope * scaled, np.full((len(scaled), 1), level)])
             cross += features[block].T @ P

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
+from .._kernel import median_gamma
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import check_features, warn_constant_bits
-from ._bandwidth import median_gamma
 from ._cosine import CosineHasher
 from ._lsh import random_projection
 

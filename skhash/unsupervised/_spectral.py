@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._sklearn import Interval, fit_context
-from ..base import check_features, warn_constant_bits
+from ..base import check_features, check_n_samples, warn_constant_bits
 from ._cosine import CosineHasher
 from ._pcah import principal_projection
 
@@ -102,8 +102,7 @@ class SpectralHashing(CosineHasher):
             The fitted hasher.
         """
         X = check_features(self, X, reset=True)
-        if len(X) < 2:
-            raise ValueError("X has n_samples = 1: give at least 2 samples, which span a box.")
+        check_n_samples(X)
         _, components = principal_projection(X, min(self.n_bits, *X.shape))
         projected = X @ components.T
         low = projected.min(axis=0).astype(np.float64)

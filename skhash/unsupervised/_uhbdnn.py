@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from .._sklearn import Interval
 from ..networks import DeepHasher, NetworkParameters
-from ._itq import ITQ
+from ._itq import itq_codes
 from ._losses import UHBDNNLoss
 
 __all__ = ["UHBDNN", "Decoder", "descend_codes"]
@@ -167,8 +167,9 @@ class UHBDNN(DeepHasher):
         loss = UHBDNNLoss(
             len(decoder.features), self.quantization, self.decorrelation, self.bit_balance
         )
-        start = ITQ(self.n_bits, max_iter=_ITQ_ITERATIONS, random_state=self._seed)
-        codes = 2 * start.fit_transform(decoder.features).astype(np.float32) - 1
+        codes = itq_codes(
+            decoder.features, self.n_bits, n_iter=_ITQ_ITERATIONS, random_state=self._seed
+        ).astype(np.float32)
         objective: list[float] = []
 
         def objective_of(outputs: NDArray[np.float32]) -> float:

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from .._sklearn import Interval, fit_context
 from ..base import HasherMixin, forgotten_on_failure
 from ..networks import DeepHasher
+from ..networks._extract import ComputesOnce
 from ..networks._fingerprint import object_digest
 from ..semantic import SemanticSpace
 from ..tags import TagMatrix, encode_tags
@@ -35,7 +36,7 @@ __all__ = ["WeaklySupervisedHasher"]
 _SCALE_ROWS = 4096
 
 
-class WeaklySupervisedHasher(MetaEstimatorMixin, HasherMixin, BaseEstimator):
+class WeaklySupervisedHasher(ComputesOnce, MetaEstimatorMixin, HasherMixin, BaseEstimator):
     """Weakly-supervised pre-training of a hasher on tags, then fine-tuning on labels [1]_.
 
     Stage one learns from all tagged images: each has a sem-vector, started at
