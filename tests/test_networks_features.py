@@ -242,6 +242,36 @@ def test_progress_is_shown_in_images_per_second(pixels, capsys):
     assert "image/s" in shown
 
 
+def test_progress_counts_what_is_cached(pixels, tmp_path, capsys):
+    features_of(pixels[:4], cache=tmp_path)
+    features_of(pixels, cache=tmp_path, verbose=1)
+    assert "4/7" in capsys.readouterr().err
+    features_of(pixels, cache=tmp_path, verbose=1)
+    shown = capsys.readouterr().err
+    assert "7/7" in shown
+    assert "0image" not in shown
+
+
+def test_networks_that_differ_only_in_their_code_have_their_own_features(pixels, tmp_path):
+    class Turned(Counting):
+        def forward(self, x):
+            return -super().forward(x)
+
+    Turned.__qualname__ = Turned.__name__ = "Counting"
+    settings = {"image_size": 16, "cache": tmp_path}
+    features = ImageFeatures(Counting(), **settings).fit_transform(pixels)
+    turned = ImageFeatures(Turned(), **settings).fit_transform(pixels)
+    np.testing.assert_array_equal(turned, -features)
+
+
+def test_a_network_without_a_digest_is_refused_by_a_cache(pixels, tmp_path):
+    net = Counting()
+    net.lines = open(__file__)  # noqa: SIM115
+    net.__deepcopy__ = lambda memo: net
+    with net.lines, pytest.raises(TypeError, match=r"net\.lines, 'TextIOWrapper'"):
+        ImageFeatures(net, image_size=16, cache=tmp_path).fit_transform(pixels)
+
+
 def test_it_works_in_a_pipeline(pixels, files):
     pipeline = make_pipeline(ImageFeatures(Counting(), image_size=16), PCA(2)).fit(files)
     np.testing.assert_allclose(

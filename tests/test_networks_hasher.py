@@ -238,7 +238,7 @@ def test_bad_input_is_named(clusters, photos):
             CentersHasher().fit(bad, y[: len(bad)])
     with pytest.raises(ValueError, match=r"X must be .* dim 4"):
         CentersHasher(backbone=None).fit(pixels, y)
-    with pytest.raises(ValueError, match=r"X has values .* beyond the range of float32"):
+    with pytest.raises(ValueError, match=r"X has values .* beyond the range of float"):
         CentersHasher().fit(X.astype(float) * 1e300, y)
     with pytest.raises(ValueError, match="y has a label that all labelled samples share"):
         CentersHasher().fit(X, [["all", str(label)] for label in y])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import skorch
 import torch
 from torch import nn
 
@@ -37,6 +38,8 @@ _LIBRARIES = {
     *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
     *site.getsitepackages(),
     site.getusersitepackages(),
+    # Wherever else they are imported from.
+    *(str(Path(library.__file__).parents[1]) for library in (np, torch, skorch)),
 }
 
 
