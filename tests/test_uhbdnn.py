@@ -252,6 +252,8 @@ def test_a_fit_that_was_broken_off_ends_as_an_unbroken_one(photos, tmp_path):
     np.testing.assert_array_equal(resumed.objective_, unbroken.objective_)
     longer = UHBDNN(8, checkpoint=tmp_path, **{**settings, "n_rounds": 4}).fit(X)
     np.testing.assert_array_equal(longer.objective_[:3], unbroken.objective_)
+    with pytest.raises(ValueError, match=r"round-1\.pt.* is of another training .*max_epochs"):
+        UHBDNN(8, checkpoint=tmp_path, **{**settings, "max_epochs": 6}).fit(X)
 
 
 @pytest.mark.parametrize("trainable", ["head", "all"])

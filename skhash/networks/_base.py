@@ -45,7 +45,7 @@ from ._extract import (
 from ._fingerprint import object_digest
 from ._head import HashHead
 from ._images import Images, holds_images
-from ._trainer import HashNet, Targets, TrainingSet
+from ._trainer import HashNet, RoundNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher", "NetworkParameters"]
 
@@ -194,7 +194,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     checkpoint : path, default=None
         Folder for the state of the training, written after every epoch. A
         ``fit`` that finds the state of the same training continues it; one with
-        larger ``max_epochs`` trains on. Needs an integer ``random_state``.
+        larger ``max_epochs`` trains on, or is refused where the training
+        depends on how many there are: in rounds, or by a schedule for so many.
+        Needs an integer ``random_state``.
     cache : path, default=None
         Folder that keeps the features of a backbone that is not trained, by the
         content of the images, for later calls and other hashers.
@@ -604,7 +606,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             "num_workers": self.num_workers if isinstance(inputs, Images) else 0,
             "callbacks": self.callbacks,
             "seed": self._seed,
-            "identity": self._identity(),
+            "identity": self.checkpoint and self._identity(),
             "verbose": self.verbose,
             "device": str(device),
             "amp": self.amp,
@@ -653,6 +655,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         rows = self.readable_rows(inputs)
         targets = np.zeros((len(inputs), self.n_bits), np.float32)
         history: list[dict[str, Any]] = []
+        settings = {"net": RoundNet, **settings}
         for round_ in range(1, n_rounds + 1):
             targets[rows] = solve(round_)
             self.train_network(
