@@ -397,12 +397,46 @@ def test_joined_numbers_of_photos_are_refused(tmp_path, line):
 
 
 # Files of the collection, as its authors name them.
-MIRFLICKR_LABELS = (
-    "animals baby bird car clouds dog female flower food indoor lake male night people plant_life "
-    "portrait river sea sky structures sunset transport tree water baby_r1 bird_r1 car_r1 "
-    "clouds_r1 dog_r1 female_r1 flower_r1 male_r1 night_r1 people_r1 portrait_r1 river_r1 sea_r1 "
-    "tree_r1"
-).split()
+MIRFLICKR_LABELS = [
+    "animals",
+    "baby",
+    "bird",
+    "car",
+    "clouds",
+    "dog",
+    "female",
+    "flower",
+    "food",
+    "indoor",
+    "lake",
+    "male",
+    "night",
+    "people",
+    "plant_life",
+    "portrait",
+    "river",
+    "sea",
+    "sky",
+    "structures",
+    "sunset",
+    "transport",
+    "tree",
+    "water",
+    "baby_r1",
+    "bird_r1",
+    "car_r1",
+    "clouds_r1",
+    "dog_r1",
+    "female_r1",
+    "flower_r1",
+    "male_r1",
+    "night_r1",
+    "people_r1",
+    "portrait_r1",
+    "river_r1",
+    "sea_r1",
+    "tree_r1",
+]
 
 
 # ------------------------------------------------------------------------- codes and the index
