@@ -49,7 +49,7 @@ import sys
 import unicodedata
 import warnings
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import joblib
@@ -625,7 +625,7 @@ def test_threads_may_share_an_index(effort):
         pytest.importorskip("faiss") if backend == "faiss" else None
         neighbors = skhash.HammingNeighbors(backend=backend).fit(codes)
         expected = neighbors.kneighbors(codes)
-        for found in in_threads([lambda: neighbors.kneighbors(codes)] * (4 * effort)):
+        for found in in_threads([partial(neighbors.kneighbors, codes)] * (4 * effort)):
             np.testing.assert_array_equal(found, expected)
 
 
