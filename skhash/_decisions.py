@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
 __all__ = ["affine_values", "centred_projection", "settled_values"]
 
@@ -59,8 +58,8 @@ def settled_values(
     """
     blocks = []
     with np.errstate(over="ignore", invalid="ignore"):
-        for block in gen_batches(len(X), block_rows):
-            rows = X[block]
+        for start in range(0, len(X), block_rows):
+            rows = X[start : start + block_rows]
             values, doubtful = compute(rows)
             for i in np.flatnonzero(doubtful):
                 values[i] = compute(np.ascontiguousarray(rows[i : i + 1]))[0][0]
@@ -100,7 +99,7 @@ def affine_values(
         The values.
     """
     weights = coef.T
-    lengths = np.linalg.norm(coef, axis=1)
+    lengths = np.sqrt(np.vecdot(coef, coef))
     varying: Any = lengths > 0
     if varying.all():
         varying = slice(None)  # which takes no copy

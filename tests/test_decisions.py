@@ -66,7 +66,7 @@ def test_values_without_coefficients_are_certain(rng, monkeypatch):
     vecdot = np.vecdot
     monkeypatch.setattr(np, "vecdot", lambda a, b: seen.append(len(a)) or vecdot(a, b))
     values = affine_values(rng.normal(size=(50, 3)) + 9, np.eye(4, 3), np.zeros(4))
-    assert seen == [50]
+    assert seen == [4, 50]  # of the coefficients, and of all rows once
     assert (values[:, 3] == 0).all()
 
 

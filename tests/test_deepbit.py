@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from _photos import rendered_photos
+from _photos import Tally, rendered_photos
 from PIL import Image
 from torch import nn
 
@@ -121,10 +121,8 @@ def test_features_cannot_be_turned(photos):
     np.testing.assert_array_equal(none, zero)
 
 
-class Tiny(nn.Module):
+class Tiny(nn.Module, metaclass=Tally):
     """A convolution that counts the images it sees."""
-
-    seen = 0
 
     def __init__(self):
         super().__init__()

@@ -275,3 +275,18 @@ def test_only_the_known_failure_of_torchvision_is_mended(monkeypatch):
     monkeypatch.setattr(_torchvision.importlib, "import_module", import_module)
     with pytest.raises(RuntimeError, match="something else"):
         _torchvision._import_models()
+
+
+def test_damage_to_weights_that_torch_reads_is_refused(tmp_path):
+    file = tmp_path / "weights.pth"
+    state = make_backbone("squeezenet1_1", None, image_size=32).net.state_dict()
+    torch.save(state, file)
+    whole = bytearray(file.read_bytes())
+    middle = len(whole) // 2
+    file.write_bytes(whole[:middle] + bytes(512) + whole[middle + 512 :])
+    with pytest.raises(ValueError, match=r"weights.pth' is no readable state dict"):
+        make_backbone("squeezenet1_1", file)
+    state["features.0.bias"][3] = float("nan")
+    torch.save(state, file)
+    with pytest.raises(ValueError, match=r"damaged: 'features.0.bias' has NaN"):
+        make_backbone("squeezenet1_1", file)

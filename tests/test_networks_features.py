@@ -167,8 +167,9 @@ def test_any_damage_to_a_cache_file_is_named(pixels, cached, rng):
 )
 def test_a_cache_file_of_what_no_network_gives_is_named(pixels, cached, change, fault):
     cache, file, arrays = cached
+    network = arrays.pop("network")
     keys, rows = change(**arrays)
-    write_checked(file, lambda stream: np.savez(stream, keys=keys, rows=rows))
+    write_checked(file, lambda stream: np.savez(stream, keys=keys, rows=rows, network=network))
     with pytest.raises(ValueError, match=rf"{file.name}' has .*{fault}.*; delete it"):
         features_of(pixels, cache=cache)
 
@@ -177,12 +178,22 @@ def test_cache_files_with_rows_of_two_lengths_are_named(pixels, cached):
     cache, file, arrays = cached
     for name, part, width in (("a.npz", slice(3), 7), ("b.npz", slice(3, None), 6)):
         keys, rows = arrays["keys"][part], arrays["rows"][part, :width]
-        write_checked(
-            file.with_name(name), lambda stream, k=keys, r=rows: np.savez(stream, keys=k, rows=r)
-        )
+        changed = {**arrays, "keys": keys, "rows": rows}
+        write_checked(file.with_name(name), lambda stream, a=changed: np.savez(stream, **a))
     file.unlink()
     with pytest.raises(ValueError, match=r"has rows of [67] features where [ab]\.npz has [67]"):
         features_of(pixels, cache=cache)
+
+
+def test_a_cache_file_of_another_network_is_named(pixels, cached):
+    cache, file, _ = cached
+    other = cache / "other"
+    other.mkdir()
+    (other / file.name).write_bytes(file.read_bytes())
+    keys = FeatureCache(file.parent)._place
+    assert FeatureCache(file.parent).get(list(keys)) is not None
+    with pytest.raises(ValueError, match=rf"other/{file.name}' has features of another network"):
+        FeatureCache(other).get(list(keys))
 
 
 def test_rows_of_nan_are_not_kept(tmp_path):
@@ -240,6 +251,36 @@ def test_progress_is_shown_in_images_per_second(pixels, capsys):
     features_of(pixels, verbose=1)
     assert "7/7" in (shown := capsys.readouterr().err)
     assert "image/s" in shown
+
+
+def test_progress_counts_what_is_cached(pixels, tmp_path, capsys):
+    features_of(pixels[:4], cache=tmp_path)
+    features_of(pixels, cache=tmp_path, verbose=1)
+    assert "4/7" in capsys.readouterr().err
+    features_of(pixels, cache=tmp_path, verbose=1)
+    shown = capsys.readouterr().err
+    assert "7/7" in shown
+    assert "0image" not in shown
+
+
+def test_networks_that_differ_only_in_their_code_have_their_own_features(pixels, tmp_path):
+    class Turned(Counting):
+        def forward(self, x):
+            return -super().forward(x)
+
+    Turned.__qualname__ = Turned.__name__ = "Counting"
+    settings = {"image_size": 16, "cache": tmp_path}
+    features = ImageFeatures(Counting(), **settings).fit_transform(pixels)
+    turned = ImageFeatures(Turned(), **settings).fit_transform(pixels)
+    np.testing.assert_array_equal(turned, -features)
+
+
+def test_a_network_without_a_digest_is_refused_by_a_cache(pixels, tmp_path):
+    net = Counting()
+    net.lines = open(__file__)  # noqa: SIM115
+    net.__deepcopy__ = lambda memo: net
+    with net.lines, pytest.raises(TypeError, match=r"net\.lines, 'TextIOWrapper'"):
+        ImageFeatures(net, image_size=16, cache=tmp_path).fit_transform(pixels)
 
 
 def test_it_works_in_a_pipeline(pixels, files):

@@ -1,5 +1,6 @@
 import copy
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -183,3 +184,12 @@ def test_threads_get_the_numbers_of_their_own_seeds():
     for seed, numbers in zip(seeds, drawn, strict=True):
         assert torch.equal(numbers, draw(seed))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_what_pickle_has_a_function_of_its_own_for_is_told_by_that():
+    first, again, other, flags = (
+        object_digest(re.compile(pattern, flag))
+        for pattern, flag in (("a+", 0), ("a+", 0), ("a*", 0), ("a+", re.IGNORECASE))
+    )
+    assert first == again
+    assert len({first, other, flags}) == 3

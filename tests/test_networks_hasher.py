@@ -5,17 +5,24 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from _photos import Tally
+from _threads import global_generators_left_alone, in_threads
 from PIL import Image
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from skhash import DSHHasher, DSTDHHasher, KSHHasher
 from skhash.codes import missing_rows, pack
 from skhash.neighbors import HammingNeighbors
 from skhash.networks import DeepHasher, ImageFeatures, ImageReadError
@@ -231,7 +238,7 @@ def test_bad_input_is_named(clusters, photos):
             CentersHasher().fit(bad, y[: len(bad)])
     with pytest.raises(ValueError, match=r"X must be .* dim 4"):
         CentersHasher(backbone=None).fit(pixels, y)
-    with pytest.raises(ValueError, match=r"X has values .* beyond the range of float32"):
+    with pytest.raises(ValueError, match=r"X has values .* beyond the range of float"):
         CentersHasher().fit(X.astype(float) * 1e300, y)
     with pytest.raises(ValueError, match="y has a label that all labelled samples share"):
         CentersHasher().fit(X, [["all", str(label)] for label in y])
@@ -525,3 +532,233 @@ def test_a_hasher_can_train_in_rounds_towards_other_targets(clusters):
     assert hasher.losses_[2] < hasher.losses_[1] < hasher.losses_[0]
     assert (np.abs(hasher.decision_function(X)) <= 1).all()
     assert ((hasher.decision_function(X) >= 0) == (hasher.codes_ > 0)).mean() > 0.85
+
+
+# ------------------------------------------------------------ several fits, broken fits
+
+
+class Raise(Callback):
+    """Raises in the second epoch."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise self.error
+
+
+class Wait(Callback):
+    """Stays in the first epoch until it is told to go on."""
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.begun.set()
+        assert self.go_on.wait(60)
+
+
+class Dropping(nn.Module):
+    """A network that draws random numbers in training, by a function that is no layer."""
+
+    def __init__(self, rate=0.5):
+        super().__init__()
+        self.rate = rate
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(7, 3, 3, 3, generator=generator) / 5)
+
+    def forward(self, x):
+        maps = nn.functional.conv2d(x, self.weight, stride=2)
+        return nn.functional.dropout(maps, self.rate, self.training)
+
+
+class Leaking(Dropping):
+    """The same weights, and the same representation, but another function."""
+
+    def forward(self, x):
+        return nn.functional.leaky_relu(super().forward(x))
+
+
+Leaking.__name__ = Leaking.__qualname__ = "Dropping"
+
+
+def several_fits(clusters, photos):
+    """Fits of hashers of several kinds; each gives what was learned."""
+    X, y = clusters
+    pixels, labels = photos
+    tags = [[f"tag{label}", f"word{i % 4}"] for i, label in enumerate(y)]
+    short = {"max_epochs": 4, "batch_size": 10, "random_state": 0}
+    on_own = {"backbone": Dropping(), "image_size": 16, "trainable": "all"}
+    fits = [
+        (DSHHasher(8, hidden_layers=(16,), **short), X, y),
+        (KSHHasher(8, early_stopping=True, **short), X, y),
+        (CentersHasher(8, **on_own, **short), pixels, labels),
+        (CentersHasher(8, **on_own, early_stopping=True, **{**short, "random_state": 1}),
+         pixels, labels),
+        (CentersHasher(8, **{**on_own, "trainable": "head"}, **short), pixels, labels),
+        (DSTDHHasher(4, backbone=None, n_rounds=2, n_concepts=8, n_anchors=10, **short), X, tags),
+    ]  # fmt: skip
+
+    def fit(hasher, X, y):
+        return lambda: clone(hasher).fit(X, y).decision_function(X)
+
+    return [fit(*arguments) for arguments in fits]
+
+
+def test_fits_in_threads_give_what_each_gives_alone(clusters, photos):
+    fits = several_fits(clusters, photos)
+    alone = [fit() for fit in fits]
+    for _ in range(3):
+        for values, expected in zip(in_threads(*fits), alone, strict=True):
+            np.testing.assert_array_equal(values, expected)
+
+
+def test_no_fit_draws_from_or_seeds_a_global_generator(clusters, photos):
+    for fit in several_fits(clusters, photos):
+        with global_generators_left_alone():
+            fit()
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_grid_search_in_threads_gives_the_same_scores(clusters, photos, trained):
+    X, y = clusters
+    hasher = CentersHasher(3, hidden_layers=(16,), max_epochs=3, batch_size=10, random_state=0)
+    if trained:
+        X, y = photos
+        hasher.set_params(backbone=Dropping(), image_size=16, trainable="all", hidden_layers=())
+    grid = {"lr": [0.001, 0.01, 0.1], "strength": [0.5, 1.0]}
+    scores = []
+    for n_jobs in (1, 2):
+        with joblib.parallel_backend("threading"):
+            search = GridSearchCV(
+                hasher, grid, cv=2, n_jobs=n_jobs, error_score="raise", refit=False
+            )
+            scores.append(search.fit(X, y).cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(*scores)
+    assert len(set(scores[0])) > 1
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["fresh", "refitted"])
+@pytest.mark.parametrize("kind", ["features", "images", "rounds"])
+@pytest.mark.parametrize(
+    "params",
+    [{"callbacks": [Raise(KeyboardInterrupt())]}, {"lr": 1e30, "optimizer": "sgd"}],
+    ids=["interrupted", "diverged"],
+)
+def test_a_fit_that_does_not_end_leaves_nothing_fitted(clusters, photos, again, kind, params):
+    X, y = photos if kind == "images" else clusters
+    hasher = on_photos(trainable="all", max_epochs=5)
+    if kind == "features":
+        hasher = CentersHasher(8, max_epochs=5, batch_size=10, random_state=0)
+    elif kind == "rounds":
+        hasher = DSTDHHasher(
+            4, backbone=None, n_rounds=2, n_concepts=8, n_anchors=10, max_epochs=5, batch_size=10
+        )
+        y = [[f"tag{label}", f"word{i % 4}"] for i, label in enumerate(y)]
+    if again:
+        hasher.fit(X, y).transform(X)
+    hasher.set_params(**params)
+    with pytest.raises((KeyboardInterrupt, FloatingPointError)) as caught:
+        hasher.fit(X, y)
+    assert caught.type is (KeyboardInterrupt if "callbacks" in params else FloatingPointError)
+    with pytest.raises(NotFittedError):
+        hasher.transform(X)
+    assert not [name for name in vars(hasher) if name.endswith("_")]
+
+
+def test_a_folder_of_checkpoints_is_for_one_fit_at_a_time(clusters, tmp_path):
+    X, y = clusters
+    params = {"max_epochs": 3, "random_state": 0}
+    Wait.begun.clear()
+    Wait.go_on.clear()
+    first = CentersHasher(checkpoint=tmp_path / "state", callbacks=[Wait()], **params)
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(first.fit, X, y)
+        try:
+            assert Wait.begun.wait(60)
+            with pytest.raises(RuntimeError, match="in use by another process or thread"):
+                CentersHasher(checkpoint=tmp_path / "state", **params).fit(X, y)
+        finally:
+            Wait.go_on.set()
+        fit.result()
+    alone = CentersHasher(**params).fit(X, y)
+    np.testing.assert_array_equal(first.decision_function(X), alone.decision_function(X))
+    CentersHasher(checkpoint=tmp_path / "state", **params).fit(X, y)  # the folder is free again
+
+
+def test_a_checkpoint_of_other_settings_of_the_hasher_is_refused(clusters, tmp_path):
+    X, y = clusters
+    params = {"checkpoint": tmp_path, "random_state": 0}
+    CentersHasher(max_epochs=2, **params).fit(X, y)
+    with pytest.raises(ValueError, match="is of another training"):
+        CentersHasher(max_epochs=4, strength=9, **params).fit(X, y)
+    assert CentersHasher(max_epochs=4, **params).fit(X, y).n_iter_ == 4
+
+
+def test_a_checkpoint_of_another_backbone_is_refused_though_it_looks_the_same(photos, tmp_path):
+    pixels, y = photos
+    params = {"trainable": "all", "checkpoint": tmp_path}
+    on_photos(backbone=Dropping(), max_epochs=1, **params).fit(pixels, y)
+    for other in (Dropping(rate=0.1), Leaking()):
+        assert repr(other) == repr(Dropping())
+        with pytest.raises(ValueError, match="is of another training"):
+            on_photos(backbone=other, **params).fit(pixels, y)
+    on_photos(backbone=Dropping(), max_epochs=2, **params).fit(pixels, y)
+
+
+def test_what_cannot_be_told_from_others_does_without_a_checkpoint(clusters, tmp_path):
+    class LockedHasher(CentersHasher):
+        def __init__(self, n_bits=4, *, lock=None, **network):
+            super().__init__(n_bits, **network)
+            self.lock = lock
+
+    hasher = LockedHasher(lock=threading.Lock(), max_epochs=1, random_state=0)
+    assert hasher.fit(*clusters).n_iter_ == 1
+    with pytest.raises(TypeError, match=r"lock.*cannot be told .*without cache and checkpoint"):
+        hasher.set_params(checkpoint=tmp_path).fit(*clusters)
+
+
+def test_more_epochs_go_on_as_if_they_had_been_asked_for_at_once(clusters, tmp_path):
+    X, y = clusters
+    params = {"hidden_layers": (16,), "random_state": 0}
+    DSHHasher(8, max_epochs=3, checkpoint=tmp_path, **params).fit(X, y)
+    longer = DSHHasher(8, max_epochs=6, checkpoint=tmp_path, **params).fit(X, y)
+    at_once = DSHHasher(8, max_epochs=6, **params).fit(X, y)
+    np.testing.assert_array_equal(longer.decision_function(X), at_once.decision_function(X))
+    np.testing.assert_array_equal(longer.objective_, at_once.objective_)
+
+
+def test_more_epochs_are_refused_where_a_schedule_is_for_so_many(clusters, tmp_path):
+    X, y = clusters
+
+    def fit(max_epochs):
+        schedule = LRScheduler(CosineAnnealingLR, T_max=max_epochs)
+        hasher = DSHHasher(8, max_epochs=max_epochs, callbacks=[schedule], random_state=0)
+        return hasher.set_params(checkpoint=tmp_path).fit(X, y)
+
+    values = fit(3).decision_function(X)
+    with pytest.raises(ValueError, match=r"is of another training .*max_epochs"):
+        fit(6)
+    np.testing.assert_array_equal(fit(3).decision_function(X), values)
+
+
+def test_more_epochs_are_refused_where_later_rounds_build_on_them(clusters, tmp_path):
+    X, y = clusters
+    tags = [[f"tag{label}", f"word{i % 4}"] for i, label in enumerate(y)]
+    hasher = DSTDHHasher(
+        4, backbone=None, n_rounds=2, n_concepts=8, n_anchors=10, max_epochs=2, random_state=0
+    ).set_params(checkpoint=tmp_path)
+    values = hasher.fit(X, tags).decision_function(X)
+    with pytest.raises(ValueError, match=r"round-1\.pt.* is of another training .*max_epochs"):
+        clone(hasher).set_params(max_epochs=4).fit(X, tags)
+    np.testing.assert_array_equal(clone(hasher).fit(X, tags).decision_function(X), values)
+
+
+@pytest.mark.slow
+def test_a_process_that_reads_images_makes_no_difference(photos):
+    pixels, y = photos
+    here, elsewhere = (
+        on_photos(trainable="all", max_epochs=2, num_workers=n).fit(pixels, y) for n in (0, 1)
+    )
+    assert torch.equal(weights_of(here), weights_of(elsewhere))
+    np.testing.assert_array_equal(here.objective_, elsewhere.objective_)

@@ -80,6 +80,9 @@ def test_threads_share_a_fitted_hasher(name, data, pixels):
         warnings.simplefilter("ignore")  # bits that are constant after so short a training
         hasher.fit(inputs[0], [tags[k] for k in y])
     before = digest(networks_of(hasher))
+    during = set()
+    for part in networks_of(hasher):
+        part.register_forward_pre_hook(lambda *_: during.add(digest(networks_of(hasher))))
     expected = [hasher.decision_function(X) for X in inputs]
     tasks = [task for _ in range(6) for task in (0, 1)]
     found = joblib.Parallel(4, prefer="threads")(
@@ -87,7 +90,7 @@ def test_threads_share_a_fitted_hasher(name, data, pixels):
     )
     for task, values in zip(tasks, found, strict=True):
         np.testing.assert_array_equal(values, expected[task])
-    assert digest(networks_of(hasher)) == before
+    assert during == {before} == {digest(networks_of(hasher))}
 
 
 def test_a_network_that_is_right_already_is_not_copied():
@@ -117,6 +120,19 @@ def test_codes_of_features_do_not_depend_on_the_batch(rng):
         np.testing.assert_array_equal(codes, alone)
         order = rng.permutation(240)
         np.testing.assert_array_equal(hasher.transform(X[order].astype(dtype)), codes[order])
+
+
+def test_codes_of_images_do_not_depend_on_the_batch(pixels):
+    images, y = pixels
+    network = {"backbone": "squeezenet1_1", "weights": None, "image_size": 32}
+    hasher = CentersHasher(8, max_epochs=1, random_state=0, **network).fit(images, y)
+    # The first image is on the border in all bits, as far as rounding lets it be.
+    hasher.head_.lower(hasher.decision_function(images[:1])[0])
+    hasher.head_.lower(hasher.decision_function(images[:1])[0])
+    alone = hasher.transform(images[:1])
+    for start in range(1, 40, 3):
+        batch = np.concatenate([images[start : start + 9], images[:1]])
+        np.testing.assert_array_equal(hasher.transform(batch)[-1:], alone)
 
 
 def test_fits_in_threads_are_as_fits_alone(pixels):
@@ -188,7 +204,9 @@ def test_saved_networks_of_torchvision_load_in_a_new_process(library, pixels, tm
     found = np.load(tmp_path / "found.npz")
     assert len(found.files) == len(fitted)
     for name, estimator in zip(found.files, fitted, strict=True):
-        np.testing.assert_allclose(found[name], estimator.transform(images[:5]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            found[name], estimator.transform(images[:5]), rtol=1e-4, atol=1e-5
+        )
 
 
 CROSS_VALIDATE = """
@@ -385,7 +403,7 @@ def test_fit_transform_is_fit_and_transform(pixels, trainable, wrapped):
             Watched.seen = 0
             np.testing.assert_array_equal(clone(hasher).fit_transform(X, y), expected)
             if trainable == "head":
-                assert Watched.seen == 40
+                assert 40 <= Watched.seen < 60  # a bit near 0 is decided on its image alone
         frame = clone(hasher).set_output(transform="pandas").fit_transform(images, y)
     np.testing.assert_array_equal(frame, expected)
 

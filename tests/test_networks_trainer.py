@@ -1,13 +1,21 @@
 import copy
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from _threads import global_generators_left_alone, in_threads
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
+from skhash._files import write_checked
 from skhash.networks import HashNet, TrainingSet
+from skhash.networks._random import draws_randomly
 
 
 class Squares(nn.Module):
@@ -108,14 +116,6 @@ def test_the_seed_decides_the_weights():
     assert_same_state(train(), train())
     other = train(seed=4)
     assert not torch.equal(other.module_[0].weight, train().module_[0].weight)
-
-
-def test_the_callers_random_numbers_are_left_alone():
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    train()
-    assert torch.equal(torch.rand(3), expected)
 
 
 def test_every_epoch_takes_all_rows_in_an_order_of_its_own():
@@ -291,3 +291,144 @@ def test_subclasses_may_step_their_own_way():
 
     net = Half(make_module(), Squares(), max_epochs=1, batch_size=8, lr=0.1).fit(make_data())
     assert not torch.equal(net.module_[0].weight, make_module()[0].weight)
+
+
+@pytest.mark.parametrize("run", [train, stopped_early])
+def test_trainings_in_threads_do_not_draw_from_each_others_seeds(run):
+    def of(seed):
+        module = make_module()  # outside of the thread: it draws from torch's generator
+        return lambda: run(seed=seed, module=module)
+
+    alone = [of(seed)() for seed in range(4)]
+    for _ in range(3):
+        for net, expected in zip(in_threads(*map(of, range(4))), alone, strict=True):
+            assert_same_state(net, expected)
+
+
+def test_no_global_generator_is_drawn_from_or_seeded():
+    dropping, linear = make_module(), nn.Linear(6, 3)  # nothing is lent to the second
+    with global_generators_left_alone():
+        stopped_early(module=dropping)
+        train(module=linear)
+
+
+class Scaled(Squares):
+    """A loss whose representation does not show its setting."""
+
+    def __init__(self, strength):
+        super().__init__()
+        self.strength = strength
+
+    def forward(self, outputs, targets):
+        return self.strength * super().forward(outputs, targets)
+
+
+class Doubled(Scaled):
+    """Another loss with the same setting and the same state."""
+
+    def forward(self, outputs, targets):
+        return 2 * super().forward(outputs, targets)
+
+
+def test_the_state_of_another_loss_is_refused_though_it_looks_the_same(tmp_path):
+    train(checkpoint=tmp_path / "a.pt", max_epochs=1, criterion=Scaled(1))
+    Doubled.__name__ = Doubled.__qualname__ = "Scaled"
+    assert len({repr(loss) for loss in (Scaled(1), Scaled(9), Doubled(1))}) == 1
+    for loss in (Scaled(9), Doubled(1)):
+        with pytest.raises(ValueError, match=r"a\.pt.* is of another training .*loss"):
+            train(checkpoint=tmp_path / "a.pt", criterion=loss)
+    assert len(train(checkpoint=tmp_path / "a.pt", criterion=Scaled(1)).history) == 6
+
+
+def steps(**params):
+    return LRScheduler("StepLR", **{"step_size": 2, "gamma": 0.5, **params})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "match"),
+    [
+        ([steps()], [], "another training .*learning rate schedule"),
+        ([], [steps()], "another training .*learning rate schedule"),
+        ([steps()], [steps(gamma=0.4)], "another training .*learning rate schedule"),
+        ([steps()], [LRScheduler("ExponentialLR", gamma=0.5)], "another training .*schedule"),
+        ([], [EarlyStopping("train_loss")], r"other callbacks .*\(EarlyStopping\)"),
+        ([EarlyStopping("train_loss")], [], r"other callbacks .*\(EarlyStopping\)"),
+    ],
+)
+def test_callbacks_that_decide_the_training_must_be_the_same(tmp_path, before, after, match):
+    train(checkpoint=tmp_path / "a.pt", max_epochs=2, callbacks=before)
+    with pytest.raises(ValueError, match=rf"(?s)a\.pt.*{match}"):
+        train(checkpoint=tmp_path / "a.pt", callbacks=after)
+
+
+def test_callbacks_that_only_watch_may_come_and_go(tmp_path):
+    train(checkpoint=tmp_path / "a.pt", max_epochs=2, more=[Record()])
+    train(checkpoint=tmp_path / "a.pt", max_epochs=4)
+    assert_same_state(train(checkpoint=tmp_path / "a.pt", more=[Record(), Record()]), train())
+
+
+def test_more_epochs_of_a_schedule_for_so_many_are_refused(tmp_path):
+    def run(max_epochs, **params):
+        schedule = LRScheduler("CosineAnnealingLR", T_max=max_epochs)
+        return train(max_epochs=max_epochs, callbacks=[schedule], **params)
+
+    run(3, checkpoint=tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"another training .*schedule.*max_epochs"):
+        run(5, checkpoint=tmp_path / "a.pt")
+    assert_same_state(run(3, checkpoint=tmp_path / "a.pt"), run(3))
+
+
+@pytest.mark.slow
+def test_what_a_killed_write_left_goes_with_the_next(tmp_path):
+    script = f"""
+        import os, signal, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import torch
+        from test_networks_trainer import train
+
+        def save(state, file):
+            file.write(b"half of it")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        torch.save = save
+        train(checkpoint={os.fspath(tmp_path / "a.pt")!r})
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name != "a.pt"
+    (tmp_path / "notes.tmp").write_text("somebody else's")
+    train(checkpoint=tmp_path / "a.pt", max_epochs=1)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pt", "notes.tmp"]
+
+
+def test_a_whole_file_of_something_else_is_refused(tmp_path):
+    file = tmp_path / "a.pt"
+    train(checkpoint=file, max_epochs=1)
+    state = torch.load(file, weights_only=True)
+    lacking = {name: value for name, value in state.items() if name != "optimizer"}
+    for content in (lacking, {}, [1, 2], torch.zeros(3), "words"):
+        write_checked(file, lambda stream, content=content: torch.save(content, stream))
+        with pytest.raises(ValueError, match=r"a\.pt.* another kind .*delete it"):
+            train(checkpoint=file)
+    for content in (b"", b"words"):
+        write_checked(file, lambda stream, content=content: stream.write(content))
+        with pytest.raises(ValueError, match=r"a\.pt.* another kind .*delete it"):
+            train(checkpoint=file)
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2)), False),
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.0)), False),
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)), True),
+        (nn.LSTM(2, 2, num_layers=2), False),
+        (nn.LSTM(2, 2, num_layers=2, dropout=0.1), True),
+        (nn.RReLU(), True),
+        (Squares(), True),  # may do anything
+    ],
+)
+def test_whether_a_module_draws_random_numbers(module, expected):
+    assert draws_randomly(module) == expected

@@ -10,6 +10,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skhash import UHBDNN
+from skhash.codes import MISSING
 from skhash.metrics import leave_one_out_map
 from skhash.unsupervised._losses import UHBDNNLoss
 from skhash.unsupervised._uhbdnn import Decoder, descend_codes
@@ -251,6 +252,8 @@ def test_a_fit_that_was_broken_off_ends_as_an_unbroken_one(photos, tmp_path):
     np.testing.assert_array_equal(resumed.objective_, unbroken.objective_)
     longer = UHBDNN(8, checkpoint=tmp_path, **{**settings, "n_rounds": 4}).fit(X)
     np.testing.assert_array_equal(longer.objective_[:3], unbroken.objective_)
+    with pytest.raises(ValueError, match=r"round-1\.pt.* is of another training .*max_epochs"):
+        UHBDNN(8, checkpoint=tmp_path, **{**settings, "max_epochs": 6}).fit(X)
 
 
 @pytest.mark.parametrize("trainable", ["head", "all"])
@@ -270,7 +273,7 @@ def test_images_unreadable_ones_left_out(rng, trainable):
 
     with pytest.warns(UserWarning, match="1 of 20 images cannot be read"):
         hasher = fit(images, on_error="skip")
-    assert not hasher.codes_[5].any()
+    assert (hasher.codes_[5] == MISSING).all()
     good = np.delete(np.arange(20), 5)
     without = fit([images[i] for i in good])
     np.testing.assert_array_equal(hasher.codes_[good], without.codes_)

@@ -1,12 +1,21 @@
 """Joint learning of sem-vectors and codes, and the estimator around it."""
 
+import os
 import pickle
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
 from itertools import pairwise
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from _threads import global_generators_left_alone, in_threads
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -18,6 +27,8 @@ from skhash import ITQ, DRSCHHasher, DSHHasher, KSHHasher, SemanticSpace, Weakly
 from skhash.networks import DeepHasher
 from skhash.networks._head import HashHead
 from skhash.networks._trainer import TrainingSet
+from skhash.tags import encode_tags
+from skhash.weakly._hasher import _SPACES
 from skhash.weakly._joint import JointLoss, JointNet, RetainedLoss, scale_outputs
 
 N_CONCEPTS, N_WORDS, N_FEATURES = 4, 3, 16
@@ -659,14 +670,6 @@ def test_the_random_state_decides_unless_the_estimator_has_its_own(photos):
     )
 
 
-def test_the_global_random_state_of_torch_is_left_alone(photos):
-    X, tags, labels = photos
-    torch.manual_seed(7)
-    before = torch.get_rng_state()
-    weakly().fit(X, tags, labels=labels)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 class Interrupt(Callback):
     """Raises KeyboardInterrupt in the given epoch of a training of so many."""
 
@@ -709,6 +712,207 @@ def test_early_stopping_holds_out_images_of_both_stages(photos):
     hasher = weakly(estimator).fit(X, tags, labels=labels)
     for history in (hasher.history_, hasher.estimator_.history_):
         assert all(np.isfinite(row["valid_loss"]) for row in history)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["fresh", "refitted"])
+@pytest.mark.parametrize("stage", ["tags", "labels"])
+@pytest.mark.parametrize("how", ["interrupted", "diverged"])
+def test_a_fit_that_does_not_end_leaves_nothing_fitted(photos, again, stage, how):
+    X, tags, labels = photos
+    hasher = weakly(DSHHasher(8, max_epochs=5, batch_size=32), max_epochs=7)
+    if again:
+        hasher.fit(X, tags, labels=labels).transform(X)
+    if how == "interrupted":
+        interrupt = Interrupt(2, 7 if stage == "tags" else 5)
+        hasher.set_params(estimator__callbacks=[interrupt])
+    else:
+        hasher.set_params(**{"lr" if stage == "tags" else "estimator__lr": 1e30})
+        hasher.set_params(estimator__optimizer="sgd")
+    with pytest.raises((KeyboardInterrupt, FloatingPointError)) as caught:
+        hasher.fit(X, tags, labels=labels)
+    assert caught.type is (KeyboardInterrupt if how == "interrupted" else FloatingPointError)
+    with pytest.raises(NotFittedError):
+        hasher.transform(X)
+    assert not [name for name in vars(hasher) if name.endswith("_")]
+
+
+def test_more_epochs_of_stage_one_are_refused_and_of_stage_two_go_on(photos, tmp_path):
+    X, tags, labels = photos
+
+    def fit(max_epochs, n_fine, **params):
+        estimator = DSHHasher(8, max_epochs=n_fine, batch_size=32, **params)
+        return weakly(estimator, max_epochs=max_epochs).fit(X, tags, labels=labels)
+
+    fit(3, 2, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"pre-training\.pt.* another training .*max_epochs"):
+        fit(5, 2, checkpoint=tmp_path)
+    longer, at_once = fit(3, 4, checkpoint=tmp_path), fit(3, 4)
+    np.testing.assert_array_equal(longer.decision_function(X), at_once.decision_function(X))
+
+
+def test_fits_in_threads_give_what_each_gives_alone(photos):
+    X, tags, labels = photos
+
+    def of(seed):
+        # The default coder, which draws dictionaries, and a space of vectors learned in fit.
+        own = SemanticSpace(8, vector_size=8, epochs=5)
+        hidden = DSHHasher(8, hidden_layers=(16,), max_epochs=3, batch_size=32)
+        hasher = weakly(hidden, semantic_space=own, random_state=seed, max_epochs=3)
+
+        def fit():
+            _SPACES.clear()
+            fitted = clone(hasher).fit(X, tags, labels=some_of(labels, 120))
+            return fitted.decision_function(X)
+
+        return fit
+
+    fits = [of(seed) for seed in (0, 1, 2)]
+    alone = [fit() for fit in fits]
+    for values, expected in zip(in_threads(*fits), alone, strict=True):
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_a_grid_search_in_threads_gives_the_same_scores(photos, metadata_routing):
+    X, tags, labels = photos
+    few = some_of(labels, 240)
+    hasher = weakly(DSHHasher(4, hidden_layers=(16,), max_epochs=3), max_epochs=3)
+    hasher.set_fit_request(labels=True).set_score_request(labels=True)
+    grid = {"beta": [1e-3, 0.1]}
+    scores = []
+    for n_jobs in (1, 2):
+        _SPACES.clear()
+        with joblib.parallel_backend("threading"):
+            search = GridSearchCV(
+                hasher, grid, cv=2, n_jobs=n_jobs, error_score="raise", refit=False
+            )
+            scores.append(search.fit(X, tags, labels=few).cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(*scores)
+    assert len(set(scores[0])) > 1
+
+
+def test_no_fit_draws_from_or_seeds_a_global_generator(photos):
+    X, tags, labels = photos
+    # A space that is fitted: scikit-learn's Lasso draws a seed that it makes no use of.
+    frozen = FrozenEstimator(space(random_state=0).fit(encode_tags(tags)))
+    hasher = weakly(DSHHasher(8, max_epochs=3, early_stopping=True), semantic_space=frozen)
+    with global_generators_left_alone():
+        hasher.fit(X, tags, labels=labels)
+
+
+@pytest.fixture
+def space_fits(monkeypatch):
+    """The number of tags of every space that has been fitted."""
+    sizes = []
+
+    def fit(self, y, *args, **kwargs):
+        sizes.append(len(y.vocabulary))
+        return fit_space(self, y, *args, **kwargs)
+
+    fit_space = SemanticSpace.fit
+    monkeypatch.setattr(SemanticSpace, "fit", fit)
+    _SPACES.clear()
+    return sizes
+
+
+def test_equal_spaces_of_equal_tags_are_fitted_once(photos, space_fits):
+    X, tags, _ = photos
+    hasher = weakly(DSHHasher(4, max_epochs=1), max_epochs=1)
+    folds = [(np.arange(120), np.arange(120, 240)), (np.arange(60, 240), np.arange(60))]
+    grid = {"beta": [1e-3, 1e-2, 0.1], "estimator__n_bits": [4, 8]}
+    search = GridSearchCV(
+        hasher, grid, cv=folds, refit=False, error_score="raise",
+        scoring=lambda fitted, X, y: fitted.decision_function(X).std(),
+    ).fit(X, tags)  # fmt: skip
+    assert len(search.cv_results_["params"]) == 6
+    assert len(space_fits) == 2
+
+
+def test_other_spaces_and_other_tags_are_fitted_anew(photos, space_fits):
+    X, tags, _ = photos
+    hasher = weakly(DSHHasher(4, max_epochs=1), max_epochs=1)
+    hasher.fit(X, tags)
+    clone(hasher).set_params(delta=0.5, verbose=1).fit(X, tags)
+    assert len(space_fits) == 1
+    other = tags[:-1] + [["word0-0", "word1-1"]]
+    assert tags[-1] != other[-1]
+    for n, (changed, params) in enumerate([
+        (other, {}),
+        (tags, {"random_state": 1}),
+        (tags, {"semantic_space__density": 0.3}),
+        (tags, {"semantic_space__tag_vectors": {k: -v for k, v in word_vectors().items()}}),
+    ], 2):  # fmt: skip
+        clone(hasher).set_params(**params).fit(X, changed)
+        assert len(space_fits) == n
+    for _ in range(2):  # nothing says that they are to be equal
+        clone(hasher).set_params(random_state=None).fit(X, tags)
+    assert len(space_fits) == n + 2
+
+
+def test_a_space_that_is_fitted_again_is_not_handed_out_to_others(photos, space_fits):
+    X, tags, _ = photos
+    hasher = weakly(DSHHasher(4, max_epochs=1), max_epochs=1).fit(X, tags)
+    values = hasher.decision_function(X)
+    hasher.semantic_space_.set_params(density=0.5).fit(encode_tags(tags[:60]))
+    again = clone(hasher).fit(X, tags)
+    assert again.semantic_space_.density == 0.2
+    np.testing.assert_array_equal(again.decision_function(X), values)
+
+
+def test_the_stages_are_told_on_request(photos, capsys):
+    X, tags, labels = photos
+    hasher = weakly(DSHHasher(4, max_epochs=2), max_epochs=3).fit(X, tags, labels=labels)
+    assert capsys.readouterr().out == ""
+    hasher.set_params(verbose=1).fit(X, tags, labels=some_of(labels, 50))
+    out = capsys.readouterr().out
+    told = [
+        f"[WeaklySupervisedHasher] semantic space of {len(WORDS + NOISE)} tags",
+        "[WeaklySupervisedHasher] stage one: 240 images and their tags",
+        "[WeaklySupervisedHasher] stage two: 50 images and their labels",
+    ]
+    assert [line for line in out.splitlines() if line.startswith("[")] == told
+    first, second = out.split(told[2])
+    epochs = [re.findall(r"^ +(\d+) +\S*\d\.\d+", part, re.M) for part in (first, second)]
+    assert epochs == [["1", "2", "3"], ["1", "2"]]
+    hasher.fit(X, tags)
+    assert "stage two" not in capsys.readouterr().out
+
+
+FULL = """
+    import resource, sys, tempfile
+    sys.path.insert(0, {tests!r})
+    from test_weakly import plant, weakly
+
+    X, tags, _ = plant(4000)
+    tempfile.tempdir = {folder!r}
+    hasher = weakly(memory_limit=0, max_epochs=1)
+    {limit}
+    try:
+        hasher.fit(X, tags)
+    except OSError as error:
+        print("OSError:", error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["limit", "disk"])
+def test_a_disk_without_room_for_the_sem_vectors_is_an_error(tmp_path, how):
+    """4,000 of 8 numbers, 125 kB; a memory map without that room would end in SIGBUS."""
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))" if how == "limit" else ""
+    script = FULL.format(tests=os.path.dirname(__file__), folder=str(tmp_path), limit=limit)
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    if how == "disk":
+        mount = f"mount -t tmpfs -o size=64k none {tmp_path}"
+        namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+        if (
+            not shutil.which("unshare")
+            or subprocess.run([*namespace, mount], check=False).returncode
+        ):
+            pytest.skip("needs to mount a small disk")
+        command = [*namespace, f"{mount} && exec {shlex.join(command)}"]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert re.match(r"OSError: .*no room for a file of .* MiB .*free some space", run.stdout)
+    assert not list(tmp_path.iterdir())
 
 
 # --------------------------------------------------------------------------------- errors

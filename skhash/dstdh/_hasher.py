@@ -73,6 +73,9 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
 
     Attributes
     ----------
+    codes_ : ndarray of shape (n_samples, n_bits), uint8
+        Learned codes of the training samples, in {0, 1}; MISSING for
+        unreadable images.
     objective_ : ndarray of shape (n_iter_,), float64
         The objective (Eq. 12) after each iteration of the optimiser, of all
         rounds.

@@ -28,11 +28,12 @@ from ..base import (
     narrow_features,
     warn_constant_bits,
 )
-from ..codes import sign_bits
+from ..codes import MISSING, sign_bits
 from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._extract import (
     ComputesOnce,
+    doubtful_rows,
     extract_features,
     find_unreadable,
     once,
@@ -44,7 +45,7 @@ from ._extract import (
 from ._fingerprint import object_digest
 from ._head import HashHead
 from ._images import Images, holds_images
-from ._trainer import HashNet, Targets, TrainingSet
+from ._trainer import HashNet, RoundNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher", "NetworkParameters"]
 
@@ -73,6 +74,7 @@ class NetworkParameters(TypedDict, total=False):
     image_size: int | None
     trainable: str | list[str]
     hidden_layers: tuple[int, ...]
+    dropout: float
     optimizer: str
     lr: float
     backbone_lr: float | None
@@ -161,6 +163,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         trained sees every image once per fit.
     hidden_layers : tuple of int, default=()
         Units of the head's hidden layers; () is a linear head.
+    dropout : float, default=0.0
+        Share of the units of hidden layers left out at random in each training
+        step.
     optimizer : {"adamw", "sgd"}, default="adamw"
         Optimisation method.
     lr : float, default=1e-3
@@ -189,7 +194,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     checkpoint : path, default=None
         Folder for the state of the training, written after every epoch. A
         ``fit`` that finds the state of the same training continues it; one with
-        larger ``max_epochs`` trains on. Needs an integer ``random_state``.
+        larger ``max_epochs`` trains on, or is refused where the training
+        depends on how many there are: in rounds, or by a schedule for so many.
+        Needs an integer ``random_state``.
     cache : path, default=None
         Folder that keeps the features of a backbone that is not trained, by the
         content of the images, for later calls and other hashers.
@@ -254,6 +261,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "trainable": [StrOptions({"head", "all"}), list, tuple],
         "hidden_layers": [list, tuple],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
         "optimizer": [StrOptions({"adamw", "sgd"})],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "backbone_lr": [Interval(Real, 0, None, closed="neither"), None],
@@ -287,6 +295,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         image_size: int | None = None,
         trainable: str | list[str] = "head",
         hidden_layers: tuple[int, ...] = (),
+        dropout: float = 0.0,
         optimizer: str = "adamw",
         lr: float = 1e-3,
         backbone_lr: float | None = None,
@@ -316,6 +325,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         self.image_size = image_size
         self.trainable = trainable
         self.hidden_layers = hidden_layers
+        self.dropout = dropout
         self.optimizer = optimizer
         self.lr = lr
         self.backbone_lr = backbone_lr
@@ -520,6 +530,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             n_outputs or self.n_bits,
             hidden_layers=self.hidden_layers,
             activation=self.head_activation,
+            dropout=self.dropout,
             tanh=self.tanh_outputs,
             random_state=self._seed,
         ).eval()
@@ -595,7 +606,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             "num_workers": self.num_workers if isinstance(inputs, Images) else 0,
             "callbacks": self.callbacks,
             "seed": self._seed,
-            "identity": self._identity(),
+            "identity": self.checkpoint and self._identity(),
             "verbose": self.verbose,
             "device": str(device),
             "amp": self.amp,
@@ -644,6 +655,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         rows = self.readable_rows(inputs)
         targets = np.zeros((len(inputs), self.n_bits), np.float32)
         history: list[dict[str, Any]] = []
+        settings = {"net": RoundNet, **settings}
         for round_ in range(1, n_rounds + 1):
             targets[rows] = solve(round_)
             self.train_network(
@@ -651,6 +663,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             )
             history += [{"round": round_, **row} for row in self.history_]
         self.codes_ = (targets > 0).astype(np.uint8)
+        self.codes_[self.skipped_] = MISSING
         return history
 
     def _identity(self) -> list[Any]:
@@ -683,6 +696,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         features, unreadable = self._features(data)
         readable = np.setdiff1d(np.arange(len(features)), unreadable)
         outputs = run_head(self.head_, features[readable], device=self.device)
+        if isinstance(data, Images) and not self.amp and self.cache is None:
+            # Features of an image differ by rounding with the images that they are computed with;
+            # those in a cache are fixed.
+            doubtful = np.flatnonzero(doubtful_rows(outputs))
+            if len(doubtful):
+                alone, _ = self._extract(data.take(readable[doubtful]), batch_size=1, num_workers=0)
+                outputs[doubtful] = run_head(self.head_, alone, device=self.device)
         if not len(unreadable):
             return outputs
         values = np.full((len(features), outputs.shape[1]), np.nan, outputs.dtype)
@@ -803,11 +823,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return extract_features(
             self.backbone_,
             images,
-            batch_size=self.inference_batch_size,
-            device=self.device,
-            amp=self.amp,
-            num_workers=self.num_workers,
-            **options,
+            **{
+                "batch_size": self.inference_batch_size,
+                "device": self.device,
+                "amp": self.amp,
+                "num_workers": self.num_workers,
+                **options,
+            },
         )
 
     def __sklearn_tags__(self) -> Any:

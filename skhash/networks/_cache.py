@@ -15,7 +15,7 @@ from .._files import read_checked, write_checked
 
 __all__ = ["FeatureCache"]
 
-_DTYPES = {"keys": np.uint8, "rows": np.float32}
+_DTYPES = {"keys": np.uint8, "rows": np.float32, "network": np.uint8}
 
 
 class FeatureCache:
@@ -29,7 +29,8 @@ class FeatureCache:
     Parameters
     ----------
     folder : path
-        Made if missing. One folder holds rows of one length.
+        Made if missing. Its name tells the network whose features it holds;
+        files of another one are refused.
 
     Raises
     ------
@@ -77,15 +78,21 @@ class FeatureCache:
             return
         file = self.folder / f"{secrets.token_hex(8)}.npz"
         digests = np.array([list(keys[i]) for i in stored], np.uint8)
-        write_checked(file, lambda stream: np.savez(stream, keys=digests, rows=rows[stored]))
+        arrays: dict[str, Any] = {"keys": digests, "rows": rows[stored], "network": self._network()}
+        write_checked(file, lambda stream: np.savez(stream, **arrays))
         self._place.update((keys[i], (file, row)) for row, i in enumerate(stored))
+
+    def _network(self) -> NDArray[np.uint8]:
+        return np.frombuffer(self.folder.name.encode(), np.uint8)[None]
 
     def _read_rows(self, file: Path) -> NDArray[np.float32]:
         try:
             content = read_checked(file)
         except (OSError, ValueError) as error:
             raise _refusal(file, f"is damaged ({error})") from error
-        keys, rows = self._read(file, content, "keys", "rows")
+        keys, rows, network = self._read(file, content, "keys", "rows", "network")
+        if not np.array_equal(network, self._network()):
+            raise _refusal(file, "has features of another network")
         if len(keys) != len(rows):
             raise _refusal(file, f"has {len(keys)} keys for {len(rows)} rows")
         if not np.isfinite(rows).all():

@@ -24,6 +24,7 @@ from ._placement import autocast, place, placed, resolve_device
 __all__ = [
     "ComputesOnce",
     "autocast",
+    "doubtful_rows",
     "extract_features",
     "find_unreadable",
     "once",
@@ -62,16 +63,20 @@ def run_head(
     target = resolve_device(device)
     dtype = torch.from_numpy(features[:0].copy()).dtype
     module = placed(head, target, dtype=dtype)
-    tolerance = _ROUNDING * np.finfo(features.dtype).eps
 
     @torch.no_grad()
     def compute(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         outputs = module(torch.tensor(rows, device=target)).cpu().numpy()
-        sizes = np.abs(outputs)
-        scales = np.maximum(sizes.max(axis=1, keepdims=True), 1)
-        return outputs, (sizes <= tolerance * scales).any(axis=1)
+        return outputs, doubtful_rows(outputs)
 
     return settled_values(compute, features, block_rows=_HEAD_BATCH)
+
+
+def doubtful_rows(outputs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Rows with an output so small that its sign may hang on rounding."""
+    sizes = np.abs(outputs)
+    scales = np.maximum(sizes.max(axis=1, keepdims=True), 1)
+    return (sizes <= _ROUNDING * np.finfo(outputs.dtype).eps * scales).any(axis=1)
 
 
 def extract_features(

@@ -6,6 +6,7 @@ take in whatever decides what a module computes, and what cannot be told from ot
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import hashlib
 import site
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import skorch
 import torch
 from torch import nn
 
@@ -36,6 +38,8 @@ _LIBRARIES = {
     *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
     *site.getsitepackages(),
     site.getusersitepackages(),
+    # Wherever else they are imported from.
+    *(str(Path(str(library.__file__)).parents[1]) for library in (np, torch, skorch)),
 }
 
 
@@ -226,7 +230,8 @@ class _Reader:
     def _object(self, value: Any, path: str) -> Iterator[bytes]:
         """Any other object: as it would be pickled."""
         try:
-            reduced = value.__reduce_ex__(4)
+            reduce = copyreg.dispatch_table.get(type(value))
+            reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
         except Exception as error:  # whatever __reduce__ of a user's class raises
             raise _refusal(value, path, error) from error
         if isinstance(reduced, str):

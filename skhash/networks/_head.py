@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ class HashHead(nn.Module):
         Units of each hidden layer.
     activation : type of nn.Module, default=nn.ReLU
         What follows each hidden layer.
+    dropout : float, default=0.0
+        Share of the units of hidden layers left out at random in training.
     tanh : bool, default=False
         Whether outputs pass through tanh.
     random_state : int, default=0
@@ -57,6 +60,7 @@ class HashHead(nn.Module):
         *,
         hidden_layers: Sequence[int] = (),
         activation: type[nn.Module] = nn.ReLU,
+        dropout: float = 0.0,
         tanh: bool = False,
         random_state: int = 0,
     ) -> None:
@@ -71,12 +75,14 @@ class HashHead(nn.Module):
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
         layers: list[nn.Module] = []
         generator = torch.Generator().manual_seed(random_state)
-        for width, next_width in pairwise([features.shape[1], *hidden_layers, n_bits]):
+        widths = [features.shape[1], *hidden_layers]
+        for width, next_width in pairwise(widths):
             layers += [_linear(width, next_width, generator), activation()]
-        layers.pop()  # none behind the last
-        nn.init.zeros_(
-            layers[-1].get_parameter("bias")
-        )  # of centred features: bits start out balanced
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        last = _linear(widths[-1], n_bits, generator)
+        nn.init.zeros_(last.bias)  # of centred features: bits start out balanced
+        layers.append(last)
         if tanh:
             layers.append(nn.Tanh())
         self.layers = nn.Sequential(*layers)
@@ -86,6 +92,25 @@ class HashHead(nn.Module):
         """Subtract a number per bit, shape (n_bits,), from what the last linear layer gives."""
         linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)][-1]
         linear.bias.sub_(torch.as_tensor(values, dtype=linear.bias.dtype))
+
+    @torch.no_grad()
+    def compose(self, coef: NDArray[np.floating], offset: NDArray[np.floating]) -> None:
+        """Let the last linear layer give ``outputs @ coef.T + offset`` of what it gave.
+
+        Parameters
+        ----------
+        coef : ndarray of shape (n_bits, n_outputs)
+            Coefficients.
+        offset : ndarray of shape (n_bits,)
+            Intercepts.
+        """
+        i = max(i for i, layer in enumerate(self.layers) if isinstance(layer, nn.Linear))
+        old: Any = self.layers[i]
+        new = nn.utils.skip_init(nn.Linear, old.in_features, len(coef))
+        matrix = torch.as_tensor(coef, dtype=torch.float64)
+        new.weight.copy_(matrix @ old.weight.double())
+        new.bias.copy_(matrix @ old.bias.double() + torch.as_tensor(offset, dtype=torch.float64))
+        self.layers[i] = new
 
     def before_tanh(self) -> HashHead:
         """Return the same head, weights shared, without its tanh."""

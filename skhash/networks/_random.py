@@ -68,5 +68,6 @@ def draws_randomly(module: nn.Module) -> bool:
 
 def _may_draw(part: nn.Module) -> bool:
     if isinstance(part, _RANDOM):
-        return any(getattr(part, rate, 1) != 0 for rate in ("p", "dropout"))
+        rates = [getattr(part, name) for name in ("p", "dropout") if hasattr(part, name)]
+        return rates != [0]
     return not type(part).__module__.startswith(("torch.nn.modules.", "skhash."))

@@ -24,9 +24,12 @@ from ._fingerprint import module_digest, object_digest
 from ._images import Images, unchanged
 from ._random import draws_randomly, seeded
 
-__all__ = ["HashNet", "TrainingSet"]
+__all__ = ["HashNet", "RoundNet", "TrainingSet"]
 
 Targets: TypeAlias = "NDArray[Any] | sp.csr_array"
+
+# Of a checkpoint.
+_PARTS = {"fingerprint", "history", "module", "criterion", "optimizer", "callbacks"}
 
 
 class TrainingSet(Dataset):
@@ -266,14 +269,23 @@ class HashNet(NeuralNet):
             file.parent.mkdir(parents=True, exist_ok=True)
             return None
         try:
-            state = torch.load(read_checked(file), map_location="cpu", weights_only=True)
+            content = read_checked(file)
         except ValueError as error:
             raise ValueError(f"checkpoint {error} Delete it to start anew.") from None
-        if state.get("fingerprint") != self._fingerprint:
+        try:
+            state = torch.load(content, map_location="cpu", weights_only=True)
+        except Exception:  # whole, but something else than torch writes
+            state = None
+        if not isinstance(state, dict) or state.keys() != _PARTS:
+            raise ValueError(
+                f"checkpoint {str(file)!r} is a file of another kind or version; choose another "
+                "folder, or delete it to start anew."
+            )
+        if state["fingerprint"] != self._fingerprint:
             raise ValueError(
                 f"checkpoint {str(file)!r} is of another training (other data, settings, loss, "
-                "random_state, or a schedule for another max_epochs); choose another folder, or "
-                "delete it to start anew."
+                "network, random_state or learning rate schedule, or one that depends on "
+                "max_epochs); choose another folder, or delete it to start anew."
             )
         n_epochs = len(json.loads(state["history"]))
         if n_epochs > self.max_epochs:
@@ -283,7 +295,7 @@ class HashNet(NeuralNet):
             )
         return state
 
-    # Whether an epoch depends on how many there are to be.
+    # Whether what is learned depends on how many epochs there are to be.
     _has_horizon = False
 
     def _digest(self, data: TrainingSet) -> str:
@@ -351,6 +363,12 @@ class HashNet(NeuralNet):
                 vars(callback).update(saved)
         # A new scheduler has just set the first learning rate.
         self.optimizer_.load_state_dict(state["optimizer"])
+
+
+class RoundNet(HashNet):
+    """The trainer of a round, whose outcome later rounds build on."""
+
+    _has_horizon = True
 
 
 class _SaveState(Callback):

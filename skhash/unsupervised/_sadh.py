@@ -57,8 +57,8 @@ class SADHHasher(SmoothCodes, DeepHasher):
     Attributes
     ----------
     codes_ : ndarray of shape (n_samples, n_bits), uint8
-        Learned codes of the training samples, in {0, 1}; 0 for unreadable
-        images.
+        Learned codes of the training samples, in {0, 1}; MISSING for
+        unreadable images.
     objective_ : ndarray of shape (n_iter_,), float64
         The objective of the relaxed codes after each iteration of ADMM, of all
         rounds.

@@ -77,8 +77,8 @@ class UHBDNN(DeepHasher):
     objective_ : ndarray of shape (n_iter_,), float64
         The objective after each round, over all training samples.
     codes_ : ndarray of shape (n_samples, n_bits), uint8
-        Learned codes of the training samples, in {0, 1}; 0 for unreadable
-        images.
+        Learned codes of the training samples, in {0, 1}; MISSING for
+        unreadable images.
     history_ : list of dict
         What skorch recorded in each epoch, with the round.
     n_iter_ : int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -348,7 +349,7 @@ class WeaklySupervisedHasher(ComputesOnce, MetaEstimatorMixin, HasherMixin, Base
 
 
 # Spaces of the last fits: searches over other parameters come back to the same tags.
-_SPACES: OrderedDict[str, SemanticSpace] = OrderedDict()
+_SPACES: OrderedDict[tuple[type, str], SemanticSpace] = OrderedDict()
 _SPACES_LOCK = Lock()
 _N_SPACES = 8
 
@@ -361,7 +362,7 @@ def _fitted_space(space: SemanticSpace, tags: TagMatrix) -> SemanticSpace:
     parts = [indicator.indices, indicator.indptr, indicator.shape, tags.vocabulary.tolist()]
     settings = {k: v for k, v in space.get_params().items() if k != "verbose"}
     try:
-        key = object_digest([type(space), settings, parts])
+        key = type(space), object_digest([settings, parts])
     except TypeError:  # vectors from a source that cannot be told from another
         return space.fit(tags)
     with _SPACES_LOCK:
@@ -372,7 +373,8 @@ def _fitted_space(space: SemanticSpace, tags: TagMatrix) -> SemanticSpace:
         _SPACES[key] = found
         while len(_SPACES) > _N_SPACES:
             _SPACES.popitem(last=False)
-    return found
+    # A copy, so that whoever fits it again or changes its settings does so for himself.
+    return copy.copy(found).set_params(verbose=space.verbose)
 
 
 @contextmanager
