@@ -49,7 +49,7 @@ import sys
 import unicodedata
 import warnings
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import joblib
