@@ -20,6 +20,7 @@ from .neighbors import HammingNeighbors as HammingNeighbors
 from .networks import DeepHasher as DeepHasher
 from .networks import ImageFeatures as ImageFeatures
 from .semantic import SemanticSpace as SemanticSpace
+from .semantic import SemanticTargets as SemanticTargets
 from .social import SAH as SAH
 from .social import WMH as WMH
 from .social import TagITQ as TagITQ

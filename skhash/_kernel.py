@@ -13,7 +13,7 @@ from sklearn.utils import gen_batches
 from ._decisions import settled_values
 from .base import HasherMixin, check_features
 
-__all__ = ["KernelHasher", "median_gamma"]
+__all__ = ["KernelHasher", "gaussian_kernel", "median_gamma"]
 
 _SAMPLE_ROWS = 1000  # half a million pairs settle a median to well under one per cent
 # Kernels are taken block by block, so that samples are never copied whole.
@@ -95,7 +95,7 @@ class KernelHasher(HasherMixin, BaseEstimator):
         live = self.coef_.any(axis=1)
 
         def compute(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-            kernel, steepness = _gaussian_kernel(rows, self.anchors_, self.gamma_)
+            kernel, steepness = gaussian_kernel(rows, self.anchors_, self.gamma_)
             rounding = steepness * np.sqrt(np.vecdot(kernel, kernel)) + np.linalg.norm(mean)
             kernel -= mean
             values = kernel @ weights
@@ -114,13 +114,13 @@ class KernelHasher(HasherMixin, BaseEstimator):
         """Kernels of the training samples less their mean, in the dtype of X; sets the mean."""
         kernel = np.empty((len(X), len(self.anchors_)), X.dtype)
         for block in gen_batches(len(X), _BLOCK_ROWS):
-            kernel[block] = _gaussian_kernel(X[block], self.anchors_, self.gamma_)[0]
+            kernel[block] = gaussian_kernel(X[block], self.anchors_, self.gamma_)[0]
         self.kernel_mean_ = kernel.mean(axis=0, dtype=np.float64).astype(X.dtype)
         kernel -= self.kernel_mean_
         return kernel
 
 
-def _gaussian_kernel(
+def gaussian_kernel(
     X: NDArray[np.floating[Any]], anchors: NDArray[np.floating[Any]], gamma: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Kernels of shape (n_samples, n_anchors), and how much they magnify rounding, (n_samples,)."""

@@ -160,6 +160,32 @@ def test_digests_are_the_same_in_every_process():
     assert printed == {module_digest(Net(names={"a", "b", "c"}, sizes=(1, 2)))}
 
 
+def test_libraries_are_known_wherever_they_are(tmp_path):
+    """As where PYTHONPATH names the folder that libraries were installed to."""
+    package = tmp_path / "wherever" / "layers"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import threading, torch\nlock = threading.local()\n"
+        "class Layer(torch.nn.Module):\n    def forward(self, x):\n        return lock, x\n"
+    )
+    metadata = package.parent / "layers-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: layers\nVersion: 1.0\n")
+    (metadata / "RECORD").write_text("layers/__init__.py,,\nlayers-1.0.dist-info/METADATA,,\n")
+    script = f"""
+        import sys
+        sys.path.insert(0, {str(package.parent)!r})
+        from layers import Layer
+        from skhash.networks._fingerprint import module_digest
+        print(module_digest(Layer()))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    assert subprocess.run(command, check=False).returncode == 0
+    (metadata / "RECORD").unlink()  # now it is a module of one's own beside others' libraries
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert "cannot pickle '_thread._local' object" in result.stderr
+
+
 def test_a_seed_lends_numbers_and_leaves_the_global_generator_alone():
     before = torch.random.get_rng_state()
     with seeded(3):

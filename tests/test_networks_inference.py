@@ -336,6 +336,8 @@ def test_models_of_torchvision_scale_as_they_were_trained():
         ([[0.0, 1.0], [1.0, 0.0]], False),
         ([np.zeros(4), np.zeros(4)], False),
         (np.zeros(3), False),
+        (np.zeros((3, 4, 4)), False),
+        (np.zeros((4, 4, 3), np.uint8), True),
         ([], False),
         (np.zeros((3, 4, 4, 3), np.uint8), True),
         ([np.zeros((4, 4, 3), np.uint8)], True),

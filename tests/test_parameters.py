@@ -13,7 +13,7 @@ from skhash.dstdh._transfer import SemanticTransfer, TransferParameters
 from skhash.networks import DeepHasher, NetworkParameters
 from skhash.unsupervised._sadh_linear import SmoothCodes, SmoothingParameters
 
-ESTIMATORS = [*ARGUMENTS, "HammingNeighbors", "ImageFeatures", "SemanticSpace"]
+ESTIMATORS = [*ARGUMENTS, "HammingNeighbors", "ImageFeatures", "SemanticSpace", "SemanticTargets"]
 
 
 class Base(ParametersMixin, BaseEstimator):

@@ -10,7 +10,7 @@ from _photos import rendered_photos
 from skhash import ITQ, SAH
 from skhash._ridge import RidgePath
 from skhash.metrics import leave_one_out_map
-from skhash.social import _tag_itq
+from skhash.semantic import _targets
 from skhash.social._sah import _JointFactors
 from skhash.social._tag_itq import weighted_tags
 
@@ -163,7 +163,7 @@ def test_more_tags_than_fit_are_projected(planted, monkeypatch):
     X, tags, labels = planted
     tags = [[f"{tag}{i}" for tag in row for i in range(10)] for row in tags]
     exact, alone = (SAH(6, random_state=0).fit(X, y) for y in (tags, None))
-    monkeypatch.setattr(_tag_itq, "_MAX_TAG_COLUMNS", 30)
+    monkeypatch.setattr(_targets, "_MAX_COLUMNS", 30)
     sketched = SAH(6, random_state=0).fit(X, tags)
     assert (sketched.coef_ != exact.coef_).any()
     assert sketched.score(X, labels=labels) > alone.score(X, labels=labels) + 0.3

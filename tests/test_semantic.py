@@ -95,9 +95,9 @@ def test_density_is_kept_within_what_is_possible():
     rng = np.random.default_rng(0)
     vectors = {word: rng.normal(size=4) for word in words}
     tags = [[a, b] for a in words[:20] for b in words[20:]]
-    few = SemanticSpace(4, tag_vectors=vectors, density=0.01, random_state=0).fit(tags)
+    few = SemanticSpace(4, embedding=vectors, density=0.01, random_state=0).fit(tags)
     assert few.density_ == pytest.approx(1 / 4, rel=0.15)  # one a tag
-    many = SemanticSpace(40, tag_vectors=vectors, density=1.0, random_state=0).fit(tags)
+    many = SemanticSpace(40, embedding=vectors, density=1.0, random_state=0).fit(tags)
     assert many.density_ == pytest.approx(2 / 40, rel=0.15)  # half of four dimensions
 
 
@@ -237,7 +237,7 @@ def test_a_sem_word_that_never_meets_another_has_no_edge(normalized):
     vectors = axis_vectors("abc", 2.0)
     space = SemanticSpace(
         3,
-        tag_vectors=vectors,
+        embedding=vectors,
         center=False,
         alpha=0.1,
         normalized_laplacian=normalized,
@@ -271,7 +271,7 @@ def test_smoothing_fills_in_a_removed_tag():
     tags = [[words[2 * k], words[2 * k + 1]] for k in rng.integers(4, size=300)]
     tags += [rng.choice(words, 2, replace=False).tolist() for _ in range(60)]
     space = SemanticSpace(
-        8, tag_vectors=axis_vectors(words, 2.0), center=False, alpha=0.1, random_state=0
+        8, embedding=axis_vectors(words, 2.0), center=False, alpha=0.1, random_state=0
     ).fit(tags)
     codes = dict(zip(space.vocabulary_, space.tag_codes_.toarray(), strict=True))
     for word in "abcd":
@@ -459,10 +459,14 @@ def test_tags_that_cannot_make_a_space(tags, error, message):
         SemanticSpace(**SMALL).fit(tags)
 
 
-def test_a_warning_if_tags_have_no_context():
-    with pytest.warns(UserWarning, match="No image has two tags") as caught:
-        SemanticSpace(**SMALL).fit(["a", "b", "c"] * 10)
+@pytest.mark.parametrize("tags", [["a", "b", "c"] * 10, [["a", "b"], ["c", "d"], ["a", "c"]] * 5])
+def test_where_tags_hardly_come_together_they_are_counted(tags):
+    with pytest.warns(UserWarning, match="word2vec has too little to learn from") as caught:
+        space = SemanticSpace(**SMALL).fit(tags)
+    assert len(caught) == 1
     assert caught[0].filename == __file__
+    counted = SemanticSpace(**SMALL | {"embedding": "ppmi"}).fit(tags)
+    np.testing.assert_array_equal(space.tag_vectors_, counted.tag_vectors_)
 
 
 # --- Given vectors -----------------------------------------------------------------------------
@@ -495,7 +499,7 @@ def test_given_vectors_in_every_form(form, vectors, tmp_path):
         source = tmp_path / form
         others = {"the": np.ones(6), **vectors, "of": np.zeros(6)}
         write_vectors(source, others, header=form == "word2vec")
-    space = SemanticSpace(3, tag_vectors=source, random_state=0).fit(TAGS)
+    space = SemanticSpace(3, embedding=source, random_state=0).fit(TAGS)
     assert space.vocabulary_.tolist() == WORDS
     assert space.ignored_tags_.tolist() == ["unknown"]
     np.testing.assert_array_equal(space.tag_vectors_, [vectors[word] for word in WORDS])
@@ -517,7 +521,7 @@ def test_vectors_are_found_by_any_spelling_that_looks_the_same(form, vectors, tm
     elif form == "text":
         source = tmp_path / "vectors.txt"
         write_vectors(source, spelled, header=False)
-    space = SemanticSpace(3, tag_vectors=source, random_state=0).fit([list(composed)] * 3)
+    space = SemanticSpace(3, embedding=source, random_state=0).fit([list(composed)] * 3)
     assert set(space.vocabulary_) == set(composed)
     for tag, vector in zip(space.vocabulary_, space.tag_vectors_, strict=True):
         np.testing.assert_array_equal(vector, spelled[composed[tag]])
@@ -529,7 +533,7 @@ def test_gensim_writes_what_a_path_reads(vectors, tmp_path):
     keyed = KeyedVectors(6)
     keyed.add_vectors(list(vectors), list(vectors.values()))
     keyed.save_word2vec_format(str(tmp_path / "vectors.txt"))
-    space = SemanticSpace(3, tag_vectors=str(tmp_path / "vectors.txt"), random_state=0).fit(TAGS)
+    space = SemanticSpace(3, embedding=str(tmp_path / "vectors.txt"), random_state=0).fit(TAGS)
     np.testing.assert_array_equal(space.tag_vectors_, [vectors[word] for word in WORDS])
 
 
@@ -538,13 +542,13 @@ def test_tags_that_are_numbers_are_looked_up_as_they_are_or_as_text():
     rng = np.random.default_rng(0)
     numbers = {j: rng.normal(size=4) for j in range(3)}
     texts = {str(j): vector for j, vector in numbers.items()}
-    spaces = [SemanticSpace(2, tag_vectors=v, random_state=0).fit(tags) for v in (numbers, texts)]
+    spaces = [SemanticSpace(2, embedding=v, random_state=0).fit(tags) for v in (numbers, texts)]
     np.testing.assert_array_equal(spaces[0].tag_vectors_, spaces[1].tag_vectors_)
 
 
 def test_of_a_repeated_word_the_first_vector_counts(tmp_path):
     (tmp_path / "v").write_text("cat 1 2\ndog 3 4\ncat 5 6\nsea 0 1\n")
-    space = SemanticSpace(2, tag_vectors=tmp_path / "v", random_state=0).fit(TAGS)
+    space = SemanticSpace(2, embedding=tmp_path / "v", random_state=0).fit(TAGS)
     assert space.tag_vectors_[0].tolist() == [1, 2]
 
 
@@ -563,7 +567,7 @@ def test_of_a_repeated_word_the_first_vector_counts(tmp_path):
 def test_bad_files_of_vectors(text, message, tmp_path):
     (tmp_path / "v.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
-        SemanticSpace(2, tag_vectors=tmp_path / "v.txt").fit(TAGS)
+        SemanticSpace(2, embedding=tmp_path / "v.txt").fit(TAGS)
 
 
 def test_of_a_damaged_file_of_vectors_only_an_error_that_names_it_comes_out(vectors, tmp_path):
@@ -596,19 +600,19 @@ WHOLE = gzip.compress(b"cat 1 2\ndog 3 4\n" * 9, mtime=0)
 def test_a_torn_gzip_file_of_vectors_is_named(content, tmp_path):
     (tmp_path / "v.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"v\.gz is cut off, damaged or not gzip"):
-        SemanticSpace(2, tag_vectors=tmp_path / "v.gz").fit(TAGS)
+        SemanticSpace(2, embedding=tmp_path / "v.gz").fit(TAGS)
 
 
 def test_a_senseless_header_of_vectors_is_named(tmp_path):
     for digits in (12, 25, 5000):
         (tmp_path / "v.txt").write_text(f"2 {'9' * digits}\ncat 1 2\ndog 3 4\n")
         with pytest.raises(ValueError, match=r"v\.txt"):
-            SemanticSpace(2, tag_vectors=tmp_path / "v.txt").fit(TAGS)
+            SemanticSpace(2, embedding=tmp_path / "v.txt").fit(TAGS)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
     (tmp_path / "v.txt").write_text("cat 1 2\ndog 3 4\n", encoding="utf-8-sig")
-    space = SemanticSpace(2, tag_vectors=tmp_path / "v.txt", random_state=0).fit(TAGS)
+    space = SemanticSpace(2, embedding=tmp_path / "v.txt", random_state=0).fit(TAGS)
     assert space.vocabulary_.tolist() == ["cat", "dog"]
 
 
@@ -616,13 +620,13 @@ def test_only_regular_files_of_vectors_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name, kind in (("pipe", "a named pipe"), (".", "a folder")):
         with pytest.raises(OSError, match=f"it is {kind}"):
-            SemanticSpace(2, tag_vectors=tmp_path / name).fit(TAGS)
+            SemanticSpace(2, embedding=tmp_path / name).fit(TAGS)
 
 
 def test_a_binary_file_of_vectors_is_refused_with_advice(tmp_path):
     (tmp_path / "v.bin").write_bytes(b"2 2\ncat \xff\xfe\x80\x81")
     with pytest.raises(ValueError, match=r"not UTF-8 text.*binary=True"):
-        SemanticSpace(2, tag_vectors=tmp_path / "v.bin").fit(TAGS)
+        SemanticSpace(2, embedding=tmp_path / "v.bin").fit(TAGS)
 
 
 @pytest.mark.parametrize(
@@ -636,7 +640,7 @@ def test_a_binary_file_of_vectors_is_refused_with_advice(tmp_path):
 )
 def test_bad_mappings_of_vectors(vectors, changes, message):
     with pytest.raises(ValueError, match=message):
-        SemanticSpace(2, tag_vectors=vectors | changes).fit(TAGS)
+        SemanticSpace(2, embedding=vectors | changes).fit(TAGS)
 
 
 # --- As an estimator ---------------------------------------------------------------------------
@@ -721,7 +725,7 @@ def test_nothing_goes_before_fit(call):
         {"density": 1.5},
         {"alpha": 0.0},
         {"algorithm": "omp"},
-        {"tag_vectors": 3},
+        {"embedding": 3},
         {"window": 0},
         {"epochs": 0},
     ],

@@ -5,13 +5,14 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import Ridge
 
 from skhash import ITQ, TagITQ
 from skhash._ridge import RidgePath
-from skhash.social import _tag_itq
+from skhash.semantic import SemanticTargets, _targets
 from skhash.social._tag_itq import tag_projection, weighted_tags
 from skhash.tags import encode_tags
 from skhash.unsupervised._itq import itq_rotation
@@ -50,7 +51,7 @@ def test_the_projection_is_the_principal_components_of_predicted_tags(rng, shape
     indicator = sp.csr_array((rng.random((n_samples, n_tags)) < 0.3).astype(np.float32))
     n_bits = 6
     path = RidgePath(X)
-    projection, used = tag_projection(path, weighted_tags(indicator, 0), n_bits, ridge)
+    projection, directions, used = tag_projection(path, weighted_tags(indicator, 0), n_bits, ridge)
     expected = explicit_components(X, indicator, n_bits, ridge)
     rank = min(n_bits, n_tags, n_features)
     assert used == ridge
@@ -61,25 +62,35 @@ def test_the_projection_is_the_principal_components_of_predicted_tags(rng, shape
         components[:, :rank] * signs, expected[:, :rank], atol=1e-6 * np.abs(expected).max()
     )
     np.testing.assert_array_equal(projection[rank:], 0)
+    # The same axes among the targets: there the predictions have the same components.
+    targets = weighted_tags(indicator, 0)
+    coef, intercept, _ = path.fit(targets, ridge)
+    predictions = X @ coef.T + intercept
+    predictions -= predictions.mean(axis=0)
+    np.testing.assert_allclose(predictions @ directions.T, components, atol=1e-8)
+    np.testing.assert_array_equal(directions[rank:], 0)
 
 
 def test_the_ridge_of_auto_is_chosen_for_the_weighted_tags(planted):
     X, tags, _ = planted
-    hasher = TagITQ(n_bits=4, random_state=0).fit(X, tags)
+    linear = {"n_bits": 4, "target": "tfidf", "kernel": None, "random_state": 0}
+    hasher = TagITQ(**linear).fit(X, tags)
     _, _, chosen = RidgePath(X).fit(weighted_tags(encode_tags(tags).indicator, 0))
     assert hasher.ridge_ == chosen
-    by_hand = TagITQ(n_bits=4, ridge=chosen, random_state=0).fit(X, tags)
+    by_hand = TagITQ(**linear, ridge=chosen).fit(X, tags)
     np.testing.assert_array_equal(by_hand.coef_, hasher.coef_)
-    assert TagITQ(n_bits=4, ridge=7, random_state=0).fit(X, tags).ridge_ == 7
+    assert TagITQ(**linear, ridge=7).fit(X, tags).ridge_ == 7
 
 
 def test_codes_are_the_rotated_components_cut_at_zero(planted):
     X, tags, _ = planted
-    hasher = TagITQ(n_bits=4, max_iter=9, random_state=3).fit(X, tags)
+    target = SemanticTargets("ppmi", random_state=0)
+    hasher = TagITQ(n_bits=4, kernel=None, max_iter=9, random_state=3).fit(X, tags)
     path = RidgePath(X)
-    projection, _ = tag_projection(path, weighted_tags(encode_tags(tags).indicator, 0), 4)
-    V = path.project(projection)
-    R, losses = itq_rotation(V, n_iter=9, random_state=3)
+    V = path.project(tag_projection(path, target.fit_transform(tags), 4).projection)
+    rng = np.random.RandomState(3)
+    rng.randint(np.iinfo(np.int32).max)  # the seed of the targets
+    R, losses = itq_rotation(V, n_iter=9, random_state=rng)
     np.testing.assert_array_equal(hasher.transform(X), V @ R >= 0)
     np.testing.assert_allclose(hasher.decision_function(X), V @ R, atol=1e-9)
     np.testing.assert_allclose(hasher.objective_, losses)
@@ -160,9 +171,9 @@ def test_many_tags_are_projected_and_tell_nearly_as_much(monkeypatch, rng, plant
     X, tags, labels = planted
     # Every tag in one of six spellings.
     spelt = [[f"{tag}{rng.integers(6)}" for tag in row] for row in tags]
-    exact = TagITQ(8, random_state=0).fit(X, spelt)
-    monkeypatch.setattr(_tag_itq, "_MAX_TAG_COLUMNS", 30)
-    projected = TagITQ(8, random_state=0).fit(X, spelt)
+    exact = TagITQ(8, target="tfidf", kernel=None, random_state=0).fit(X, spelt)
+    monkeypatch.setattr(_targets, "_MAX_COLUMNS", 30)
+    projected = clone(exact).fit(X, spelt)
     assert (exact.coef_ != projected.coef_).any()
     alone = ITQ(8, random_state=0).fit(X).score(X, labels=labels)
     gain = exact.score(X, labels=labels) - alone

@@ -84,7 +84,7 @@ def some_of(labels, n):
 
 
 def space(**params):
-    return SemanticSpace(8, tag_vectors=word_vectors(), density=0.2, **params)
+    return SemanticSpace(8, embedding=word_vectors(), density=0.2, **params)
 
 
 def weakly(estimator=None, **params):

@@ -8,7 +8,7 @@ from skhash import PCAH, WMH
 from skhash._ridge import RidgePath
 from skhash.graphs import anchor_graph
 from skhash.metrics import leave_one_out_map
-from skhash.social import _tag_itq
+from skhash.semantic import _targets
 from skhash.social._tag_itq import weighted_tags
 from skhash.tags import encode_tags
 
@@ -198,7 +198,7 @@ def test_more_tags_than_fit_are_projected(planted, monkeypatch):
     X, tags, labels = planted
     tags = [[f"{tag}{i}" for tag in row for i in range(10)] for row in tags]
     exact = WMH(3, random_state=0).fit(X, tags)
-    monkeypatch.setattr(_tag_itq, "_MAX_TAG_COLUMNS", 30)
+    monkeypatch.setattr(_targets, "_MAX_COLUMNS", 30)
     sketched = WMH(3, random_state=0).fit(X, tags)
     assert (sketched.coef_ != exact.coef_).any()
     assert sketched.score(X, labels=labels) > exact.score(X, labels=labels) - 0.05

@@ -307,7 +307,7 @@ class SemanticTransfer(ParametersMixin):
         projection = None
         if self.init == "tags" and indicator.shape[1]:
             targets = weighted_tags(indicator, random_state)
-            projection, _ = tag_projection(path, targets, self.n_bits)
+            projection = tag_projection(path, targets, self.n_bits).projection
         if projection is not None and projection.any():
             R, _ = itq_rotation(path.project(projection), random_state=random_state)
             coef = R.T @ projection

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copyreg
 import dis
+import functools
 import hashlib
+import importlib.metadata
 import site
 import sys
 import sysconfig
@@ -280,7 +282,23 @@ def _is_own(value: Any) -> bool:
         return False
     files = [getattr(sys.modules.get(name), "__file__", None) for name in (home, root)]
     file = Path(files[0] or files[1] or "")
-    return not any(file.is_relative_to(library) for library in _LIBRARIES)
+    if any(file.is_relative_to(library) for library in _LIBRARIES):
+        return False
+    return not any(file.is_relative_to(library) for library in _homes(root))
+
+
+_distributions = functools.cache(importlib.metadata.packages_distributions)
+
+
+@functools.cache
+def _homes(package: str) -> set[str]:
+    """Folders, wherever they are, to which a package is installed together with its metadata."""
+    metadata = [importlib.metadata.distribution(name) for name in _distributions().get(package, [])]
+    return {
+        str(found.locate_file(""))
+        for found in metadata
+        if any(path.parts[0] == package for path in found.files or ())
+    }
 
 
 def _name(value: Any, name: str) -> bytes:

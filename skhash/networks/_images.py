@@ -146,7 +146,7 @@ def holds_images(X: Any) -> bool:
         return True
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) != 1:
-        return len(shape) > 2
+        return len(shape) == 4 or (len(shape) > 2 and getattr(X, "dtype", None) == np.uint8)
     if not isinstance(X, Sequence | np.ndarray) and shape is None:
         return False
     first = next(iter(X), None)

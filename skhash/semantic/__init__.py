@@ -1,6 +1,7 @@
-"""The semantic space of tags: sem-words mined from tags, and sem-vectors of images."""
+"""What tags mean: the space of sem-words, and images as targets to learn from."""
 
 from ._display import SemanticSpaceDisplay
 from ._space import SemanticSpace
+from ._targets import SemanticTargets
 
-__all__ = ["SemanticSpace", "SemanticSpaceDisplay"]
+__all__ = ["SemanticSpace", "SemanticSpaceDisplay", "SemanticTargets"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -21,10 +20,10 @@ from sklearn.utils import check_array, check_random_state, metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import ParametersMixin
-from .._sklearn import HasMethods, Interval, StrOptions, fit_context
+from .._sklearn import Interval, StrOptions, fit_context
 from ..tags import clean_tag, encode_tags
-from ._coding import learn_sparse_coding
-from ._vectors import look_up_tag_vectors, train_tag_vectors
+from ._coding import encode, learn_sparse_coding
+from ._embedding import EMBEDDING_TYPES, Embedding, TagEmbedding, Unknown
 
 __all__ = ["SemanticSpace"]
 
@@ -51,15 +50,20 @@ class SemanticSpace(
     n_components : int, default=512
         Number of sem-words, if there are as many tags: there are never more
         sem-words than tags.
-    vector_size : int, default=200
-        Length of a tag vector that word2vec learns; given vectors have their
-        own.
-    tag_vectors : mapping, gensim KeyedVectors or path, default=None
-        Vectors to use in place of word2vec's: a mapping from tags to arrays,
-        anything like it, or the path of a file in the text format of word2vec
-        or GloVe (``.gz`` for a compressed one), of which only the tags
-        needed are kept. Tags that it lacks are left out of ``vocabulary_``,
-        into ``ignored_tags_``. A path is best in a grid search, as clones copy
+    vector_size : int, default=None
+        Length of a tag vector that is learned; of PPMI it may come out less, if
+        tags do not support as many. None: 200 of word2vec, 100 of PPMI.
+    embedding : {"word2vec", "ppmi"}, path, mapping, KeyedVectors or callable, default="word2vec"
+        Where vectors of tags come from. "word2vec": learned by gensim's
+        skip-gram. "ppmi": by counting which tags come together more often than
+        by chance, see Notes; this needs no gensim, no seed and a second at
+        most. Vectors of your own: a mapping from tags to arrays, anything like
+        it as gensim's KeyedVectors, the path of a file in the text format of
+        word2vec or GloVe (``.gz`` for a compressed one), of which only the
+        tags needed are kept, or a function that turns a list of str into an
+        array with a row for each, as the ``encode`` of a sentence
+        transformer. Tags that they lack are left out of ``vocabulary_``, into
+        ``ignored_tags_``. A path is best in a grid search, as clones copy
         anything else.
     density : float, default=0.1
         Share of nonzeros in the codes of tags; alpha is calibrated to it. The
@@ -109,9 +113,9 @@ class SemanticSpace(
         The tags of the space.
     ignored_tags_ : ndarray of shape (n_ignored_tags,)
         Tags given to ``fit`` that are not in the vocabulary, as they are rarer
-        than ``min_count``, or not in ``tag_vectors``.
+        than ``min_count``, or unknown to own vectors.
     tag_vectors_ : ndarray of shape (n_tags, n_dimensions), float32
-        Vectors of the tags.
+        Vectors of the tags. :class:`SemanticTargets` are the means of them.
     mean_ : ndarray of shape (n_dimensions,), float32
         What is subtracted from them: their mean, or 0 if ``center=False``.
     components_ : ndarray of shape (n_components_, n_dimensions), float32
@@ -137,13 +141,24 @@ class SemanticSpace(
 
     See Also
     --------
+    SemanticTargets : Images as targets of regression, of this space or simpler.
     SemanticSpaceDisplay : Pictures of sem-words and of neighbouring tags.
     skhash.tags.tfidf : Weighted bags of tags, which know nothing of meaning.
+
+    Notes
+    -----
+    The PPMI of tags a and b is ``max(0, log p(a, b) / (p(a) q(b)))``, counted
+    over the images that have both, q being the shares of the tags to the power
+    0.75; a tag's vector is its row of the singular value decomposition, times
+    the singular values [2]_. It is also what "word2vec" falls back on, with a
+    warning, where tags come together too rarely to train on.
 
     References
     ----------
     .. [1] Z. Guan, F. Xie, W. Zhao, X. Wang, L. Chen, W. Zhao and J. Peng,
        "Tag-based weakly-supervised hashing for image retrieval", IJCAI 2018.
+    .. [2] O. Levy, Y. Goldberg and I. Dagan, "Improving distributional similarity
+       with lessons learned from word embeddings", TACL 3, 2015.
 
     Examples
     --------
@@ -160,8 +175,8 @@ class SemanticSpace(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "vector_size": [Interval(Integral, 1, None, closed="left")],
-        "tag_vectors": [str, os.PathLike, HasMethods(["__contains__", "__getitem__"]), None],
+        "vector_size": [Interval(Integral, 1, None, closed="left"), None],
+        "embedding": EMBEDDING_TYPES,
         "density": [Interval(Real, 0, 1, closed="right")],
         "alpha": [Interval(Real, 0, None, closed="neither"), None],
         "algorithm": [StrOptions({"cd", "lars"})],
@@ -180,8 +195,8 @@ class SemanticSpace(
         self,
         n_components: int = 512,
         *,
-        vector_size: int = 200,
-        tag_vectors: Mapping[Any, ArrayLike] | str | os.PathLike[str] | Any = None,
+        vector_size: int | None = None,
+        embedding: Embedding = "word2vec",
         density: float = 0.1,
         alpha: float | None = None,
         algorithm: str = "cd",
@@ -197,7 +212,7 @@ class SemanticSpace(
     ) -> None:
         self.n_components = n_components
         self.vector_size = vector_size
-        self.tag_vectors = tag_vectors
+        self.embedding = embedding
         self.density = density
         self.alpha = alpha
         self.algorithm = algorithm
@@ -236,35 +251,29 @@ class SemanticSpace(
             zero.
         """
         rng = check_random_state(self.random_state)
-        encoded = encode_tags(tags, name="tags")
-        counts = encoded.indicator.sum(axis=0)
-        kept = (counts >= self.min_count) & (counts > 0)
-        if self.tag_vectors is not None and kept.any():
-            vectors, known = look_up_tag_vectors(encoded.vocabulary[kept], self.tag_vectors)
-            kept[kept] = known
-        self._input_vocabulary, self._kept = encoded.vocabulary, np.flatnonzero(kept)
-        self.vocabulary_ = encoded.vocabulary[kept]
-        self.ignored_tags_ = encoded.vocabulary[~kept]
+        self._embedding = TagEmbedding(
+            encode_tags(tags, name="tags"),
+            self.embedding,
+            min_count=self.min_count,
+            n_dimensions=self.vector_size,
+            window=self.window,
+            epochs=self.epochs,
+            seed=rng.randint(np.iinfo(np.int32).max),
+        )
+        vectors = self.tag_vectors_ = self._embedding.vectors
+        self.vocabulary_ = self._embedding.vocabulary
+        self.ignored_tags_ = self._embedding.ignored
         if len(self.vocabulary_) < 2:
             raise ValueError(
                 f"tags must hold at least two tags, each on min_count={self.min_count} images or "
                 f"more, got {len(self.vocabulary_)}."
             )
-        indicator = encoded.indicator[:, self._kept]
-        if self.tag_vectors is None:
-            vectors = train_tag_vectors(
-                indicator,
-                vector_size=self.vector_size,
-                window=self.window,
-                epochs=self.epochs,
-                seed=rng.randint(np.iinfo(np.int32).max),
-            )
+        indicator = self._embedding.forget_images()
         if self.verbose:
             print(
                 f"[SemanticSpace] vectors of {len(vectors)} tags; "
                 f"{len(self.ignored_tags_)} tags ignored"
             )
-        self.tag_vectors_ = vectors
         self._learn_sem_words(rng)
         self.correlation_ = self._correlate(indicator)
         self.laplacian_ = _laplacian(self.correlation_, normalized=self.normalized_laplacian)
@@ -309,16 +318,18 @@ class SemanticSpace(
         np.fill_diagonal(R, 0)
         return R
 
-    def _pool(self, indicator: sp.csr_array) -> Iterator[NDArray[np.float32]]:
+    def _pool(
+        self, indicator: sp.csr_array, codes: NDArray[np.float32] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """Sem-vectors (Eq. 2) of block after block of images, dense."""
-        codes = self.tag_codes_.toarray()
+        codes = self.tag_codes_.toarray() if codes is None else codes
         counts = np.diff(indicator.indptr)
         shares = np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
         weights = sp.csr_array((shares, indicator.indices, indicator.indptr), indicator.shape)
         for start in range(0, indicator.shape[0], _BLOCK):
             yield weights[start : start + _BLOCK] @ codes
 
-    def _pool_sparse(self, indicator: sp.csr_array) -> sp.csr_array:
+    def _pool_sparse(self, indicator: sp.csr_array, codes: NDArray[np.float32]) -> sp.csr_array:
         """All sem-vectors.
 
         A third of their values or more are nonzero. Then this, which pools twice
@@ -326,14 +337,14 @@ class SemanticSpace(
         of sparse arrays, and columns come out sorted.
         """
         indptr = np.zeros(indicator.shape[0] + 1, dtype=np.int64)
-        for block, Z in enumerate(self._pool(indicator)):
+        for block, Z in enumerate(self._pool(indicator, codes)):
             row = block * _BLOCK + 1
             indptr[row : row + len(Z)] = np.count_nonzero(Z, axis=1)
         np.cumsum(indptr, out=indptr)
         data = np.empty(indptr[-1], dtype=np.float32)
         indices = np.empty(indptr[-1], dtype=np.int32)
         columns = np.tile(np.arange(self.n_components_, dtype=np.int32), _BLOCK)
-        for block, Z in enumerate(self._pool(indicator)):
+        for block, Z in enumerate(self._pool(indicator, codes)):
             row = block * _BLOCK
             places = slice(indptr[row], indptr[row + len(Z)])
             present = np.flatnonzero(Z != 0)
@@ -349,9 +360,10 @@ class SemanticSpace(
         ----------
         tags : tags of n_samples images
             In any form that :func:`skhash.tags.encode_tags` takes; the columns
-            of an indicator are those of ``fit``. Tags that are not in
-            ``vocabulary_`` are ignored; see :meth:`count_unknown`. If no tag
-            at all is in it, there is a warning.
+            of an indicator are those of ``fit``. New words are coded if own
+            vectors know them. Other tags that are not in ``vocabulary_`` are
+            ignored; see :meth:`count_unknown`. If no tag at all is known,
+            there is a warning.
 
         Returns
         -------
@@ -360,8 +372,8 @@ class SemanticSpace(
             has none.
         """
         check_is_fitted(self)
-        indicator, n_unknown = self._known_tags(tags)
-        if n_unknown and not indicator.nnz:
+        indicator, codes, unknown = self._resolve(tags)
+        if unknown.all:
             warnings.warn(
                 "None of the tags is in the vocabulary of this SemanticSpace: all sem-vectors "
                 "are zero.",
@@ -369,9 +381,9 @@ class SemanticSpace(
                 stacklevel=3,
             )
         if self.sparse_output:
-            return self._pool_sparse(indicator)
+            return self._pool_sparse(indicator, codes)
         # Begun with no row, should there be no images.
-        blocks = [np.zeros((0, self.n_components_), np.float32), *self._pool(indicator)]
+        blocks = [np.zeros((0, self.n_components_), np.float32), *self._pool(indicator, codes)]
         return np.concatenate(blocks)
 
     def count_unknown(self, tags: Any) -> NDArray[np.int64]:
@@ -387,17 +399,22 @@ class SemanticSpace(
         ndarray of shape (n_samples,), int64
         """
         check_is_fitted(self)
-        known, _ = self._known_tags(tags)
+        known, _, _ = self._resolve(tags)
         given = encode_tags(tags, name="tags").indicator
         return np.diff(given.indptr).astype(np.int64) - np.diff(known.indptr)
 
-    def _known_tags(self, tags: Any) -> tuple[sp.csr_array, int]:
-        """Indicator over ``vocabulary_``, and the number of other tags."""
-        encoded = encode_tags(tags, vocabulary=self._input_vocabulary, name="tags")
-        known = encoded.indicator
-        if len(self._kept) < len(self._input_vocabulary):
-            known = known[:, self._kept]
-        return known, encoded.n_unknown + encoded.indicator.nnz - known.nnz
+    def _resolve(self, tags: Any) -> tuple[sp.csr_array, NDArray[np.float32], Unknown]:
+        """Indicator of the tags that have codes, their codes, and the other tags.
+
+        New words that own vectors know are coded as the tags of ``fit`` were.
+        """
+        indicator, new, unknown = self._embedding.resolve(tags)
+        codes = self.tag_codes_.toarray()
+        if len(new):
+            atoms = self.components_.astype(np.float64)
+            more = encode((new - self.mean_).astype(np.float64), atoms, self.alpha_, self.algorithm)
+            codes = np.concatenate([codes, more.astype(np.float32)])
+        return indicator, codes, unknown
 
     def smooth(self, Z: ArrayLike | sp.csr_array, beta: float) -> NDArray[np.float64]:
         """Fill in what tags leave out, from the sem-words that usually come along.

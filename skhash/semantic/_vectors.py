@@ -6,9 +6,8 @@ import gzip
 import io
 import os
 import re
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import IO, Any
@@ -42,20 +41,19 @@ def train_tag_vectors(
     One worker and gensim's drawing of the first vectors by the number of a tag
     (not by its hash) make the result depend on nothing but the arguments.
     """
-    from gensim.models import Word2Vec
+    try:
+        from gensim.models import Word2Vec
+    except ImportError as error:
+        raise ImportError(
+            'embedding="word2vec" needs gensim, which is not installed; install it, or use '
+            'embedding="ppmi", which needs nothing else.'
+        ) from error
 
     n_tags = indicator.shape[1]
     lengths = np.diff(indicator.indptr).astype(np.int64)
     longest = int(lengths.max())
     contexts = lengths - 1 if window is None else np.minimum(lengths - 1, 2 * window)
     n_pairs = int((lengths * contexts).sum())
-    if n_pairs == 0:
-        warnings.warn(
-            "No image has two tags, so the tags have no context to learn from and their vectors "
-            "are random; give `tag_vectors` if you have them.",
-            UserWarning,
-            stacklevel=4,
-        )
     if epochs is None:
         wanted = -(-_PAIRS_PER_TAG * n_tags // max(n_pairs, 1))
         epochs = min(max(wanted, 1), _MAX_EPOCHS)
@@ -97,7 +95,7 @@ class _TagLists:
 
 
 def look_up_tag_vectors(
-    vocabulary: NDArray[Any], source: Any
+    vocabulary: NDArray[Any], source: Any, *, name: str = "embedding"
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Vectors of the tags that a source knows, and which tags these are.
 
@@ -105,8 +103,10 @@ def look_up_tag_vectors(
     ----------
     vocabulary : ndarray of shape (n_tags,)
         Tags. One that is no str is looked up as it is, then as ``str(tag)``.
-    source : mapping from tags to vectors, gensim KeyedVectors, or path
+    source : mapping from tags to vectors, gensim KeyedVectors, path or callable
         See :class:`SemanticSpace`.
+    name : str, default="embedding"
+        What to call the source in messages, if it is no path.
 
     Returns
     -------
@@ -116,13 +116,14 @@ def look_up_tag_vectors(
     Raises
     ------
     ValueError
-        If no tag is known, or vectors differ in length or are not finite.
+        If vectors differ in length or are not finite, or the callable does not
+        return one for each tag.
     """
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         source = _read_text_vectors(name, {str(tag) for tag in vocabulary.tolist()})
-    else:
-        name = "tag_vectors"
+    elif callable(source) and not hasattr(source, "__getitem__"):
+        return _call(source, [str(tag) for tag in vocabulary.tolist()], name)
     vectors, known = [], np.zeros(len(vocabulary), dtype=bool)
     keys = getattr(source, "key_to_index", source if isinstance(source, Mapping) else ())
     spellings = {clean_tag(key): key for key in keys if isinstance(key, str)}
@@ -132,15 +133,44 @@ def look_up_tag_vectors(
             key = spellings.get(key, key)
         if key in source:
             known[j] = True
-            vectors.append(np.asarray(source[key], dtype=np.float32))
+            vectors.append(_as_numbers(source[key], name))
     if not vectors:
-        raise ValueError(f"{name} knows none of the {len(vocabulary)} tags; check their spelling.")
-    if len({vector.shape for vector in vectors}) > 1 or vectors[0].ndim != 1:
+        return np.zeros((0, 1), np.float32), known
+    if len({vector.shape for vector in vectors}) > 1 or vectors[0].ndim != 1 or not vectors[0].size:
         raise ValueError(f"{name} must hold one-dimensional vectors of the same length.")
-    stacked = np.stack(vectors)
-    if not np.isfinite(stacked).all():
-        raise ValueError(f"{name} holds vectors with NaN or infinite values.")
-    return stacked, known
+    return _check_finite(np.stack(vectors), name), known
+
+
+def _call(
+    encode: Callable[[list[str]], Any], words: list[str], name: str
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Vectors of words by a user's function, which knows them all."""
+    if not words:
+        return np.zeros((0, 1), np.float32), np.zeros(0, dtype=bool)
+    vectors = _as_numbers(encode(words), name)
+    if vectors.ndim != 2 or len(vectors) != len(words) or not vectors.size:
+        raise ValueError(
+            f"{name} must return one vector for each word of a list of str, an array of shape "
+            f"({len(words)}, n_dimensions) here; it returned one of shape {vectors.shape}."
+        )
+    return _check_finite(vectors, name), np.ones(len(words), dtype=bool)
+
+
+def _as_numbers(values: Any, name: str) -> NDArray[np.float32]:
+    try:
+        return np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must give vectors of numbers of the same length: {error}"
+        ) from error
+
+
+def _check_finite(vectors: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    if not np.isfinite(vectors).all():
+        raise ValueError(
+            f"{name} holds vectors with NaN or infinite values; leave out the words that have none."
+        )
+    return vectors
 
 
 @contextmanager

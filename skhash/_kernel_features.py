@@ -1,0 +1,86 @@
+"""Features beside functions of them that are not linear, for linear models to be richer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from sklearn.utils import gen_batches
+
+from ._kernel import gaussian_kernel, median_gamma
+
+__all__ = ["KernelFeatures"]
+
+_BLOCK_ROWS = 4096
+
+
+class KernelFeatures:
+    """Nystroem features of a Gaussian kernel, beside the features themselves.
+
+    Products of Nystroem features are about the kernels of samples, exactly those
+    of the anchors (Williams and Seeger, 2001). The kernel compares square roots
+    where no feature is negative, as counts and the outputs of a ReLU want it.
+    Both blocks are scaled to a total variance of 1.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Training samples.
+    n_anchors : int
+        Number of training samples drawn as anchors, at most all.
+    rng : RandomState
+        Draws the anchors, and samples for the width of the kernel.
+
+    Attributes
+    ----------
+    anchors : ndarray of shape (n_anchors, n_features), dtype of X
+        Anchors, their roots if ``root``.
+    gamma : float
+        The kernel is ``exp(-gamma d^2)``, by the median heuristic.
+    root : bool
+        Whether square roots are compared.
+    """
+
+    def __init__(
+        self, X: NDArray[np.floating[Any]], n_anchors: int, rng: np.random.RandomState
+    ) -> None:
+        self.root = bool(X.min() >= 0)
+        compared = self._compared(X)
+        rows = rng.choice(len(X), min(n_anchors, len(X)), replace=False)
+        self.anchors = compared[np.sort(rows)]
+        self.gamma = median_gamma(compared, rng)
+        kernel = gaussian_kernel(self.anchors, self.anchors, self.gamma)[0]
+        # Of all its features the kernel tells the total variance, 1 being the length of each.
+        curved = 1 - float(kernel.mean())
+        eigenvalues, vectors = scipy.linalg.eigh(kernel, overwrite_a=True)
+        kept = eigenvalues > 1e-10 * eigenvalues[-1]
+        vectors, lengths = vectors[:, kept], np.sqrt(eigenvalues[kept] * (curved or 1.0))
+        # Turned back to the anchors, features do not hang on how eigenvectors are chosen.
+        self._root_inverse = (vectors / lengths) @ vectors.T
+        self._scale = float(np.sqrt(X.var(axis=0, dtype=np.float64).sum())) or 1.0
+
+    def _compared(self, X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        return np.sqrt(np.maximum(X, 0)) if self.root else X
+
+    def kernel(self, X: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Kernels to the anchors, and how much they magnify rounding: ``gaussian_kernel``."""
+        return gaussian_kernel(self._compared(X), self.anchors, self.gamma)
+
+    def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Both blocks, of shape (n_samples, n_features + n_anchors) and the dtype of X."""
+        n_features = X.shape[1]
+        blocks = np.empty((len(X), n_features + self._root_inverse.shape[1]), X.dtype)
+        blocks[:, :n_features] = X / self._scale
+        projection = self._root_inverse.astype(X.dtype)
+        for rows in gen_batches(len(X), _BLOCK_ROWS):
+            blocks[rows, n_features:] = self.kernel(X[rows])[0].astype(X.dtype) @ projection
+        return blocks
+
+    def unfold(
+        self, coef: NDArray[np.floating[Any]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Coefficients of both blocks, as those of X and those of its kernels to the anchors."""
+        linear, curved = np.split(coef.astype(np.float64), [self.anchors.shape[1]], axis=1)
+        return linear / self._scale, curved @ self._root_inverse.T

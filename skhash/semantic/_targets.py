@@ -1,0 +1,280 @@
+"""Images as targets of regression: vectors of what their tags mean."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar, Self, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import normalize
+from sklearn.utils import check_random_state, metadata_routing
+from sklearn.utils.validation import check_is_fitted
+
+from .._parameters import ParametersMixin
+from .._sklearn import fit_context
+from ..tags import encode_tags, project_tags
+from ._embedding import EMBEDDING_TYPES, Embedding, TagEmbedding
+from ._space import SemanticSpace
+
+__all__ = ["TARGET_TYPES", "SemanticTargets", "Target"]
+
+TARGET_TYPES: list[Any] = [*EMBEDDING_TYPES, SemanticSpace, FrozenEstimator]
+Target: TypeAlias = Embedding | SemanticSpace | Any  # or a frozen one
+# More tags than this are projected, so that their products with features stay small.
+_MAX_COLUMNS = 4096
+
+
+class SemanticTargets(
+    ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Vectors of what the tags of images mean, for features to be regressed on.
+
+    A transformer whose X is the tags, in any form that
+    :func:`skhash.tags.encode_tags` takes. Every hasher that learns from tags by
+    regression has its targets from here.
+
+    Parameters
+    ----------
+    target : str, path, mapping, KeyedVectors, callable or SemanticSpace, default="ppmi"
+        What an image is to be described by:
+
+        - "ppmi": the mean of its tags' vectors, which are counted: a tag is
+          described by the tags that it comes together with more often than
+          by chance (see :class:`SemanticSpace`). Deterministic, and done in a
+          second;
+        - "word2vec": the same with vectors learned by skip-gram, which needs
+          gensim;
+        - vectors of your own: a mapping from tags to arrays, gensim's
+          KeyedVectors, the path of a text file of vectors, or a function that
+          turns a list of str into an array with a row for each. Words that
+          training did not see then have a meaning, too;
+        - "sem-vectors", or a :class:`SemanticSpace`: its sem-vectors. A fitted
+          space in a :class:`~sklearn.frozen.FrozenEstimator` is used as it is;
+        - "tfidf": the tags themselves, weighted by their rarity.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of word2vec and of a semantic space that has none of its own, and
+        of the projection of more than 4,096 tags with "tfidf".
+
+    Attributes
+    ----------
+    vocabulary_ : ndarray of shape (n_tags,)
+        The tags that have a meaning.
+    ignored_tags_ : ndarray of shape (n_ignored_tags,)
+        The other tags seen in ``fit``: own vectors do not know them.
+    tag_vectors_ : ndarray of shape (n_tags, n_dimensions), float32
+        Vectors of the tags, of which targets are means; of no dimension with
+        "tfidf".
+    mean_ : ndarray of shape (n_dimensions,), float32
+        Mean of the training images, which is subtracted; none with "tfidf".
+    space_ : SemanticSpace or None
+        The space of sem-vectors, if ``target`` is one.
+
+    See Also
+    --------
+    skhash.TagITQ : Codes from these targets.
+
+    Examples
+    --------
+    >>> from skhash.semantic import SemanticTargets
+    >>> tags = [["cat", "pet"], ["kitten", "pet"], ["sea", "beach"], ["sea", "sand"]] * 5
+    >>> T = SemanticTargets("ppmi").fit_transform(tags)
+    >>> bool(T[0] @ T[1] > T[0] @ T[2])
+    True
+    """
+
+    __metadata_request__fit: ClassVar[dict[str, str]] = {"tags": metadata_routing.UNUSED}
+    __metadata_request__transform: ClassVar[dict[str, str]] = {"tags": metadata_routing.UNUSED}
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "target": TARGET_TYPES,
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        target: Target = "ppmi",
+        *,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.target = target
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, tags: Any, y: Any = None) -> Self:
+        """Learn what tags mean from the tags of images.
+
+        Parameters
+        ----------
+        tags : tags of n_samples images
+            In any form that :func:`skhash.tags.encode_tags` takes. An image
+            may have none.
+        y : Ignored, default=None
+            For scikit-learn's sake.
+
+        Returns
+        -------
+        SemanticTargets
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If there are no tags, or own vectors know none of them.
+        """
+        self._learn(tags)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, tags: Any, y: Any = None) -> NDArray[np.float32] | sp.csr_array:
+        """Learn what tags mean, and describe the images that have them.
+
+        Parameters
+        ----------
+        tags : tags of n_samples images
+            As :meth:`fit` takes them.
+        y : Ignored, default=None
+            For scikit-learn's sake.
+
+        Returns
+        -------
+        ndarray or csr_array of shape (n_samples, n_dimensions), float32
+            As :meth:`transform` returns them.
+        """
+        return self._learn(tags)
+
+    def _learn(self, tags: Any) -> NDArray[np.float32] | sp.csr_array:
+        target = self.target
+        encoded = encode_tags(tags, name="tags")
+        if not encoded.indicator.nnz:
+            raise ValueError("tags holds no tag at all; give images that have some.")
+        self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self.space_ = self._make_space()
+        if self.space_ is None:
+            source = None if self._is_tfidf else target
+            self._embedding = TagEmbedding(
+                encoded, source, seed=self._seed, name="target", others=("tfidf", "sem-vectors")
+            )
+            indicator, table = self._embedding.forget_images(), self._embedding.vectors
+            self.vocabulary_ = self._embedding.vocabulary
+            self.ignored_tags_ = self._embedding.ignored
+            if self._is_tfidf:
+                frequency = indicator.sum(axis=0)
+                self._rarity = np.log((1 + encoded.n_samples) / (1 + frequency)) + 1
+        else:
+            frozen = isinstance(target, FrozenEstimator)
+            if not frozen:
+                self.space_.fit(encoded)
+            # A frozen space has a vocabulary of its own.
+            indicator, table, unknown = self.space_._resolve(tags if frozen else encoded)
+            if unknown.all:
+                raise ValueError(f"target is a space that knows none of the tags: {unknown}.")
+            self.vocabulary_ = self.space_.vocabulary_
+            self.ignored_tags_ = self.space_.ignored_tags_
+        self.tag_vectors_ = table[: len(self.vocabulary_)]
+        tagged = np.diff(indicator.indptr) > 0
+        self.mean_ = _directions(indicator, table)[tagged].mean(axis=0)
+        return self._describe(indicator, table)
+
+    @property
+    def _is_tfidf(self) -> bool:
+        return isinstance(self.target, str) and self.target == "tfidf"
+
+    def _make_space(self) -> SemanticSpace | None:
+        """The space whose sem-vectors are the targets, if they are."""
+        target = self.target
+        if isinstance(target, FrozenEstimator):
+            if not isinstance(target.estimator, SemanticSpace):
+                raise TypeError("target is a FrozenEstimator of something else than SemanticSpace.")
+            check_is_fitted(target.estimator)
+            return target.estimator
+        if isinstance(target, str) and target == "sem-vectors":
+            return SemanticSpace(random_state=self._seed)
+        if isinstance(target, SemanticSpace):
+            space = clone(target)
+            if space.random_state is None:
+                space.set_params(random_state=self._seed)
+            space._validate_params()
+            return space
+        return None
+
+    def transform(self, tags: Any) -> NDArray[np.float32] | sp.csr_array:
+        """Describe images by their tags.
+
+        Parameters
+        ----------
+        tags : tags of n_samples images
+            In any form that :func:`skhash.tags.encode_tags` takes; the columns
+            of an indicator are those of ``fit``. Words that ``fit`` did not
+            see count if own vectors know them; others are ignored, with a
+            warning that names them.
+
+        Returns
+        -------
+        ndarray or csr_array of shape (n_samples, n_dimensions), float32
+            The mean of the vectors of an image's tags, scaled to length 1, less
+            ``mean_``; zero for an image without known tags, of which nothing is
+            known. With "tfidf" sparse rows of length 1.
+
+        Raises
+        ------
+        ValueError
+            If none of the tags is known.
+        """
+        check_is_fitted(self)
+        if self.space_ is None:
+            indicator, new, unknown = self._embedding.resolve(tags)
+            table = self.tag_vectors_
+            if len(new):
+                table = np.concatenate([table, new])
+        else:
+            indicator, table, unknown = self.space_._resolve(tags)
+        if unknown.all:
+            raise ValueError(
+                f"tags has only words that {type(self).__name__} does not know: {unknown}; use "
+                "words of vocabulary_, or own vectors that know more."
+            )
+        if unknown.words:
+            warnings.warn(
+                f"tags has words that {type(self).__name__} does not know, which are ignored: "
+                f"{unknown}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self._describe(indicator, table)
+
+    def _describe(
+        self, indicator: sp.csr_array, table: NDArray[np.float32]
+    ) -> NDArray[np.float32] | sp.csr_array:
+        if self._is_tfidf:
+            weights = self._rarity[indicator.indices].astype(np.float32)
+            bags = sp.csr_array((weights, indicator.indices, indicator.indptr), indicator.shape)
+            return project_tags(sp.csr_array(normalize(bags)), _MAX_COLUMNS, self._seed)
+        T = _directions(indicator, table)
+        T[np.diff(indicator.indptr) > 0] -= self.mean_
+        return T
+
+    @property
+    def _n_features_out(self) -> int:
+        if self._is_tfidf:
+            return min(len(self.vocabulary_), _MAX_COLUMNS)
+        return len(self.mean_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _directions(indicator: sp.csr_array, table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean vectors of images' tags, as of length 1; zero where there are none."""
+    sums = np.asarray(indicator @ table, dtype=np.float32)
+    # Vectors that cancel out leave rounding alone, which has no direction.
+    sums[np.linalg.norm(sums, axis=1) <= 1e-5 * np.abs(table).max(initial=0)] = 0
+    return normalize(sums, copy=False) if sums.shape[1] else sums
