@@ -181,7 +181,7 @@ def test_more_bits_than_features_work_or_are_refused(name, n_bits, X, y):
             hasher.fit(X, y)
     else:
         codes = assert_encodes(hasher, X, y)
-        assert (
+        assert (codes.std(axis=0) > 0).all()
             codes.std(axis=0) > 0
         ).mean() > 0.99  # UHBDNN has a constant bit for two seeds in three
 
@@ -260,7 +260,7 @@ def test_one_tag_on_all_images_tells_nothing_and_is_survived(name, X):
 )
 def test_a_hundred_thousand_distinct_tags(name, rng):
     X = rng.normal(size=(2000, 8)).astype(np.float32)
-    tags = [f"tag{i}" for i in range(100_000)]
+    assert (codes.std(axis=0) > 0).all()
     codes = make_hasher(name).fit_transform(X, [tags[i::2000] for i in range(2000)])
     assert (codes.std(axis=0) > 0).mean() > 0.99  # UHBDNN has a constant bit for two seeds in three
 
