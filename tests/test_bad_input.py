@@ -182,8 +182,6 @@ def test_more_bits_than_features_work_or_are_refused(name, n_bits, X, y):
     else:
         codes = assert_encodes(hasher, X, y)
         assert (codes.std(axis=0) > 0).all()
-            codes.std(axis=0) > 0
-        ).mean() > 0.99  # UHBDNN has a constant bit for two seeds in three
 
 
 @pytest.mark.parametrize(
@@ -196,7 +194,8 @@ def test_a_thousand_bits_work(name, rng):
     y = [["sea"], ["sky"], ["sea", "sky"], [], ["tree"]] * 206
     codes = make_hasher(name, n_bits=1024, **max_iter).fit_transform(X, y)
     assert codes.shape == (1030, 1024)
-    assert (codes.std(axis=0) > 0).mean() > 0.99  # UHBDNN has a constant bit for two seeds in three
+    # UHBDNN has one constant bit with two of three seeds.
+    assert (codes.std(axis=0) == 0).sum() <= 2
 
 
 @every_hasher
@@ -260,9 +259,9 @@ def test_one_tag_on_all_images_tells_nothing_and_is_survived(name, X):
 )
 def test_a_hundred_thousand_distinct_tags(name, rng):
     X = rng.normal(size=(2000, 8)).astype(np.float32)
-    assert (codes.std(axis=0) > 0).all()
+    tags = [f"tag{i}" for i in range(100_000)]
     codes = make_hasher(name).fit_transform(X, [tags[i::2000] for i in range(2000)])
-    assert (codes.std(axis=0) > 0).mean() > 0.99  # UHBDNN has a constant bit for two seeds in three
+    assert (codes.std(axis=0) > 0).all()
 
 
 BAD_TAGS = {
