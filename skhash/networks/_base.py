@@ -486,6 +486,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         if isinstance(backbone, str) and backbone == "auto":
             backbone = _DEFAULT_BACKBONE if holds_images(X) else None
         if backbone is not None:
+            self._as_images(X, None)  # what is none is refused before weights are loaded
             self.backbone_ = make_backbone(
                 backbone,
                 self.weights,
@@ -712,14 +713,19 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     def _as_data(self, X: Any, *, reset: bool) -> NDArray[Any] | Images:
         """X as checked features (float32 for training) or as images to be read."""
         if self.backbone_ is not None:
-            try:
-                return self.backbone_.images(
-                    X, skip_unreadable=self.on_error == "skip", max_pixels=self.max_pixels
-                )
-            except TypeError as error:
-                raise TypeError(f"{error} If X is features, set backbone=None.") from error
+            return self._as_images(X, self.backbone_)
         features = check_features(self, X, reset=reset)
         return narrow_features(features) if reset else features
+
+    def _as_images(self, X: Any, backbone: Backbone | None) -> Images:
+        try:
+            if backbone is None:
+                return Images(X, 1)
+            return backbone.images(
+                X, skip_unreadable=self.on_error == "skip", max_pixels=self.max_pixels
+            )
+        except TypeError as error:
+            raise TypeError(f"{error} If X is features, set backbone=None.") from error
 
     def _features(self, data: NDArray[Any] | Images) -> tuple[NDArray[Any], NDArray[np.intp]]:
         """Features, and the rows of images that cannot be read."""
