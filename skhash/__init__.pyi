@@ -21,9 +21,11 @@ from .networks import DeepHasher as DeepHasher
 from .networks import ImageFeatures as ImageFeatures
 from .semantic import SemanticSpace as SemanticSpace
 from .semantic import SemanticTargets as SemanticTargets
+from .semantic import TagHasher as TagHasher
 from .social import SAH as SAH
 from .social import WMH as WMH
 from .social import TagITQ as TagITQ
+from .social import TagITQHasher as TagITQHasher
 from .supervised import KSH as KSH
 from .supervised import DRSCHHasher as DRSCHHasher
 from .supervised import DSHHasher as DSHHasher

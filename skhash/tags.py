@@ -175,10 +175,10 @@ def encode_tags(
     """
     known = None if vocabulary is None else _check_vocabulary(vocabulary, "vocabulary")
     if isinstance(tags, TagMatrix):
+        _check_length(tags.n_samples, n_samples, name)
         if known is None or np.array_equal(tags.vocabulary, known):
-            _check_length(tags.n_samples, n_samples, name)
             return tags
-        raise ValueError(f"{name} was encoded with another vocabulary; pass the tags themselves.")
+        return _align(tags.indicator, tags.vocabulary, known)
     columns = _column_names(tags)
     if columns is not None:
         columns = _check_vocabulary(columns, f"{name}.columns")

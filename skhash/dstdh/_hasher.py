@@ -17,7 +17,12 @@ from .._sklearn import Interval, StrOptions
 from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
 from ..networks._images import Images
+from ..semantic._tag_hasher import tagged_rows
+from ..social._tag_itq_hasher import SemanticHead
+from ._alm import signs
 from ._transfer import SemanticTransfer, TransferParameters
+
+_ITQ_ITERATIONS = 50
 
 __all__ = ["DSTDHHasher"]
 
@@ -26,7 +31,7 @@ class DSTDHParameters(TransferParameters, NetworkParameters, total=False):
     """Parameters that DSTDHHasher hands on, for type checkers."""
 
 
-class DSTDHHasher(SemanticTransfer, DeepHasher):
+class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
     """Dual-level semantic transfer deep hashing (DSTDH) [1]_.
 
     A network, graphs over images, tags and discrete codes learn from each
@@ -67,6 +72,9 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         What an output has to reach for a 1: 0, as in the paper, the mean of
         all outputs of the training images, as in the authors' program, or the
         mean of the bit's own.
+    tune : bool, default=True
+        Whether the network that is the start, which learns what tags mean, may
+        try other weight decays and more epochs; see TagITQHasher.
     **others
         Parameters of the semantic transfer, as in DSTDHLinear, and of the
         network, as in DeepHasher.
@@ -157,6 +165,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         "nu": [Interval(Real, 0, None, closed="left")],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "threshold": [StrOptions({"zero", "mean", "bit-mean"})],
+        "tune": ["boolean"],
     }
 
     def __init__(
@@ -166,6 +175,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         nu: float = 0.1,
         n_rounds: int = 3,
         threshold: str = "zero",
+        tune: bool = True,
         **others: Unpack[DSTDHParameters],
     ) -> None:
         super().__init__(
@@ -175,6 +185,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         self.nu = nu
         self.n_rounds = n_rounds
         self.threshold = threshold
+        self.tune = tune
 
     @classmethod
     def preset(cls, dataset: str = "mirflickr", *, source: str = "paper", **params: Any) -> Self:
@@ -212,14 +223,23 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         data = self.open_inputs(X)
         given = self._given_codes(len(data))
         indicator = self._encode(y, len(data))
-        inputs = self.build(data)
+        vectors = self._describe(indicator, self._seed)
+        semantic = isinstance(self.init, str) and self.init == "semantic" and vectors is not None
+        if semantic:
+            inputs = self.build(data, n_outputs=vectors.shape[1], tanh=False)
+            self._learn_start(inputs, vectors)
+        else:
+            inputs = self.build(data)
         rows = self.readable_rows(inputs)
         indicator = indicator[rows]
         seeds = check_random_state(self._seed).randint(np.iinfo(np.int32).max, size=3)
         features = self.training_features(inputs)
         graphs = self._graphs(features, indicator, seeds)
         start = None if given is None else given[rows]
-        codes, _ = self._starting_codes(RidgePath(features), indicator, start, seeds[2])
+        if semantic:
+            codes = signs(self.training_outputs(inputs))
+        else:
+            codes, _ = self._starting_codes(RidgePath(features), vectors, start, seeds[2])
         solver = self._solver(codes, indicator, *graphs, nu=self.nu)
         history: list[dict[str, Any]] = []
 
@@ -244,7 +264,22 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         self.objective_ = np.array([row["objective"] for row in history])
         self.n_iter_ = len(history)
         self._set_threshold(inputs)
+        if vectors is not None:
+            self._learn_tag_codes(vectors[rows], self.training_outputs(inputs))
         self.warn_constant_bits(inputs)
+
+    def _learn_start(self, inputs: NDArray[np.float32] | Images, vectors: Any) -> None:
+        """Let the network learn what tags mean, and make bits of its outputs."""
+        self.chosen_ = self.learn_targets(
+            inputs,
+            vectors,
+            weight_decay=self.weight_decay,
+            max_epochs=self.n_rounds * self.max_epochs,
+            tune=self.tune,
+        )
+        tagged = np.setdiff1d(tagged_rows(vectors), self.skipped_)
+        self.quantize_outputs(inputs, tagged, _ITQ_ITERATIONS)
+        self.head_.layers.append(nn.Tanh())
 
     def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
         """Fix the thresholds on training samples, as part of the head."""

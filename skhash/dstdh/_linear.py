@@ -49,7 +49,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         Strength of the ridge regression from features to codes, in units of
         the mean variance of the features; 0 is plain least squares. "auto"
         takes the strength of least generalised cross-validation error, and
-        where the start has a hash function of its own (``init`` "tags" or
+        where the start has a hash function of its own (``init`` "semantic" or
         "itq"), keeps it and regresses only what it lacks: the codes less the
         mean of the start's codes and its scaled outputs.
     warm_start : bool, default=False
@@ -163,7 +163,8 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         indicator = self._encode(y, len(X))
         graphs = self._graphs(X, indicator, seeds)
         path = RidgePath(X)
-        codes, start = self._starting_codes(path, indicator, given, seeds[2])
+        vectors = self._describe(indicator, seeds[2])
+        codes, start = self._starting_codes(path, vectors, given, seeds[2])
         solver = self._solver(codes, indicator, *graphs)
         self.n_iter_ = solver.run(
             self.max_iter, tol=self.tol, report=self._report if self.verbose else None
@@ -177,6 +178,8 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
             "the features or tags hardly vary, or the graph terms outweigh the rest; "
             "lower alpha and beta, or set deflate=True.",
         )
+        if vectors is not None:
+            self._learn_tag_codes(vectors, self.decision_function(X))
         return self
 
     def _given_codes(self, n_samples: int) -> NDArray[np.uint8] | None:

@@ -15,8 +15,10 @@ from .._ridge import RidgePath
 from .._sklearn import Interval, StrOptions
 from ..codes import check_codes
 from ..graphs import AnchorGraph, ConceptHypergraph, anchor_graph, concept_hypergraph
-from ..social._tag_itq import tag_projection, weighted_tags
-from ..tags import encode_tags
+from ..semantic._tag_hasher import TagCodesMixin, tagged_rows
+from ..semantic._targets import TARGET_TYPES, SemanticTargets
+from ..social._tag_itq import tag_projection
+from ..tags import TagMatrix, encode_tags
 from ..unsupervised._itq import itq_projection, itq_rotation, signs_of_projection
 from ._alm import DiscreteALM, signs
 
@@ -35,6 +37,7 @@ class TransferParameters(TypedDict, total=False):
     mu: float
     rho: float
     init: str | ArrayLike
+    target: Any
     shrinkage: str
     tag_weight: float | str
     deflate: bool
@@ -50,7 +53,7 @@ class TransferParameters(TypedDict, total=False):
     tag_scale: float
 
 
-class SemanticTransfer(ParametersMixin):
+class SemanticTransfer(TagCodesMixin, ParametersMixin):
     """Mixin of the hashers that learn codes by dual-level semantic transfer.
 
     It comes before the hasher's other base; ``**others`` are its parameters.
@@ -71,10 +74,13 @@ class SemanticTransfer(ParametersMixin):
         Weight of the ALM penalty at the start.
     rho : float, default=1.1
         Factor by which the penalty grows with each iteration.
-    init : {"tags", "itq", "random"} or array-like of shape (n_samples, n_bits), default="tags"
-        Where the optimiser starts: from the codes of TagITQ (of ITQ where no
-        tag tells images apart), of ITQ, from random codes, or from given codes
-        in {0, 1}.
+    init : str or array-like of shape (n_samples, n_bits), default="semantic"
+        Where the optimiser starts: "semantic", from codes of what tags mean,
+        as TagITQ and TagITQHasher make them (of ITQ where no tag tells images
+        apart); "itq", from codes of ITQ; "random"; or given codes in {0, 1}.
+    target : str, path, mapping, callable or SemanticSpace, default="ppmi"
+        What tags mean, where they are the start; see
+        :class:`~skhash.semantic.SemanticTargets`.
     shrinkage : {"bit", "sample"}, default="bit"
         The groups of the l2,1 norm: all residuals of a bit, as the paper
         defines the norm and its program computes it, or all residuals of an
@@ -82,8 +88,9 @@ class SemanticTransfer(ParametersMixin):
     tag_weight : float or "auto", default="auto"
         Weight of the l2,1 loss, 1 in the paper. The norm of a bit's residuals
         grows with the root of the number of samples, the other terms with the
-        number itself; "auto" is ``sqrt(n_samples / 5325)``, which is 1 at the
-        size of the paper's training set and keeps the proportion at others.
+        number itself; "auto" is ``sqrt(n_samples / 5325) / 2``, which keeps the
+        proportion, and half of the paper's weight: with all of it, codes of
+        photos with clean tags end below their start.
     deflate : bool, default=True
         Take the trivial eigenvectors out of both graphs. They favour codes
         that are the same for all images, which maximise the graph terms.
@@ -117,6 +124,8 @@ class SemanticTransfer(ParametersMixin):
         Learned codes of the training samples, in {0, 1}.
     objective_ : ndarray of shape (n_iter_,), float64
         The objective (Eq. 12 without the network's term) after each iteration.
+    targets_ : SemanticTargets or None
+        What the tags mean; None without tags.
     transfer_ : ndarray of shape (n_tags, n_bits), float32
         The semantic transfer matrix P (Eq. 18); rows belong to
         ``vocabulary_``. None without direct transfer, tags or iterations.
@@ -154,7 +163,8 @@ class SemanticTransfer(ParametersMixin):
         "n_concepts": [Interval(Integral, 1, None, closed="left")],
         "mu": [Interval(Real, 0, None, closed="neither")],
         "rho": [Interval(Real, 1, None, closed="left")],
-        "init": [StrOptions({"tags", "itq", "random"}), "array-like"],
+        "init": [StrOptions({"semantic", "itq", "random"}), "array-like"],
+        "target": TARGET_TYPES,
         "shrinkage": [StrOptions({"bit", "sample"})],
         "tag_weight": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "deflate": ["boolean"],
@@ -179,7 +189,8 @@ class SemanticTransfer(ParametersMixin):
         n_concepts: int = 500,
         mu: float = 1e-2,
         rho: float = 1.1,
-        init: str | ArrayLike = "tags",
+        init: str | ArrayLike = "semantic",
+        target: Any = "ppmi",
         shrinkage: str = "bit",
         tag_weight: float | str = "auto",
         deflate: bool = True,
@@ -203,6 +214,7 @@ class SemanticTransfer(ParametersMixin):
         self.mu = mu
         self.rho = rho
         self.init = init
+        self.target = target
         self.shrinkage = shrinkage
         self.tag_weight = tag_weight
         self.deflate = deflate
@@ -261,6 +273,22 @@ class SemanticTransfer(ParametersMixin):
         self.vocabulary_ = np.empty(0, dtype=object)
         return sp.csr_array((n_samples, 0), dtype=np.float32)
 
+    def _describe(self, indicator: sp.csr_array, seed: int) -> Any:
+        """What the tags of the training images mean, or None if they mean nothing.
+
+        Sets ``targets_``, and ``tag_codes_`` to None until codes are learned.
+        """
+        self.targets_: SemanticTargets | None = None
+        self.tag_codes_ = None
+        if not indicator.shape[1]:
+            return None
+        targets = SemanticTargets(self.target, random_state=seed)
+        vectors = targets.fit_transform(TagMatrix(indicator, self.vocabulary_))
+        if not len(tagged_rows(vectors)):
+            return None
+        self.targets_ = targets
+        return vectors
+
     def _graphs(
         self, X: NDArray[Any], indicator: sp.csr_array, seeds: NDArray[Any]
     ) -> tuple[AnchorGraph | None, ConceptHypergraph | None]:
@@ -294,7 +322,7 @@ class SemanticTransfer(ParametersMixin):
     def _starting_codes(
         self,
         path: RidgePath,
-        indicator: sp.csr_array,
+        vectors: Any,
         given: NDArray[np.uint8] | None,
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
@@ -305,9 +333,8 @@ class SemanticTransfer(ParametersMixin):
         if self.init == "random":
             return signs(random_state.uniform(-1, 1, size=(len(path.X), self.n_bits))), None
         projection = None
-        if self.init == "tags" and indicator.shape[1]:
-            targets = weighted_tags(indicator, random_state)
-            projection = tag_projection(path, targets, self.n_bits).projection
+        if self.init == "semantic" and vectors is not None:
+            projection = tag_projection(path, vectors, self.n_bits).projection
         if projection is not None and projection.any():
             R, _ = itq_rotation(path.project(projection), random_state=random_state)
             coef = R.T @ projection
@@ -326,7 +353,7 @@ class SemanticTransfer(ParametersMixin):
         """The optimiser, at its start."""
         tag_weight = self.tag_weight
         if isinstance(tag_weight, str):
-            tag_weight = float(np.sqrt(len(codes) / _PAPER_SAMPLES))
+            tag_weight = float(np.sqrt(len(codes) / _PAPER_SAMPLES)) / 2
         return DiscreteALM(
             codes,
             indicator if self.direct else None,

@@ -500,7 +500,11 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return data
 
     def build(
-        self, data: NDArray[np.float32] | Images, *, n_outputs: int | None = None
+        self,
+        data: NDArray[np.float32] | Images,
+        *,
+        n_outputs: int | None = None,
+        tanh: bool | None = None,
     ) -> NDArray[np.float32] | Images:
         """Make the head, and what is to be trained on: features, if the backbone stays as it is.
 
@@ -512,6 +516,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             As :meth:`open_inputs` returned it.
         n_outputs : int, default=None
             Outputs of the head; ``n_bits`` if None.
+        tanh : bool, default=None
+            Whether they pass through tanh; as ``tanh_outputs`` says if None.
 
         Returns
         -------
@@ -532,7 +538,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             hidden_layers=self.hidden_layers,
             activation=self.head_activation,
             dropout=self.dropout,
-            tanh=self.tanh_outputs,
+            tanh=self.tanh_outputs if tanh is None else tanh,
             random_state=self._seed,
         ).eval()
         return inputs

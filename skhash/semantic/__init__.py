@@ -2,6 +2,7 @@
 
 from ._display import SemanticSpaceDisplay
 from ._space import SemanticSpace
+from ._tag_hasher import TagHasher
 from ._targets import SemanticTargets
 
-__all__ = ["SemanticSpace", "SemanticSpaceDisplay", "SemanticTargets"]
+__all__ = ["SemanticSpace", "SemanticSpaceDisplay", "SemanticTargets", "TagHasher"]

@@ -1,7 +1,6 @@
-"""Hashers that learn from tags as given."""
+"""Hashers that learn from tags."""
 
-from ._sah import SAH
-from ._tag_itq import TagITQ
-from ._wmh import WMH
+import lazy_loader
 
-__all__ = ["SAH", "WMH", "TagITQ"]
+# Loaded on first use: those without a network need no torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

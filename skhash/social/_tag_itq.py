@@ -18,6 +18,7 @@ from .._sklearn import Interval, StrOptions, fit_context
 from .._spectrum import fix_signs
 from ..base import LinearHasher, check_features, check_n_samples, warn_constant_bits
 from ..codes import sign_bits
+from ..semantic._tag_hasher import TagCodesMixin
 from ..semantic._targets import TARGET_TYPES, SemanticTargets, Target
 from ..tags import encode_tags
 from ..unsupervised._itq import itq_rotation
@@ -123,7 +124,7 @@ def _leading_singular(
     return M @ vectors / singular, singular, vectors.T
 
 
-class TagITQ(LinearHasher):
+class TagITQ(TagCodesMixin, LinearHasher):
     """Iterative quantisation of what features tell of the meaning of tags.
 
     Features are regressed on vectors of what the tags of the training images
@@ -303,6 +304,7 @@ class TagITQ(LinearHasher):
             self.coef_, self.kernel_coef_ = self.kernel_features_.unfold(coef)
             self.intercept_ = -(coef.astype(np.float64) @ path.mean)
             warn_constant_bits(sign_bits(self._values(X, self.kernel_features_)), cause)
+        self._learn_tag_codes(targets, self.decision_function(X))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:

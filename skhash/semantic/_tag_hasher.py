@@ -1,0 +1,277 @@
+"""Codes of words, in the space of the codes of photos."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from .._parameters import ParametersMixin
+from .._ridge import RidgePath
+from .._sklearn import HasMethods, Interval, StrOptions, fit_context
+from ..codes import sign_bits
+from ..tags import encode_tags
+from ._targets import TARGET_TYPES, SemanticTargets
+
+__all__ = ["TagCodes", "TagCodesMixin", "TagHasher", "tagged_rows"]
+
+# Images that are enough to tell how words and codes go together.
+_MAX_IMAGES = 20_000
+
+
+class TagCodes:
+    """A map from the target vectors of words to the decision values of a hasher.
+
+    Ridge regression of the decision values of the training images on the
+    targets of their tags.
+
+    Parameters
+    ----------
+    targets : SemanticTargets
+        Fitted to the tags of the training images.
+    vectors : ndarray or csr_array of shape (n_samples, n_dimensions)
+        Their targets.
+    values : ndarray of shape (n_samples, n_bits)
+        Decision values of the images.
+    ridge : float or "auto", default="auto"
+        Strength of the ridge.
+    random_state : int, default=0
+        Draws images, where there are more than are needed.
+    """
+
+    def __init__(
+        self,
+        targets: SemanticTargets,
+        vectors: Any,
+        values: NDArray[np.floating[Any]],
+        *,
+        ridge: float | str = "auto",
+        random_state: int = 0,
+    ) -> None:
+        self.targets = targets
+        rows = tagged_rows(vectors)
+        if len(rows) > _MAX_IMAGES:
+            rows = check_random_state(random_state).choice(rows, _MAX_IMAGES, replace=False)
+            rows.sort()
+        path = RidgePath(np.ascontiguousarray(_dense(vectors[rows]), values.dtype))
+        # Bits of large values would decide the strength of the ridge for all.
+        scale = np.maximum(np.abs(values[rows]).mean(axis=0), np.finfo(values.dtype).tiny)
+        self.coef, self.intercept, self.ridge = path.fit(values[rows] / scale, ridge)
+
+    def values(self, tags: Any) -> NDArray[np.floating[Any]]:
+        """Decision values for lists of words; NaN where no word is known."""
+        vectors = self.targets.transform(tags)
+        values = _dense(vectors) @ self.coef.T + self.intercept
+        unknown = np.ones(len(values), bool)
+        unknown[tagged_rows(vectors)] = False
+        values[unknown] = np.nan
+        return values
+
+
+class TagCodesMixin:
+    """Mixin of hashers that learn from tags, and so have codes for words too.
+
+    ``fit`` sets ``targets_`` and ends with :meth:`_learn_tag_codes`.
+    """
+
+    targets_: SemanticTargets | None
+    tag_codes_: TagCodes | None
+
+    def _learn_tag_codes(self, vectors: Any, values: NDArray[np.floating[Any]]) -> None:
+        """Learn how words and codes go together, from training images, row-aligned."""
+        assert self.targets_ is not None
+        self.tag_codes_ = TagCodes(self.targets_, vectors, values)
+
+    def transform_tags(self, tags: Any) -> NDArray[np.uint8]:
+        """Encode words, to be compared with the codes of photos.
+
+        A ridge regression from the vectors of the training images' tags to
+        their decision values tells where words lie among the photos.
+
+        Parameters
+        ----------
+        tags : words, a list of them per query
+            In any form that :func:`skhash.tags.encode_tags` takes; the columns
+            of an indicator are those of the tags in ``fit``. Words that are
+            not known are named in a warning and left out.
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_bits), uint8
+            Codes of 0 and 1; of a query without a known word, a row of
+            :data:`skhash.codes.MISSING`.
+
+        Raises
+        ------
+        ValueError
+            If no word of any query is known, or the hasher learned without
+            tags.
+        """
+        check_is_fitted(self)
+        codes: TagCodes | None = getattr(self, "tag_codes_", None)
+        if codes is None:
+            raise ValueError(
+                "transform_tags needs a hasher that has learned from tags; fit it with y."
+            )
+        return sign_bits(codes.values(tags), missing=True)
+
+
+def tagged_rows(vectors: Any) -> NDArray[np.intp]:
+    """Rows of target vectors that are not zero: images with a tag that says something."""
+    if sp.issparse(vectors):
+        return np.flatnonzero(np.diff(sp.csr_array(vectors).indptr))
+    return np.flatnonzero(vectors.any(axis=1))
+
+
+def _dense(vectors: Any) -> NDArray[np.floating[Any]]:
+    return vectors.toarray() if sp.issparse(vectors) else vectors
+
+
+class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
+    """Words as codes of a fitted hasher: search photos by words, whatever hashed the photos.
+
+    Learns from photos with tags how the semantic vectors of the tags go with
+    the decision values of the hasher, by ridge regression. Codes of words are
+    then compared with codes of photos. Hashers that learn from tags have this
+    built in, as ``transform_tags``.
+
+    Parameters
+    ----------
+    hasher : fitted estimator
+        Its ``decision_function`` gives the values whose signs are the codes. It
+        is used as it is, never fitted.
+    target : str, path, mapping, callable or SemanticSpace, default="ppmi"
+        What vectors words have; see :class:`SemanticTargets`.
+    ridge : float or "auto", default="auto"
+        Strength of the ridge regression, in units of the mean variance of the
+        vectors; "auto" minimises the generalised cross-validation error.
+    random_state : int, RandomState instance or None, default=None
+        Passed on to the vectors, and draws 20,000 photos where there are more.
+
+    Attributes
+    ----------
+    vocabulary_ : ndarray of shape (n_tags,)
+        The tags that have a vector.
+    coef_ : ndarray of shape (n_bits, n_dimensions)
+        Coefficients of the regression.
+    intercept_ : ndarray of shape (n_bits,)
+        Its intercepts.
+
+    See Also
+    --------
+    SemanticTargets : Vectors of words and images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash import ITQ, TagHasher
+    >>> X = np.repeat(np.eye(3), 20, axis=0)
+    >>> tags = [["sea", "beach"]] * 20 + [["tree", "leaf"]] * 20 + [["cat", "pet"]] * 20
+    >>> words = TagHasher(ITQ(2, random_state=0).fit(X)).fit(X, tags)
+    >>> words.transform([["beach"], ["cat", "pet"]]).shape
+    (2, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hasher": [HasMethods(["decision_function"])],
+        "target": TARGET_TYPES,
+        "ridge": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        hasher: Any,
+        *,
+        target: Any = "ppmi",
+        ridge: float | str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.hasher = hasher
+        self.target = target
+        self.ridge = ridge
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any) -> Self:
+        """Learn what words mean to the hasher.
+
+        Parameters
+        ----------
+        X : n_samples samples
+            As the hasher takes them.
+        y : tags of n_samples images
+            In any form that :func:`skhash.tags.encode_tags` takes.
+
+        Returns
+        -------
+        TagHasher
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If no tag has a vector, or lengths differ.
+        """
+        values = np.asarray(self.hasher.decision_function(X))
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        tags = encode_tags(y, n_samples=len(values))
+        targets = SemanticTargets(self.target, random_state=seed)
+        vectors = targets.fit_transform(tags)
+        # A photo that could not be read has no values.
+        readable = np.flatnonzero(np.isfinite(values).all(axis=1))
+        self.codes_ = TagCodes(
+            targets, vectors[readable], values[readable], ridge=self.ridge, random_state=seed
+        )
+        self.vocabulary_ = targets.vocabulary_
+        self.coef_, self.intercept_ = self.codes_.coef, self.codes_.intercept
+        return self
+
+    def decision_function(self, tags: Any) -> NDArray[np.floating[Any]]:
+        """Real values whose signs are the codes.
+
+        Parameters
+        ----------
+        tags : words, a list of them per query
+            In any form that :func:`skhash.tags.encode_tags` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_bits)
+            NaN for a query of which no word is known.
+
+        Raises
+        ------
+        ValueError
+            If no word of any query is known.
+        """
+        check_is_fitted(self)
+        return self.codes_.values(tags)
+
+    def transform(self, tags: Any) -> NDArray[np.uint8]:
+        """Encode words.
+
+        Parameters
+        ----------
+        tags : words, a list of them per query
+            In any form that :func:`skhash.tags.encode_tags` takes. Words that
+            are not known are named in a warning and left out.
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_bits), uint8
+            Codes of 0 and 1, to be compared with those of photos; of a query
+            without a known word, a row of :data:`skhash.codes.MISSING`.
+
+        Raises
+        ------
+        ValueError
+            If no word of any query is known.
+        """
+        return sign_bits(self.decision_function(tags), missing=True)
