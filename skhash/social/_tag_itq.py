@@ -147,7 +147,7 @@ class TagITQ(TagCodesMixin, LinearHasher):
         a Gaussian kernel to some training samples, by the method of Nystroem
         [3]_, beside the features themselves. None: the hash functions are
         linear.
-    n_anchors : int, default=2000
+    n_anchors : int, default=1000
         Number of these samples, at most all. Without a kernel it has no
         meaning.
     ridge : float or "auto", default="auto"
@@ -228,7 +228,7 @@ class TagITQ(TagCodesMixin, LinearHasher):
         *,
         target: Target = "ppmi",
         kernel: str | None = "rbf",
-        n_anchors: int = 2000,
+        n_anchors: int = 1000,
         ridge: float | str = "auto",
         max_iter: int = 50,
         random_state: int | np.random.RandomState | None = None,
