@@ -64,7 +64,7 @@ class Method:
 
 
 VGG, DEEP = ("vgg",), ("vgg", "photos")
-LINEAR: Mapping[str, Any] = {"hidden_layers": (), "weight_decay": 10.0}
+LINEAR: Mapping[str, Any] = {"hidden_layers": (), "weight_decay": 10.0, "dropout": 0.0}
 ABLATIONS = {
     "D": "direct",  # no direct transfer
     "I": "indirect",  # no indirect transfer
@@ -85,7 +85,10 @@ METHODS = {
     "DeepBit": Method("DeepBit", "deep", DEEP),
     "SADH": Method("SADHHasher", "deep", DEEP),
     "GreedyHash": Method("GreedyHash", "deep", DEEP),
+    "TagITQ, of tags": Method("TagITQ", "social", params={"target": "tfidf", "kernel": None}),
+    "TagITQ, linear": Method("TagITQ", "social", params={"kernel": None}),
     "TagITQ": Method("TagITQ", "social"),
+    "TagITQ, network": Method("TagITQHasher", "social", DEEP),
     "SAH": Method("SAH", "social"),
     "WMH": Method("WMH", "social"),
     "WMH, rotated": Method("WMH", "social", params={"rotate": True}),

@@ -19,7 +19,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "DRSCHHasher": NETWORK,
     "DSHHasher": NETWORK,
     "DeepBit": NETWORK,
-    "DSTDHHasher": {**NETWORK, "backbone": None, "n_anchors": 5, "n_concepts": 4},
+    "DSTDHHasher": {
+        **NETWORK,
+        "backbone": None,
+        "n_anchors": 5,
+        "n_concepts": 4,
+        "max_epochs": 4,
+        "hidden_layers": (),
+        "tune": False,
+    },
     "DSTDHLinear": {"n_bits": 2, "n_anchors": 5, "n_concepts": 4, "random_state": 0},
     "GreedyHash": NETWORK,
     "ITQ": {"n_bits": 2, "max_iter": 5, "random_state": 0},
@@ -35,6 +43,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "SKLSH": {"n_bits": 2, "random_state": 0},
     "SpectralHashing": {"n_bits": 2},
     "TagITQ": {"n_bits": 2, "random_state": 0},
+    "TagITQHasher": {**NETWORK, "hidden_layers": (16,), "tune": False, "weight_decay": 0.1},
     "UHBDNN": {**NETWORK, "hidden_layers": (16, 8), "n_rounds": 2, "lr": 0.05},
     "WMH": {"n_bits": 2, "n_anchors": 5, "random_state": 0},
     "WeaklySupervisedHasher": {
@@ -58,10 +67,11 @@ NEEDS_TAGS = {
     "KSH",
     "KSHHasher",
     "TagITQ",
+    "TagITQHasher",
     "WeaklySupervisedHasher",
 }
-# Those to which one tagged image tells nothing: they learn from which images share tags.
-NEEDS_SEVERAL_TAGS = NEEDS_TAGS - {"TagITQ"}
+# One tagged image tells them nothing: they learn from which images share tags, and which tags images.
+NEEDS_SEVERAL_TAGS = NEEDS_TAGS
 USES_TAGS = {"DSTDHHasher", "DSTDHLinear", "SAH", "WMH", *NEEDS_TAGS}
 
 # Hashers whose bits are principal directions: n_bits <= n_samples, n_features.

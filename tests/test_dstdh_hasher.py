@@ -39,7 +39,8 @@ def make_hasher(**changes):
     """Small, on features."""
     settings = {
         "n_bits": 6, "backbone": None, "n_anchors": 10, "n_concepts": 12, "hidden_layers": (),
-        "max_epochs": 5, "lr": 0.01, "batch_size": 30, "n_rounds": 3, "nu": 0.5, "random_state": 0,
+        "init": "itq", "dropout": 0.0, "max_epochs": 5, "lr": 0.01, "batch_size": 30, "n_rounds": 3,
+        "nu": 0.5, "random_state": 0,
     }  # fmt: skip
     return DSTDHHasher(**{**settings, **changes})
 
@@ -184,7 +185,7 @@ def test_history_tells_the_terms_of_the_objective(samples):
 
 def test_the_objective_falls_within_a_round(samples):
     X, tags, _ = samples
-    hasher = make_hasher(tol=0.0, n_rounds=2, max_iter=10).fit(X, tags)
+    hasher = make_hasher(tol=0.0, n_rounds=2, max_iter=10, tag_weight=1.0).fit(X, tags)
     for k in (1, 2):
         values = [row["objective"] for row in hasher.history_ if row["round"] == k]
         assert values[-1] < values[0]

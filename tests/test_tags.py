@@ -142,8 +142,10 @@ def test_a_tag_matrix_comes_back():
     encoded = encode_tags(DENSE)
     assert encode_tags(encoded) is encoded
     assert encode_tags(encoded, vocabulary=[0, 1, 2], n_samples=3) is encoded
-    with pytest.raises(ValueError, match=r"^y was encoded with another vocabulary"):
-        encode_tags(encoded, vocabulary=[1, 2, 3])
+    aligned = encode_tags(encoded, vocabulary=[1, 2, 3])
+    expected = np.hstack([np.asarray(DENSE)[:, 1:], np.zeros((3, 1))])
+    np.testing.assert_array_equal(aligned.indicator.toarray(), expected)
+    assert aligned.n_unknown == np.asarray(DENSE)[:, 0].sum()
     with pytest.raises(ValueError, match=r"^y has 3 rows, expected 4"):
         encode_tags(encoded, n_samples=4)
 

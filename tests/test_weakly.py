@@ -839,7 +839,7 @@ def test_other_spaces_and_other_tags_are_fitted_anew(photos, space_fits):
         (other, {}),
         (tags, {"random_state": 1}),
         (tags, {"semantic_space__density": 0.3}),
-        (tags, {"semantic_space__tag_vectors": {k: -v for k, v in word_vectors().items()}}),
+        (tags, {"semantic_space__embedding": {k: -v for k, v in word_vectors().items()}}),
     ], 2):  # fmt: skip
         clone(hasher).set_params(**params).fit(X, changed)
         assert len(space_fits) == n

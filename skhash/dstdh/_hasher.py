@@ -44,6 +44,9 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
     Besides what :class:`DSTDHLinear` names, the defaults leave the paper in
     these points; :meth:`preset` gives the paper's and the authors' program's:
 
+    - the network first learns what tags mean, as
+      :class:`~skhash.TagITQHasher` does, and the codes start from its outputs
+      (the paper: random codes; the program: ITQ);
     - the codes are solved to an end before the network is trained on them, and
       again in each round (the paper: one iteration of each in turn, from an
       untrained network on; the program: codes once, network once);
@@ -62,12 +65,15 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
         the codes to random ones.
     n_rounds : int, default=3
         Rounds of codes and network.
-    max_epochs : int, default=30
-        Epochs of the network in each round.
-    hidden_layers : tuple of int, default=(256,)
+    max_epochs : int, default=10
+        Epochs of the network in each round. The network that is the start has
+        as many as all rounds together.
+    hidden_layers : tuple of int, default=(512,)
         Units of the head's hidden layers; () is a linear head.
-    weight_decay : float, default=5.0
-        As in DeepHasher. Where tags are few and clean, less of it is better.
+    dropout : float, default=0.5
+        As in DeepHasher.
+    weight_decay : float, default=3.0
+        As in DeepHasher.
     threshold : {"zero", "mean", "bit-mean"}, default="zero"
         What an output has to reach for a 1: 0, as in the paper, the mean of
         all outputs of the training images, as in the authors' program, or the
@@ -94,6 +100,8 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
         What skorch recorded in each epoch, with the round.
     n_iter_ : int
         Number of iterations of the optimiser in all rounds.
+    chosen_ : dict
+        How the start was trained, as in TagITQHasher; not with another ``init``.
     threshold_ : ndarray of shape (n_bits,), float32
         What the trained outputs are compared with. The last bias of ``head_``
         is lowered accordingly: the decision function is compared with 0.
@@ -138,7 +146,7 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
     }
     _training: ClassVar[dict[str, Any]] = {
         "output": "fc7", "hidden_layers": (), "optimizer": "sgd", "lr": 0.01, "momentum": 0.9,
-        "weight_decay": 5e-4, "batch_size": 15,
+        "weight_decay": 5e-4, "batch_size": 15, "dropout": 0.0,
     }  # fmt: skip
     _sources: ClassVar[dict[str, dict[str, Any]]] = {
         # One iteration of each step in turn.
@@ -154,9 +162,10 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
     }  # fmt: skip
 
     _defaults: ClassVar[NetworkParameters] = {
-        "max_epochs": 30,
-        "hidden_layers": (256,),
-        "weight_decay": 5.0,
+        "max_epochs": 10,
+        "hidden_layers": (512,),
+        "dropout": 0.5,
+        "weight_decay": 3.0,
     }
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

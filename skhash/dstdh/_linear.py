@@ -31,7 +31,8 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
     The defaults are what serves best on validation data and leave the paper in
     these points; :meth:`preset` gives the paper's and the authors' program's:
 
-    - the optimiser starts from the codes of :class:`~skhash.social.TagITQ`
+    - the optimiser starts from codes of what tags mean, those of
+      :class:`~skhash.social.TagITQ` without a kernel
       (the paper: random codes; the program: ITQ);
     - the graphs weigh less (``alpha``, ``beta``): what they gain where tags are
       noisy they lose where tags are clean;

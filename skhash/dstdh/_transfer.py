@@ -276,10 +276,10 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
     def _describe(self, indicator: sp.csr_array, seed: int) -> Any:
         """What the tags of the training images mean, or None if they mean nothing.
 
-        Sets ``targets_``, and ``tag_codes_`` to None until codes are learned.
+        Sets ``targets_``, and its codes of tags to None until codes are learned.
         """
         self.targets_: SemanticTargets | None = None
-        self.tag_codes_ = None
+        self._tag_codes = None
         if not indicator.shape[1]:
             return None
         targets = SemanticTargets(self.target, random_state=seed)

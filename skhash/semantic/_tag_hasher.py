@@ -19,10 +19,10 @@ from ..codes import sign_bits
 from ..tags import encode_tags
 from ._targets import TARGET_TYPES, SemanticTargets
 
-__all__ = ["TagCodes", "TagCodesMixin", "TagHasher", "tagged_rows"]
+__all__ = ["MAX_IMAGES", "TagCodes", "TagCodesMixin", "TagHasher", "tagged_rows"]
 
 # Images that are enough to tell how words and codes go together.
-_MAX_IMAGES = 20_000
+MAX_IMAGES = 20_000
 
 
 class TagCodes:
@@ -56,8 +56,8 @@ class TagCodes:
     ) -> None:
         self.targets = targets
         rows = tagged_rows(vectors)
-        if len(rows) > _MAX_IMAGES:
-            rows = check_random_state(random_state).choice(rows, _MAX_IMAGES, replace=False)
+        if len(rows) > MAX_IMAGES:
+            rows = check_random_state(random_state).choice(rows, MAX_IMAGES, replace=False)
             rows.sort()
         path = RidgePath(np.ascontiguousarray(_dense(vectors[rows]), values.dtype))
         # Bits of large values would decide the strength of the ridge for all.
@@ -81,12 +81,12 @@ class TagCodesMixin:
     """
 
     targets_: SemanticTargets | None
-    tag_codes_: TagCodes | None
+    _tag_codes: TagCodes | None
 
     def _learn_tag_codes(self, vectors: Any, values: NDArray[np.floating[Any]]) -> None:
         """Learn how words and codes go together, from training images, row-aligned."""
         assert self.targets_ is not None
-        self.tag_codes_ = TagCodes(self.targets_, vectors, values)
+        self._tag_codes = TagCodes(self.targets_, vectors, values)
 
     def transform_tags(self, tags: Any) -> NDArray[np.uint8]:
         """Encode words, to be compared with the codes of photos.
@@ -114,7 +114,7 @@ class TagCodesMixin:
             tags.
         """
         check_is_fitted(self)
-        codes: TagCodes | None = getattr(self, "tag_codes_", None)
+        codes: TagCodes | None = getattr(self, "_tag_codes", None)
         if codes is None:
             raise ValueError(
                 "transform_tags needs a hasher that has learned from tags; fit it with y."
@@ -226,11 +226,11 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
         vectors = targets.fit_transform(tags)
         # A photo that could not be read has no values.
         readable = np.flatnonzero(np.isfinite(values).all(axis=1))
-        self.codes_ = TagCodes(
+        self._codes = TagCodes(
             targets, vectors[readable], values[readable], ridge=self.ridge, random_state=seed
         )
         self.vocabulary_ = targets.vocabulary_
-        self.coef_, self.intercept_ = self.codes_.coef, self.codes_.intercept
+        self.coef_, self.intercept_ = self._codes.coef, self._codes.intercept
         return self
 
     def decision_function(self, tags: Any) -> NDArray[np.floating[Any]]:
@@ -252,7 +252,7 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
             If no word of any query is known.
         """
         check_is_fitted(self)
-        return self.codes_.values(tags)
+        return self._codes.values(tags)
 
     def transform(self, tags: Any) -> NDArray[np.uint8]:
         """Encode words.

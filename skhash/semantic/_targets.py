@@ -80,7 +80,7 @@ class SemanticTargets(
 
     Examples
     --------
-    >>> from skhash.semantic import SemanticTargets
+    >>> from skhash import SemanticTargets
     >>> tags = [["cat", "pet"], ["kitten", "pet"], ["sea", "beach"], ["sea", "sand"]] * 5
     >>> T = SemanticTargets("ppmi").fit_transform(tags)
     >>> bool(T[0] @ T[1] > T[0] @ T[2])

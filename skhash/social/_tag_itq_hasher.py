@@ -202,7 +202,7 @@ class SemanticHead:
         if not len(variances):
             raise ValueError(
                 "y tells no image from another (the same tags for all, or features that do not "
-                "vary); use ITQ, which needs no tags."
+                "tell them apart); lower weight_decay, or use ITQ, which needs no tags."
             )
         projection = np.zeros((self.n_bits, outputs.shape[1]))
         projection[: len(directions)] = directions
@@ -315,6 +315,8 @@ class TagITQHasher(TagCodesMixin, SemanticHead, DeepHasher):
             )
         data = self.open_inputs(X)
         tags = encode_tags(y, n_samples=len(data))
+        if not tags.indicator.nnz:
+            raise ValueError("y has no tags at all; use ITQ, which needs none.")
         self.targets_ = SemanticTargets(self.target, random_state=self._seed)
         vectors = self.targets_.fit_transform(tags)
         inputs = self.build(data, n_outputs=vectors.shape[1])

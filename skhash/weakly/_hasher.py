@@ -27,7 +27,8 @@ from ..base import HasherMixin, forgotten_on_failure
 from ..networks import DeepHasher
 from ..networks._extract import ComputesOnce
 from ..networks._fingerprint import object_digest
-from ..semantic import SemanticSpace
+from ..semantic import SemanticSpace, SemanticTargets
+from ..semantic._tag_hasher import MAX_IMAGES, TagCodesMixin
 from ..tags import TagMatrix, encode_tags
 from ._joint import JointLoss, JointNet, RetainedLoss, scale_outputs
 
@@ -36,7 +37,9 @@ __all__ = ["WeaklySupervisedHasher"]
 _SCALE_ROWS = 4096
 
 
-class WeaklySupervisedHasher(ComputesOnce, MetaEstimatorMixin, HasherMixin, BaseEstimator):
+class WeaklySupervisedHasher(
+    TagCodesMixin, ComputesOnce, MetaEstimatorMixin, HasherMixin, BaseEstimator
+):
     """Weakly-supervised pre-training of a hasher on tags, then fine-tuning on labels [1]_.
 
     Stage one learns from all tagged images: each has a sem-vector, started at
@@ -96,6 +99,8 @@ class WeaklySupervisedHasher(ComputesOnce, MetaEstimatorMixin, HasherMixin, Base
         The fitted hasher.
     semantic_space_ : SemanticSpace
         The fitted space.
+    targets_ : SemanticTargets
+        The same as vectors of words, for ``transform_tags``.
     objective_ : ndarray of shape (max_epochs,)
         Mean of the joint objective over the batches of each epoch of stage one.
     history_ : list of dict
@@ -244,7 +249,17 @@ class WeaklySupervisedHasher(ComputesOnce, MetaEstimatorMixin, HasherMixin, Base
                 self._finetune(hasher, inputs, *targets)
             hasher.warn_constant_bits(inputs)
             self.estimator_ = hasher
+            self._learn_words(inputs, tags)
         return self
+
+    def _learn_words(self, inputs: Any, tags: TagMatrix) -> None:
+        """Learn how the sem-vectors of words go with the outputs for images."""
+        rows = self.estimator_.readable_rows(inputs)
+        some = np.linspace(0, len(rows) - 1, min(len(rows), MAX_IMAGES)).astype(int)
+        outputs = self.estimator_.training_outputs(inputs)[some]
+        self.targets_ = SemanticTargets(FrozenEstimator(self.semantic_space_), random_state=0)
+        chosen = TagMatrix(tags.indicator[rows[some]], tags.vocabulary)
+        self._learn_tag_codes(self.targets_.fit_transform(chosen), outputs)
 
     def _say(self, what: str) -> None:
         if self.verbose:
