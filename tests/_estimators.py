@@ -70,8 +70,6 @@ NEEDS_TAGS = {
     "TagITQHasher",
     "WeaklySupervisedHasher",
 }
-# One tagged image tells them nothing: they learn from which images share tags, and which tags images.
-NEEDS_SEVERAL_TAGS = NEEDS_TAGS
 USES_TAGS = {"DSTDHHasher", "DSTDHLinear", "SAH", "WMH", *NEEDS_TAGS}
 
 # Hashers whose bits are principal directions: n_bits <= n_samples, n_features.
