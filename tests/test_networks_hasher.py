@@ -749,7 +749,7 @@ def test_more_epochs_are_refused_where_later_rounds_build_on_them(clusters, tmp_
         4, backbone=None, n_rounds=2, n_concepts=8, n_anchors=10, max_epochs=2, random_state=0
     ).set_params(checkpoint=tmp_path)
     values = hasher.fit(X, tags).decision_function(X)
-    with pytest.raises(ValueError, match=r"round-1\.pt.* is of another training .*max_epochs"):
+    with pytest.raises(ValueError, match=r"targets\.pt.* is of another training .*max_epochs"):
         clone(hasher).set_params(max_epochs=4).fit(X, tags)
     np.testing.assert_array_equal(clone(hasher).fit(X, tags).decision_function(X), values)
 

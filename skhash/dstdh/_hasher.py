@@ -23,6 +23,8 @@ from ._alm import signs
 from ._transfer import SemanticTransfer, TransferParameters
 
 _ITQ_ITERATIONS = 50
+# Of the network that is the start, in units of those of a round.
+_START_EPOCHS = 3
 
 __all__ = ["DSTDHHasher"]
 
@@ -67,7 +69,7 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
         Rounds of codes and network.
     max_epochs : int, default=10
         Epochs of the network in each round. The network that is the start has
-        as many as all rounds together.
+        three times as many.
     hidden_layers : tuple of int, default=(512,)
         Units of the head's hidden layers; () is a linear head.
     dropout : float, default=0.5
@@ -283,7 +285,7 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
             inputs,
             vectors,
             weight_decay=self.weight_decay,
-            max_epochs=self.n_rounds * self.max_epochs,
+            max_epochs=_START_EPOCHS * self.max_epochs,
             tune=self.tune,
         )
         tagged = np.setdiff1d(tagged_rows(vectors), self.skipped_)
