@@ -1,0 +1,80 @@
+"""Photos found by words, on MIR Flickr.
+
+    python benchmarks/words_mirflickr.py --split validation
+    python benchmarks/words_mirflickr.py --split test
+
+Hashers learn from the training photos and their tags. The queries are (a) the tags of each query
+photo, and relevant is what shares one of its 24 labels; (b) the names of the labels, a word each,
+and relevant is what has the label: the mean average precision over those that occur as tags.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from typing import Any
+
+import _mirflickr
+import numpy as np
+from _runs import markdown_table, mean_and_spread
+
+from skhash import ITQ, DSTDHLinear, TagHasher, TagITQ
+from skhash.codes import missing_rows
+from skhash.metrics import chance_level, mean_average_precision
+
+METHODS = {
+    "ITQ + TagHasher": lambda n_bits, seed: ITQ(n_bits, random_state=seed),
+    "TagITQ, linear": lambda n_bits, seed: TagITQ(n_bits, kernel=None, random_state=seed),
+    "TagITQ": lambda n_bits, seed: TagITQ(n_bits, random_state=seed),
+    "DSTDH-L": lambda n_bits, seed: DSTDHLinear(n_bits, random_state=seed),
+}
+
+
+def measure(data: Any, name: str, n_bits: int, seed: int) -> tuple[float, float, int]:
+    """MAP by tags, MAP by names of labels, and how many of the names are known."""
+    hasher = METHODS[name](n_bits, seed).fit(data.X[data.train], data.tags[data.train])
+    words = hasher
+    if not hasattr(hasher, "transform_tags"):
+        words = TagHasher(hasher, random_state=seed).fit(data.X[data.train], data.tags[data.train])
+    encode = getattr(words, "transform_tags", None) or words.transform
+    database = hasher.transform(data.X[data.database])
+    truth = data.labels[data.database]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of words that are not known
+        by_tags = encode(data.tags[data.query].tolist())
+        by_name = encode([[label] for label in data.label_names])
+    known = ~missing_rows(by_tags)
+    # A photo without a known tag finds nothing, and counts 0.
+    tags = mean_average_precision(by_tags[known], database, data.labels[data.query][known], truth)
+    named = ~missing_rows(by_name)
+    indicator = np.eye(len(data.label_names), dtype=np.uint8)[named]
+    names = mean_average_precision(by_name[named], database, indicator, truth)
+    return tags * float(known.mean()), names, int(named.sum())
+
+
+def main() -> None:
+    """Print a table of each kind of query."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--split", choices=["validation", "test"], default="validation")
+    parser.add_argument("--bits", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to this less one")
+    args = parser.parse_args()
+    data = _mirflickr.load(args.split)
+    names = (_mirflickr.FOLDER / "label_names24.txt").read_text(encoding="utf-8").split()
+    data.label_names = names
+    truth = data.labels[data.query], data.labels[data.database]
+    share = data.labels[data.database].mean(axis=0).mean()
+    print(f"{args.split}: chance {chance_level(*truth):.4f} by tags, about {share:.4f} by names")
+    rows = []
+    for method in METHODS:
+        cells = []
+        for n_bits in args.bits:
+            found = [measure(data, method, n_bits, seed) for seed in range(args.seeds)]
+            cells += [mean_and_spread(row[kind] for row in found) for kind in (0, 1)]
+        rows.append([f"{method} ({found[0][2]} of {len(names)} names)", *cells])
+    heads = [f"{kind}, {b} bits" for b in args.bits for kind in ("tags", "names")]
+    print(markdown_table(["method", *heads], rows))
+
+
+if __name__ == "__main__":
+    main()
