@@ -80,9 +80,10 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
         What an output has to reach for a 1: 0, as in the paper, the mean of
         all outputs of the training images, as in the authors' program, or the
         mean of the bit's own.
-    tune : bool, default=True
-        Whether the network that is the start, which learns what tags mean, may
-        try other weight decays and more epochs; see TagITQHasher.
+    tune : bool, default=False
+        Whether the network that is the start, which learns what tags mean,
+        tries other weight decays and more epochs, as TagITQHasher does. That
+        takes several times as long.
     **others
         Parameters of the semantic transfer, as in DSTDHLinear, and of the
         network, as in DeepHasher.
@@ -186,7 +187,7 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
         nu: float = 0.1,
         n_rounds: int = 3,
         threshold: str = "zero",
-        tune: bool = True,
+        tune: bool = False,
         **others: Unpack[DSTDHParameters],
     ) -> None:
         super().__init__(
