@@ -65,20 +65,47 @@ def test_more_bits_than_targets_are_spread_over_all(photos):
 
 def test_tuning_takes_the_settings_of_least_error_on_held_out_targets(photos, capsys):
     X, tags, _ = photos
-    hasher = make(tune=True, weight_decay=100.0, verbose=1).fit(X, tags)
+    hasher = make(hidden_layers=(16,), tune=True, weight_decay=10.0, verbose=1).fit(X, tags)
     errors = {(decay, epochs): error for decay, epochs, error in hasher.chosen_["errors"]}
     chosen = hasher.chosen_["weight_decay"], hasher.chosen_["max_epochs"]
     same = {decay: error for (decay, epochs), error in errors.items() if epochs == chosen[1]}
     assert errors[chosen] == min(same.values())
-    assert chosen[0] < 100  # so strong a decay leaves nothing of the weights
+    assert chosen[0] < 10  # so strong a decay leaves nothing of the weights
     assert "error" in capsys.readouterr().out
-    assert hasher.n_iter_ == chosen[1]
+    assert hasher.n_iter_ == 8 * chosen[1]  # 240 images are 2 batches, of 16
 
 
 def test_without_tuning_the_settings_are_those_given(photos):
     X, tags, _ = photos
-    chosen = make(weight_decay=0.3).fit(X, tags).chosen_
+    chosen = make(hidden_layers=(16,), weight_decay=0.3).fit(X, tags).chosen_
     assert chosen == {"weight_decay": 0.3, "max_epochs": 20, "errors": []}
+
+
+def test_epochs_of_few_images_are_several_passes(photos):
+    X, tags, _ = photos
+    hasher = make(hidden_layers=(16,), max_epochs=2)
+    assert hasher.set_params(batch_size=128).fit(X, tags).n_iter_ == 16
+    assert hasher.set_params(batch_size=16).fit(X, tags).n_iter_ == 4
+    assert hasher.set_params(batch_size=8).fit(X, tags).n_iter_ == 2
+
+
+def test_a_linear_head_on_features_is_the_closed_form(photos):
+    X, tags, _ = photos
+    tags = [words if i % 5 else [] for i, words in enumerate(tags)]
+    hasher = make(n_bits=4, tune=True).fit(X, tags)
+    tagged = [i for i in range(240) if i % 5]
+    targets = hasher.targets_.transform(tags)[tagged]
+    ridge = hasher.chosen_["ridge"]
+    Xc = X[tagged].astype(float) - X[tagged].mean(axis=0, dtype=float)
+    penalty = ridge * np.square(Xc).mean() * len(Xc) * np.eye(12)
+    predicted = Xc @ np.linalg.solve(Xc.T @ Xc + penalty, Xc.T @ (targets - targets.mean(axis=0)))
+    _, _, directions = np.linalg.svd(predicted, full_matrices=False)
+    components = predicted @ directions[:4].T
+    values = hasher.decision_function(X[tagged])
+    left, _, right = np.linalg.svd(values.T @ components)
+    scale = np.linalg.norm(values) / np.linalg.norm(components)
+    np.testing.assert_allclose(components @ (left @ right).T * scale, values, atol=1e-3)
+    assert hasher.n_iter_ == len(hasher.history_) == len(hasher.objective_) == 0
 
 
 def test_images_without_tags_take_no_part_in_the_training(photos):

@@ -69,9 +69,11 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
         Rounds of codes and network.
     max_epochs : int, default=10
         Epochs of the network in each round. The network that is the start has
-        three times as many.
+        three times as many; of few images they are several passes each, as in
+        TagITQHasher.
     hidden_layers : tuple of int, default=(512,)
-        Units of the head's hidden layers; () is a linear head.
+        Units of the head's hidden layers; () is a linear head, whose start on
+        features is a closed form.
     dropout : float, default=0.5
         As in DeepHasher.
     weight_decay : float, default=3.0

@@ -508,7 +508,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     ) -> NDArray[np.float32] | Images:
         """Make the head, and what is to be trained on: features, if the backbone stays as it is.
 
-        Sets ``head_`` and ``skipped_``.
+        Sets ``head_`` and ``skipped_``; nothing has been trained yet.
 
         Parameters
         ----------
@@ -541,6 +541,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             tanh=self.tanh_outputs if tanh is None else tanh,
             random_state=self._seed,
         ).eval()
+        self.history_: list[dict[str, Any]] = []
+        self.objective_, self.n_iter_ = np.empty(0), 0
         return inputs
 
     def train_network(

@@ -112,6 +112,24 @@ class HashHead(nn.Module):
         new.bias.copy_(matrix @ old.bias.double() + torch.as_tensor(offset, dtype=torch.float64))
         self.layers[i] = new
 
+    @torch.no_grad()
+    def set_linear(self, coef: NDArray[np.floating], intercept: NDArray[np.floating]) -> None:
+        """Let the first linear layer give ``features @ coef.T + intercept`` of raw features.
+
+        Parameters
+        ----------
+        coef : ndarray of shape (n_outputs, n_features)
+            Coefficients.
+        intercept : ndarray of shape (n_outputs,)
+            Intercepts.
+        """
+        first: Any = self.layers[0]
+        matrix = torch.as_tensor(coef, dtype=torch.float64)
+        first.weight.copy_(matrix * self.scale.double())
+        first.bias.copy_(
+            torch.as_tensor(intercept, dtype=torch.float64) + matrix @ self.mean.double()
+        )
+
     def before_tanh(self) -> HashHead:
         """Return the same head, weights shared, without its tanh."""
         head = copy.copy(self)

@@ -14,6 +14,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from .._ridge import RidgePath
 from .._sklearn import Interval
 from .._spectrum import scatter_spectrum
 from ..networks import DeepHasher, NetworkParameters
@@ -33,6 +34,9 @@ _MOST_STEPS = 3
 # A gain of the error that is worth three times the epochs.
 _WORTH = 0.995
 _RISE = 0.3  # part of the epochs in which the learning rate rises
+# Batches that an epoch has at least: of few images it is several passes, or it would be over
+# before the head has learned anything.
+_LEAST_BATCHES = 16
 
 
 class OneCycle:
@@ -74,6 +78,9 @@ class SemanticHead:
     ) -> dict[str, Any]:
         """Train the head to predict targets, by squared error.
 
+        A linear head begins at the ridge regression of least generalised
+        cross-validation error; on features as they are, that is all.
+
         Parameters
         ----------
         inputs : ndarray of shape (n_samples, n_features) or Images
@@ -97,7 +104,8 @@ class SemanticHead:
         dict
             The ``weight_decay`` and ``max_epochs`` in use, and the ``errors`` on
             held-out images of all that were tried, as a list of
-            (weight_decay, max_epochs, error).
+            (weight_decay, max_epochs, error); of a head in closed form the
+            strength of the ``ridge``.
         """
         rows = np.setdiff1d(tagged_rows(targets), self.skipped_)
         if len(rows) < 2:
@@ -105,6 +113,13 @@ class SemanticHead:
                 f"y says something about {len(rows)} image(s); at least 2 need tags to learn from."
             )
         chosen = {"weight_decay": weight_decay, "max_epochs": max_epochs, "errors": []}
+        if not self.hidden_layers:
+            positions = np.searchsorted(self.readable_rows(inputs), rows)
+            features = self.training_features(inputs)[positions]
+            coef, intercept, ridge = RidgePath(features).fit(targets[rows])
+            self.head_.set_linear(coef, intercept)
+            if not isinstance(inputs, Images):
+                return {"ridge": ridge}
         if tune and not isinstance(inputs, Images) and len(rows) >= 10:
             chosen = self._tune(inputs, targets, rows, weight_decay, max_epochs)
         self._regress(inputs, targets, rows, chosen, stage=stage)
@@ -114,7 +129,9 @@ class SemanticHead:
         self: Any, inputs: Any, targets: Any, rows: NDArray[np.intp], chosen: dict[str, Any],
         **settings: Any,
     ) -> None:  # fmt: skip
-        schedule = LRScheduler(LambdaLR, lr_lambda=OneCycle(chosen["max_epochs"]))
+        n_batches = math.ceil(len(rows) / self.batch_size)
+        n_epochs = chosen["max_epochs"] * math.ceil(_LEAST_BATCHES / n_batches)
+        schedule = LRScheduler(LambdaLR, lr_lambda=OneCycle(n_epochs))
         self.train_network(
             inputs,
             targets,
@@ -122,7 +139,7 @@ class SemanticHead:
             rows=rows,
             callbacks=[*(self.callbacks or []), schedule],
             optimizer__weight_decay=chosen["weight_decay"],
-            max_epochs=chosen["max_epochs"],
+            max_epochs=n_epochs,
             **settings,
         )
 
@@ -223,7 +240,8 @@ class TagITQHasher(TagCodesMixin, SemanticHead, DeepHasher):
     principal components of its outputs, rotated by ITQ [1]_, give the bits.
     Nothing in it needs labels: how strongly weights decay and for how long the
     head is trained follows from the error on held-out targets, which tells
-    noisy tags from clean ones.
+    noisy tags from clean ones. A linear head on features needs no training: it
+    is the ridge regression of :class:`TagITQ` without a kernel.
 
     Parameters
     ----------
@@ -245,6 +263,9 @@ class TagITQHasher(TagCodesMixin, SemanticHead, DeepHasher):
         As in DeepHasher.
     weight_decay : float, default=3.0
         As in DeepHasher; a start of the search.
+    max_epochs : int, default=30
+        Epochs; a start of the search. Of fewer than 16 batches of images, an
+        epoch is as many passes as make 16.
     **network
         Parameters of DeepHasher.
 
@@ -254,7 +275,8 @@ class TagITQHasher(TagCodesMixin, SemanticHead, DeepHasher):
         The vectors of tags.
     chosen_ : dict
         ``weight_decay`` and ``max_epochs`` in use, and ``errors``, a list of
-        (weight_decay, max_epochs, error on held-out targets) of all tried.
+        (weight_decay, max_epochs, error on held-out targets) of all tried; of a
+        linear head on features ``ridge``, its strength.
     quantization_ : ndarray of shape (max_iter,), float64
         ITQ's loss after each alternation.
 
