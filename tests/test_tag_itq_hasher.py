@@ -5,7 +5,8 @@ import pytest
 
 from skhash import ITQ, TagITQHasher
 from skhash.networks._extract import run_head
-from skhash.social._tag_itq_hasher import OneCycle
+from skhash.social import _tag_itq_hasher
+from skhash.social._semantic_head import OneCycle, quantize_outputs
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,12 @@ def test_codes_tell_the_planted_themes(photos):
 def test_decision_values_are_rotated_principal_components_of_the_predictions(photos, monkeypatch):
     X, tags, _ = photos
     predicted = []
-    quantize = TagITQHasher.quantize_outputs
 
-    def keep(self, inputs, rows, max_iter):
-        predicted.append(run_head(self.head_, inputs))
-        return quantize(self, inputs, rows, max_iter)
+    def keep(hasher, inputs, rows, **settings):
+        predicted.append(run_head(hasher.head_, inputs))
+        return quantize_outputs(hasher, inputs, rows, **settings)
 
-    monkeypatch.setattr(TagITQHasher, "quantize_outputs", keep)
+    monkeypatch.setattr(_tag_itq_hasher, "quantize_outputs", keep)
     hasher = make(n_bits=3).fit(X, tags)
     centred = predicted[0] - predicted[0].mean(axis=0)
     _, _, directions = np.linalg.svd(centred.astype(float), full_matrices=False)

@@ -24,12 +24,14 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skhash import ITQ, DRSCHHasher, DSHHasher, KSHHasher, SemanticSpace, WeaklySupervisedHasher
+from skhash._ridge import RidgePath
 from skhash.networks import DeepHasher
 from skhash.networks._head import HashHead
 from skhash.networks._trainer import TrainingSet
 from skhash.tags import encode_tags
+from skhash.weakly import _hasher as weakly_module
 from skhash.weakly._hasher import _SPACES
-from skhash.weakly._joint import JointLoss, JointNet, RetainedLoss, scale_outputs
+from skhash.weakly._joint import JointLoss, JointNet, RetainedLoss
 
 N_CONCEPTS, N_WORDS, N_FEATURES = 4, 3, 16
 
@@ -360,23 +362,65 @@ def test_retained_loss_adds_the_squared_distance_from_the_start():
     assert not list(loss.parameters())  # the held weights are the network's
 
 
-@pytest.mark.parametrize("tanh", [False, True])
-@pytest.mark.parametrize("hidden_layers", [(), (5,)])
-def test_scaled_outputs_have_mean_size_1_and_the_same_signs(rng, tanh, hidden_layers):
-    X = rng.normal(2, 3, size=(50, 4)).astype(np.float32)
-    head = HashHead(X, 6, hidden_layers=hidden_layers, tanh=tanh)
-    features = torch.from_numpy(X)
-    with torch.no_grad():
-        head.layers[2 * len(hidden_layers)].bias += 0.3
-        before = head(features)
-        scale_outputs(head, features)
-        after = head(features)
-    assert torch.equal(before >= 0, after >= 0)
-    size = (torch.atanh(after.double()) if tanh else after).abs().mean().item()
+# --------------------------------------------------------------------------- the estimator
+
+
+@pytest.mark.parametrize("init", ["semantic", "random"])
+@pytest.mark.parametrize("kind", [DSHHasher, KSHHasher])
+def test_stage_one_leaves_outputs_of_mean_size_1(init, kind):
+    X, tags, _ = plant(200, 0)
+    estimator = kind(8, batch_size=32, hidden_layers=(5,))
+    fitted = weakly(estimator, init=init, max_epochs=3).fit(X, tags)
+    values = fitted.decision_function(X.astype(np.float64))
+    size = np.abs(np.arctanh(values) if kind.tanh_outputs else values).mean()
     assert size == pytest.approx(1, rel=1e-3)
 
 
-# --------------------------------------------------------------------------- the estimator
+@pytest.mark.parametrize("kind", [DSHHasher, KSHHasher])
+def test_the_start_is_a_rotation_of_what_ridge_regression_predicts(kind):
+    X, tags, _ = plant(200, 0)
+    fitted = weakly(kind(8), max_epochs=0).fit(X, tags)
+    observed = fitted.semantic_space_.transform(tags).toarray()
+    observed /= np.maximum(np.linalg.norm(observed, axis=1, keepdims=True), 1e-12)
+    tagged = observed.any(axis=1)
+    coef, intercept, _ = RidgePath(X[tagged]).fit(observed[tagged])
+    predicted = X @ coef.T + intercept
+    predicted -= predicted[tagged].mean(axis=0)
+    _, _, directions = np.linalg.svd(predicted[tagged], full_matrices=False)
+    components = predicted @ directions[:8].T
+    values = fitted.decision_function(X)
+    values = np.arctanh(values) if kind.tanh_outputs else values
+    left, _, right = np.linalg.svd(values.T @ components, full_matrices=False)
+    scale = np.linalg.norm(values) / np.linalg.norm(components)
+    np.testing.assert_allclose(components @ (left @ right).T * scale, values, atol=2e-3)
+    assert fitted.history_ == []
+
+
+def test_stage_one_begins_near_what_it_aims_at():
+    X, tags, _ = plant(400, 0)
+    first = {
+        init: weakly(init=init, max_epochs=1, lr=1e-4).fit(X, tags).objective_[0]
+        for init in ("semantic", "random")
+    }
+    assert first["semantic"] < 0.9 * first["random"]
+
+
+def test_retention_is_shared_by_the_labelled_images(monkeypatch):
+    strengths = []
+
+    class Spy(RetainedLoss):
+        def __init__(self, loss, module, strength):
+            strengths.append(strength)
+            super().__init__(loss, module, strength)
+
+    monkeypatch.setattr(weakly_module, "RetainedLoss", Spy)
+    X, tags, labels = plant(200, 0)
+    for n_labelled in (20, 80):
+        estimator = DSHHasher(8, max_epochs=1)
+        weakly(estimator, max_epochs=0, retention=4.0).fit(
+            X, tags, labels=some_of(labels, n_labelled)
+        )
+    assert strengths == [4 / 20, 4 / 80]
 
 
 def test_tags_alone_beat_itq():
@@ -411,7 +455,7 @@ def test_labels_add_to_what_tags_say():
 
 def test_the_objective_falls(photos):
     X, tags, _ = photos
-    hasher = weakly(max_epochs=20).fit(X, tags)
+    hasher = weakly(init="random", max_epochs=20).fit(X, tags)
     assert hasher.objective_.shape == (20,) == (len(hasher.history_),)
     assert hasher.objective_[-1] < 0.7 * hasher.objective_[0]
     assert hasher.objective_[10:].max() < hasher.objective_[:5].mean()
@@ -866,11 +910,12 @@ def test_the_stages_are_told_on_request(photos, capsys):
     out = capsys.readouterr().out
     told = [
         f"[WeaklySupervisedHasher] semantic space of {len(WORDS + NOISE)} tags",
+        "[WeaklySupervisedHasher] a start that predicts sem-vectors",
         "[WeaklySupervisedHasher] stage one: 240 images and their tags",
         "[WeaklySupervisedHasher] stage two: 50 images and their labels",
     ]
     assert [line for line in out.splitlines() if line.startswith("[")] == told
-    first, second = out.split(told[2])
+    first, second = out.split(told[3])
     epochs = [re.findall(r"^ +(\d+) +\S*\d\.\d+", part, re.M) for part in (first, second)]
     assert epochs == [["1", "2", "3"], ["1", "2"]]
     hasher.fit(X, tags)

@@ -18,11 +18,10 @@ from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
 from ..networks._images import Images
 from ..semantic._tag_hasher import tagged_rows
-from ..social._tag_itq_hasher import SemanticHead
+from ..social._semantic_head import learn_targets, quantize_outputs
 from ._alm import signs
 from ._transfer import SemanticTransfer, TransferParameters
 
-_ITQ_ITERATIONS = 50
 # Of the network that is the start, in units of those of a round.
 _START_EPOCHS = 3
 
@@ -33,7 +32,7 @@ class DSTDHParameters(TransferParameters, NetworkParameters, total=False):
     """Parameters that DSTDHHasher hands on, for type checkers."""
 
 
-class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
+class DSTDHHasher(SemanticTransfer, DeepHasher):
     """Dual-level semantic transfer deep hashing (DSTDH) [1]_.
 
     A network, graphs over images, tags and discrete codes learn from each
@@ -284,7 +283,8 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
 
     def _learn_start(self, inputs: NDArray[np.float32] | Images, vectors: Any) -> None:
         """Let the network learn what tags mean, and make bits of its outputs."""
-        self.chosen_ = self.learn_targets(
+        self.chosen_ = learn_targets(
+            self,
             inputs,
             vectors,
             weight_decay=self.weight_decay,
@@ -292,8 +292,7 @@ class DSTDHHasher(SemanticTransfer, SemanticHead, DeepHasher):
             tune=self.tune,
         )
         tagged = np.setdiff1d(tagged_rows(vectors), self.skipped_)
-        self.quantize_outputs(inputs, tagged, _ITQ_ITERATIONS)
-        self.head_.layers.append(nn.Tanh())
+        quantize_outputs(self, inputs, tagged)
 
     def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
         """Fix the thresholds on training samples, as part of the head."""

@@ -126,7 +126,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
       tanh;
     - ``head_activation`` (``nn.ReLU``): type of what follows its hidden layers;
     - ``requires_y`` (True): whether ``fit`` cannot do without y;
-    - ``retention`` (0.03): how hard fine-tuning holds on to pre-trained
+    - ``retention`` (5.0): how hard fine-tuning holds on to pre-trained
       weights, on the scale of the loss;
     - :meth:`learn`, the whole of the training, for methods that do more than
       minimise a loss. It is made of :meth:`open_inputs`, :meth:`build`,
@@ -251,7 +251,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     tanh_outputs: ClassVar[bool] = False
     head_activation: ClassVar[type[nn.Module]] = nn.ReLU
     requires_y: ClassVar[bool] = True
-    retention: ClassVar[float] = 0.03
+    retention: ClassVar[float] = 5.0
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_bits": [Interval(Integral, 1, None, closed="left")],

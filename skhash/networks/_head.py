@@ -94,6 +94,13 @@ class HashHead(nn.Module):
         linear.bias.sub_(torch.as_tensor(values, dtype=linear.bias.dtype))
 
     @torch.no_grad()
+    def stretch(self, factor: float) -> None:
+        """Multiply what the last linear layer gives; signs stay if the factor is positive."""
+        linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)][-1]
+        for parameter in linear.parameters():
+            parameter.mul_(factor)
+
+    @torch.no_grad()
     def compose(self, coef: NDArray[np.floating], offset: NDArray[np.floating]) -> None:
         """Let the last linear layer give ``outputs @ coef.T + offset`` of what it gave.
 

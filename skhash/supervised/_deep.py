@@ -66,7 +66,7 @@ class DSHHasher(DeepHasher):
     1.0
     """
 
-    retention = 0.3  # the loss grows with n_bits
+    retention = 150.0  # the loss grows with n_bits
 
     _defaults: ClassVar[NetworkParameters] = {"weight_decay": 3.0}
 
@@ -194,7 +194,7 @@ class DRSCHHasher(DeepHasher):
     1.0
     """
 
-    retention = 0.3  # the loss grows with n_bits
+    retention = 150.0  # the loss grows with n_bits
 
     _defaults: ClassVar[NetworkParameters] = {"batch_size": 64}
 

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
@@ -22,19 +21,24 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from .._sklearn import Interval, fit_context
+from .._sklearn import Interval, StrOptions, fit_context
 from ..base import HasherMixin, forgotten_on_failure
 from ..networks import DeepHasher
-from ..networks._extract import ComputesOnce
+from ..networks._extract import ComputesOnce, run_head
 from ..networks._fingerprint import object_digest
+from ..networks._images import Images
 from ..semantic import SemanticSpace, SemanticTargets
-from ..semantic._tag_hasher import MAX_IMAGES, TagCodesMixin
+from ..semantic._tag_hasher import MAX_IMAGES, TagCodesMixin, tagged_rows
+from ..social._semantic_head import learn_targets, quantize_outputs
 from ..tags import TagMatrix, encode_tags
-from ._joint import JointLoss, JointNet, RetainedLoss, scale_outputs
+from ._joint import JointLoss, JointNet, RetainedLoss, unit_rows
 
 __all__ = ["WeaklySupervisedHasher"]
 
 _SCALE_ROWS = 4096
+# How a head with hidden layers learns to predict sem-vectors.
+_START_EPOCHS = 30
+_START_LR = 1e-3
 
 
 class WeaklySupervisedHasher(
@@ -46,8 +50,15 @@ class WeaklySupervisedHasher(
     what its tags say in a :class:`~skhash.semantic.SemanticSpace`, and the
     network and the sem-vectors learn from each other to agree on which images
     are alike (Eq. 7, Algorithm 1). Stage two, if labels are given, trains the
-    network on the labelled images by the hasher's own loss. Fitted without
-    labels it is the paper's WP-X-, X being the hasher.
+    network on the labelled images by the hasher's own loss, near where stage
+    one left it. Fitted without labels it is the paper's WP-X-, X being the
+    hasher.
+
+    The paper starts stage one from random weights. Here the head first learns
+    to predict sem-vectors, by ridge regression if it is linear, and its bits
+    are the principal components of what it predicts, rotated by ITQ, as in
+    :class:`~skhash.TagITQHasher`; a small rate keeps stage one near them.
+    ``init="random", lr=1e-3`` is the paper's way, and less accurate.
 
     Parameters
     ----------
@@ -65,9 +76,12 @@ class WeaklySupervisedHasher(
         Weight of the smoothing over correlated sem-words.
     delta : float, default=1.0
         Weight of the agreement of similarities.
+    init : {"semantic", "random"}, default="semantic"
+        What stage one starts from: a head that predicts sem-vectors, or
+        random weights.
     max_epochs : int, default=20
-        Epochs of stage one.
-    lr : float, default=1e-3
+        Epochs of stage one; 0 leaves the network as ``init`` made it.
+    lr : float, default=1e-4
         Learning rate of the network in stage one.
     weight_decay : float, default=10.0
         Weight decay of the head in stage one. Tags are noisy: with little of
@@ -79,10 +93,12 @@ class WeaklySupervisedHasher(
     batch_size : int, default=64
         Images in a batch of stage one.
     retention : float, default=None
-        Weight of the squared distance of the head's weights from where stage
-        one left them, in place of the estimator's weight decay in stage two.
-        0 lets fine-tuning forget. None is what suits the scale of the
-        estimator's loss: 0.3 for DSHHasher and DRSCHHasher, else 0.03.
+        How hard stage two holds on to what stage one learned: the weight of
+        the squared distance of the head's weights from there, in place of the
+        estimator's weight decay. It is divided by the number of labelled
+        images: the more they are, the more they may change. 0 lets fine-tuning
+        forget. None is what suits the scale of the estimator's loss: 150 for
+        DSHHasher and DRSCHHasher, else 5.
     memory_limit : float, default=1024
         Memory for the learned sem-vectors in MiB; if they need more, they are
         kept in a temporary file.
@@ -145,7 +161,8 @@ class WeaklySupervisedHasher(
         "semantic_space": [SemanticSpace, FrozenEstimator, None],
         "beta": [Interval(Real, 0, None, closed="left")],
         "delta": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"semantic", "random"})],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "semantic_step": [Interval(Real, 0, 1, closed="both")],
@@ -163,8 +180,9 @@ class WeaklySupervisedHasher(
         *,
         beta: float = 1e-3,
         delta: float = 1.0,
+        init: str = "semantic",
         max_epochs: int = 20,
-        lr: float = 1e-3,
+        lr: float = 1e-4,
         weight_decay: float = 10.0,
         semantic_step: float = 1.0,
         batch_size: int = 64,
@@ -177,6 +195,7 @@ class WeaklySupervisedHasher(
         self.semantic_space = semantic_space
         self.beta = beta
         self.delta = delta
+        self.init = init
         self.max_epochs = max_epochs
         self.lr = lr
         self.weight_decay = weight_decay
@@ -243,7 +262,7 @@ class WeaklySupervisedHasher(
             if not observed.nnz:
                 raise ValueError("y has no tag that the semantic space knows.")
 
-            inputs = hasher.build(data)
+            inputs = self._build(hasher, data, unit_rows(observed))
             self._pretrain(hasher, inputs, observed)
             if targets is not None:
                 self._finetune(hasher, inputs, *targets)
@@ -284,8 +303,50 @@ class WeaklySupervisedHasher(
         with _naming("y"):
             return _fitted_space(self._seeded(space), tags)
 
+    def _build(self, hasher: DeepHasher, data: Any, observed: sp.csr_array) -> Any:
+        """Make the network from which stage one starts."""
+        if self.init == "random":
+            return hasher.build(data)
+        self._say("a start that predicts sem-vectors")
+        inputs = hasher.build(data, n_outputs=observed.shape[1], tanh=False)
+        # A backbone that is trained stays as it is until the head has learned something.
+        features = inputs
+        if isinstance(inputs, Images):
+            known = hasher.training_features(inputs)
+            features = np.zeros((len(inputs), known.shape[1]), known.dtype)
+            features[hasher.readable_rows(inputs)] = known
+        learn_targets(
+            hasher,
+            features,
+            observed,
+            weight_decay=self.weight_decay,
+            max_epochs=_START_EPOCHS,
+            lr=_START_LR,
+            verbose=max(self.verbose, hasher.verbose),
+        )
+        rows = np.setdiff1d(tagged_rows(observed), hasher.skipped_)
+        with _naming("y"):
+            quantize_outputs(hasher, features, rows, unit=False)
+        # Inner products of outputs are compared with those of sem-vectors after division by n_bits.
+        hasher.head_.stretch(np.sqrt(hasher.n_bits))
+        return inputs
+
     def _pretrain(self, hasher: DeepHasher, inputs: Any, observed: sp.csr_array) -> None:
         self._say(f"stage one: {len(inputs)} images and their tags")
+        # Similarities of sem-vectors are compared with those of outputs that no tanh bends.
+        head = hasher.head_
+        hasher.head_ = head.before_tanh()
+        if self.max_epochs:
+            self._learn_jointly(hasher, inputs, observed)
+        self.history_, self.objective_ = hasher.history_, hasher.objective_
+        # Stage one leaves outputs as small as most similarities are; losses that pull outputs to
+        # -1 and 1 would first have to undo that.
+        sample = hasher.sample_features(inputs)[:_SCALE_ROWS]
+        size = np.abs(run_head(hasher.head_, sample, device=hasher.device)).mean()
+        hasher.head_.stretch(1 / max(float(size), 1e-12))
+        hasher.head_ = head
+
+    def _learn_jointly(self, hasher: DeepHasher, inputs: Any, observed: sp.csr_array) -> None:
         with TemporaryDirectory(prefix="skhash-") as folder:
             in_memory = 4 * observed.shape[0] * observed.shape[1] <= self.memory_limit * 2**20
             loss = JointLoss(
@@ -298,9 +359,6 @@ class WeaklySupervisedHasher(
             )
             # Batches of pairs are noisy; a rate that falls to 0 averages them out.
             schedule = LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)
-            # Similarities of sem-vectors are compared with those of outputs that no tanh bends.
-            head = hasher.head_
-            hasher.head_ = head.before_tanh()
             hasher.train_network(
                 inputs,
                 np.arange(len(inputs)),
@@ -314,17 +372,14 @@ class WeaklySupervisedHasher(
                 optimizer__weight_decay=self.weight_decay,
                 verbose=max(self.verbose, hasher.verbose),
             )
-        hasher.head_ = head
-        # Stage one's loss holds a sem-vector for every image; the hasher has no more use for it.
+        # The loss holds a sem-vector for every image; the hasher has no more use for it.
         hasher.loss_ = None  # type: ignore[assignment]
-        self.history_, self.objective_ = hasher.history_, hasher.objective_
-        scale_outputs(head, torch.as_tensor(hasher.sample_features(inputs)[:_SCALE_ROWS]))
 
     def _finetune(self, hasher: DeepHasher, inputs: Any, targets: Any, rows: Any) -> None:
         self._say(f"stage two: {len(rows)} images and their labels")
         loss = hasher.make_loss()
         retention = hasher.retention if self.retention is None else self.retention
-        held = RetainedLoss(loss, hasher.head_, retention)
+        held = RetainedLoss(loss, hasher.head_, retention / len(rows))
         # Held near where the tags brought them, weights need no decay to 0 besides.
         settings: dict[str, Any] = {"optimizer__weight_decay": 0.0} if retention else {}
         settings["verbose"] = max(self.verbose, hasher.verbose)

@@ -14,9 +14,8 @@ from torch import nn
 
 from .._files import reserve
 from ..networks import HashNet
-from ..networks._head import HashHead
 
-__all__ = ["JointLoss", "JointNet", "RetainedLoss", "scale_outputs"]
+__all__ = ["JointLoss", "JointNet", "RetainedLoss", "unit_rows"]
 
 _BLOCK_ROWS = 16_384
 # Network steps that are due before the first batch: any share more makes one.
@@ -71,9 +70,7 @@ class JointLoss(nn.Module):
         file: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
-        norms = np.sqrt(np.asarray(observed.multiply(observed).sum(axis=1)).ravel())
-        scale = sp.diags_array(1 / np.where(norms > 0, norms, 1))
-        self.observed = sp.csr_array(scale @ observed, dtype=np.float32)
+        self.observed = unit_rows(observed)
         self.beta, self.delta, self.step = beta, delta, step
         self.register_buffer("laplacian", torch.as_tensor(laplacian, dtype=torch.float32))
         if file is None:
@@ -219,14 +216,9 @@ class RetainedLoss(nn.Module):
         return f"strength={self.strength}"
 
 
-def scale_outputs(head: HashHead, features: torch.Tensor) -> None:
-    """Scale the last linear layer of a head so that its outputs have mean size 1.
-
-    Signs stay; a tanh comes after. The joint objective leaves outputs as small as most
-    similarities are; losses that pull outputs to +-1 would first have to undo that.
-    """
-    head = head.before_tanh()
-    with torch.no_grad():
-        size = head(features).abs().mean().clamp_min(1e-12)
-        for parameter in head.layers[-1].parameters():
-            parameter.div_(size)
+def unit_rows(observed: sp.csr_array) -> sp.csr_array:
+    """Sem-vectors at unit length; rows of zeros stay."""
+    norms = np.sqrt(np.asarray(observed.multiply(observed).sum(axis=1)).ravel())
+    return sp.csr_array(
+        sp.diags_array(1 / np.where(norms > 0, norms, 1)) @ observed, dtype=np.float32
+    )
