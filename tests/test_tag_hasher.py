@@ -19,6 +19,7 @@ from skhash import (
     WeaklySupervisedHasher,
 )
 from skhash.codes import MISSING
+from skhash.metrics import mean_average_precision
 from skhash.semantic._tag_hasher import TagCodes
 
 WORDS = [["sea", "beach", "sand"], ["tree", "forest", "leaf"], ["cat", "pet", "fur"]]
@@ -132,3 +133,52 @@ def test_few_photos_of_many_are_enough(photos, monkeypatch):
     monkeypatch.setattr("skhash.semantic._tag_hasher.MAX_IMAGES", 60)
     assert isinstance(HASHERS["TagITQ"].fit(X, tags)._tag_codes, TagCodes)
     test_a_word_finds_the_photos_of_its_theme(photos, "TagITQ")
+
+
+@pytest.mark.parametrize("name", HASHERS)
+def test_codes_of_photos_and_tags_lie_between_both(photos, name):
+    X, tags, _ = photos
+    hasher = HASHERS[name].fit(X, tags)
+    np.testing.assert_array_equal(
+        hasher.transform_with_tags(X, tags, tag_weight=0), hasher.transform(X)
+    )
+    mostly_tags = hasher.transform_with_tags(X, tags, tag_weight=1e9)
+    tagged = np.array([bool(words) for words in tags])
+    np.testing.assert_array_equal(mostly_tags[tagged], hasher.transform_tags(tags)[tagged])
+    np.testing.assert_array_equal(mostly_tags[~tagged], hasher.transform(X)[~tagged])
+
+
+def test_tags_help_where_photos_are_vague(photos):
+    X, tags, themes = photos
+    hasher = HASHERS["TagITQ"].fit(X, tags)
+    rng = np.random.default_rng(1)
+    vague = X + rng.normal(scale=4, size=X.shape)
+    query = hasher.transform(X)
+    alone, both = (
+        mean_average_precision(query, codes, themes, themes)
+        for codes in (hasher.transform(vague), hasher.transform_with_tags(vague, tags))
+    )
+    assert both > alone + 0.1
+    itq = ITQ(6, random_state=0).fit(X)
+    words = TagHasher(itq, random_state=0).fit(X, tags)
+    alone, both = (
+        mean_average_precision(itq.transform(X), codes, themes, themes)
+        for codes in (itq.transform(vague), words.transform_with_tags(vague, tags))
+    )
+    assert both > alone + 0.1
+
+
+def test_bad_tags_beside_photos_are_refused_or_left_out(photos):
+    X, tags, _ = photos
+    hasher = HASHERS["TagITQ"].fit(X, tags)
+    with pytest.raises(ValueError, match="tags has 149 images and X 150"):
+        hasher.transform_with_tags(X, tags[1:])
+    for weight in (-1, np.nan, "much"):
+        with pytest.raises(ValueError, match="tag_weight"):
+            hasher.transform_with_tags(X, tags, tag_weight=weight)
+    with pytest.warns(UserWarning, match="'submarine'"):
+        codes = hasher.transform_with_tags(X, [["submarine"]] * 150)
+    np.testing.assert_array_equal(codes, hasher.transform(X))
+    np.testing.assert_array_equal(hasher.transform_with_tags(X, [[]] * 150), hasher.transform(X))
+    with pytest.raises(ValueError, match=r"transform_with_tags needs .* fit it with y"):
+        DSTDHLinear(6, n_anchors=20, n_concepts=20).fit(X).transform_with_tags(X, tags)

@@ -225,6 +225,12 @@ class SemanticTargets(
         ValueError
             If none of the tags is known.
         """
+        return self._transform(tags)
+
+    def _transform(
+        self, tags: Any, *, none_known: str = "raise"
+    ) -> NDArray[np.float32] | sp.csr_array:
+        """Like :meth:`transform`; ``none_known="warn"`` makes do with images that say nothing."""
         check_is_fitted(self)
         if self.space_ is None:
             indicator, new, unknown = self._embedding.resolve(tags)
@@ -233,7 +239,7 @@ class SemanticTargets(
                 table = np.concatenate([table, new])
         else:
             indicator, table, unknown = self.space_._resolve(tags)
-        if unknown.all:
+        if unknown.all and none_known == "raise":
             raise ValueError(
                 f"tags has only words that {type(self).__name__} does not know: {unknown}; use "
                 "words of vocabulary_, or own vectors that know more."
@@ -243,7 +249,7 @@ class SemanticTargets(
                 f"tags has words that {type(self).__name__} does not know, which are ignored: "
                 f"{unknown}.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self._describe(indicator, table)
 
