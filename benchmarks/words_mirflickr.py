@@ -5,7 +5,9 @@
 
 Hashers learn from the training photos and their tags. The queries are (a) the tags of each query
 photo, and relevant is what shares one of its 24 labels; (b) the names of the labels, a word each,
-and relevant is what has the label: the mean average precision over those that occur as tags.
+and relevant is what has the label: the mean average precision over those that occur as tags; (c)
+the same names, and the query photos without their tags, where the codes of the database are of
+photos and tags together (``transform_with_tags``).
 """
 
 from __future__ import annotations
@@ -30,12 +32,16 @@ METHODS = {
 }
 
 
-def measure(data: Any, name: str, n_bits: int, seed: int) -> tuple[float, float, int]:
-    """MAP by tags, MAP by names of labels, and how many of the names are known."""
-    hasher = METHODS[name](n_bits, seed).fit(data.X[data.train], data.tags[data.train])
+KINDS = ("tags", "names", "names, tagged", "photos", "photos, tagged")
+
+
+def measure(data: Any, name: str, n_bits: int, seed: int) -> tuple[dict[str, float], int]:
+    """MAP by kind of query and of database, and how many of the names are known."""
+    train = data.X[data.train], data.tags[data.train]
+    hasher = METHODS[name](n_bits, seed).fit(*train)
     words = hasher
     if not hasattr(hasher, "transform_tags"):
-        words = TagHasher(hasher, random_state=seed).fit(data.X[data.train], data.tags[data.train])
+        words = TagHasher(hasher, random_state=seed).fit(*train)
     encode = getattr(words, "transform_tags", None) or words.transform
     database = hasher.transform(data.X[data.database])
     truth = data.labels[data.database]
@@ -43,17 +49,25 @@ def measure(data: Any, name: str, n_bits: int, seed: int) -> tuple[float, float,
         warnings.simplefilter("ignore")  # of words that are not known
         by_tags = encode(data.tags[data.query].tolist())
         by_name = encode([[label] for label in data.label_names])
+        tagged = words.transform_with_tags(data.X[data.database], data.tags[data.database])
     known = ~missing_rows(by_tags)
-    # A photo without a known tag finds nothing, and counts 0.
-    tags = mean_average_precision(by_tags[known], database, data.labels[data.query][known], truth)
     named = ~missing_rows(by_name)
+    photos = hasher.transform(data.X[data.query])
+    relevant = data.labels[data.query]
     indicator = np.eye(len(data.label_names), dtype=np.uint8)[named]
-    names = mean_average_precision(by_name[named], database, indicator, truth)
-    return tags * float(known.mean()), names, int(named.sum())
+    tags = mean_average_precision(by_tags[known], database, relevant[known], truth)
+    return {
+        # A photo without a known tag finds nothing, and counts 0.
+        "tags": tags * float(known.mean()),
+        "names": mean_average_precision(by_name[named], database, indicator, truth),
+        "names, tagged": mean_average_precision(by_name[named], tagged, indicator, truth),
+        "photos": mean_average_precision(photos, database, relevant, truth),
+        "photos, tagged": mean_average_precision(photos, tagged, relevant, truth),
+    }, int(named.sum())
 
 
 def main() -> None:
-    """Print a table of each kind of query."""
+    """Print a table for each length."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--bits", type=int, nargs="+", default=[16, 64])
@@ -65,15 +79,14 @@ def main() -> None:
     truth = data.labels[data.query], data.labels[data.database]
     share = data.labels[data.database].mean(axis=0).mean()
     print(f"{args.split}: chance {chance_level(*truth):.4f} by tags, about {share:.4f} by names")
-    rows = []
-    for method in METHODS:
-        cells = []
-        for n_bits in args.bits:
+    for n_bits in args.bits:
+        rows = []
+        for method in METHODS:
             found = [measure(data, method, n_bits, seed) for seed in range(args.seeds)]
-            cells += [mean_and_spread(row[kind] for row in found) for kind in (0, 1)]
-        rows.append([f"{method} ({found[0][2]} of {len(names)} names)", *cells])
-    heads = [f"{kind}, {b} bits" for b in args.bits for kind in ("tags", "names")]
-    print(markdown_table(["method", *heads], rows))
+            cells = [mean_and_spread(values[kind] for values, _ in found) for kind in KINDS]
+            rows.append([f"{method} ({found[0][1]} of {len(names)} names)", *cells])
+        print(f"\n{n_bits} bits\n")
+        print(markdown_table(["method", *KINDS], rows))
 
 
 if __name__ == "__main__":
