@@ -63,7 +63,12 @@ def test_coordinate_descent_and_homotopy_find_the_same_codes(rng):
     V, atoms = rng.normal(size=(30, 12)), rng.normal(size=(10, 12))
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
     codes = [_coding.encode(V, atoms, 0.5, algorithm) for algorithm in ("cd", "lars")]
-    np.testing.assert_allclose(*codes, atol=1e-5)
+    # Coordinate descent ends at a duality gap of 1e-4 |v|^2, which bounds how far losses are from
+    # the least. How near codes are by then hangs on scikit-learn: 5e-4 in 1.6, 5e-8 in 1.9.
+    losses = [((V - u @ atoms) ** 2).sum(axis=1) / 2 + 0.5 * np.abs(u).sum(axis=1) for u in codes]
+    excess = (losses[0] - losses[1]) / (V**2).sum(axis=1)
+    assert -1e-12 < excess.min() <= excess.max() < 1e-4
+    np.testing.assert_allclose(*codes, atol=2e-3)
     assert 0.1 < np.mean(codes[0] != 0) < 0.9
 
 
