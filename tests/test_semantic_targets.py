@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.frozen import FrozenEstimator
 
 from skhash import SemanticSpace, SemanticTargets
+from skhash.semantic._lanczos import leading_left_vectors
 from skhash.semantic._ppmi import ppmi, ppmi_vectors
 from skhash.tags import encode_tags
 
@@ -73,6 +74,62 @@ def test_vectors_of_all_dimensions_have_the_products_of_the_matrix(rng):
     vectors = ppmi_vectors(indicator)
     assert vectors.shape[1] == np.linalg.matrix_rank(matrix)
     np.testing.assert_allclose(vectors @ vectors.T, matrix @ matrix.T, atol=1e-4)
+
+
+def indicator_of(rows):
+    lengths = [len(row) for row in rows]
+    images, tags = np.repeat(np.arange(len(rows)), lengths), np.concatenate(rows)
+    return sp.csr_array((np.ones(len(tags)), (images, tags)))
+
+
+# Tags of which many have the same singular value. SciPy before 1.17 finds them not, or without end.
+ALIKE = {
+    "a-tag-an-image": [[i] for i in range(500)],
+    "images-without-a-common-tag": [range(5 * i, 5 * i + 5) for i in range(100)],
+    "images-with-a-common-tag": [[0, *range(10 * i + 1, 10 * i + 11)] for i in range(60)],
+    "two-kinds-of-images": [[i % 2, *range(10 * i + 2, 10 * i + 12)] for i in range(60)],
+    "few-images-of-many-tags": [range(100 * i, 100 * i + 100 + 10 * (i == 9)) for i in range(10)],
+    "images-of-several-sizes": [range(10 * i, 10 * i + 1 + i % 10) for i in range(100)],
+}
+
+
+@pytest.mark.parametrize("rows", ALIKE.values(), ids=ALIKE)
+@pytest.mark.parametrize("n_vectors", [1, 7, 100, 200])
+def test_singular_vectors_are_found_where_many_singular_values_are_equal(rows, n_vectors):
+    indicator = indicator_of(rows)
+    matrix = ppmi(indicator[:, np.flatnonzero(indicator.sum(axis=0))])
+    vectors, values = leading_left_vectors(matrix, n_vectors, np.random.RandomState(0))
+    expected = np.linalg.svd(matrix.toarray(), compute_uv=False)[:n_vectors]
+    # Values are roots of eigenvalues, and so 0 but for the root of rounding.
+    np.testing.assert_allclose(values, expected, atol=1e-6 * expected[0])
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(n_vectors), atol=1e-12)
+    dense = matrix.toarray()
+    residuals = dense @ (dense.T @ vectors) - vectors * values**2
+    np.testing.assert_allclose(residuals, 0, atol=1e-10 * expected[0] ** 2)
+    again, _ = leading_left_vectors(matrix, n_vectors, np.random.RandomState(0))
+    np.testing.assert_array_equal(again, vectors)
+
+
+@pytest.mark.parametrize("n_vectors", [3, 30, 240])
+def test_equal_singular_values_are_found_as_often_as_they_are_there(rng, n_vectors):
+    # One run of directions shows no more of the largest value than of the others.
+    values = np.repeat([5.0, 4.0, 3.0, 0.0], 120)
+    left, right = (np.linalg.qr(rng.normal(size=(480, 480)))[0] for _ in range(2))
+    matrix = sp.csr_array((left * values) @ right)
+    vectors, found = leading_left_vectors(matrix, n_vectors, np.random.RandomState(0))
+    np.testing.assert_allclose(found, values[:n_vectors], rtol=1e-10)
+    # They lie in the space of the left vectors of those values.
+    span = left[:, : 120 * (1 + (n_vectors > 120))]
+    np.testing.assert_allclose(span @ (span.T @ vectors), vectors, atol=1e-10)
+
+
+def test_singular_vectors_of_all_different_values_are_those_of_a_dense_svd(rng):
+    values = np.sort(rng.uniform(1, 2, 500))[::-1]  # close to each other: many cycles
+    left, right = (np.linalg.qr(rng.normal(size=(500, 500)))[0] for _ in range(2))
+    matrix = sp.csr_array((left * values) @ right)
+    vectors, found = leading_left_vectors(matrix, 20, np.random.RandomState(0))
+    np.testing.assert_allclose(found, values[:20], rtol=1e-10)
+    np.testing.assert_allclose(np.abs((vectors * left[:, :20]).sum(axis=0)), 1, rtol=1e-10)
 
 
 def test_ppmi_needs_no_gensim():

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import svds
 from sklearn.utils.extmath import svd_flip
+
+from ._lanczos import leading_left_vectors
 
 __all__ = ["ppmi", "ppmi_vectors"]
 
@@ -66,14 +67,11 @@ def ppmi_vectors(indicator: sp.csr_array, n_dimensions: int | None = None) -> ND
     n_tags = matrix.shape[0]
     wanted = min(n_dimensions or _N_DIMENSIONS, *indicator.shape)
     left: NDArray[Any]
-    # The iteration finds fewer than all, and none of a matrix of zeros.
+    # The iteration is for few vectors of many, and not for a matrix of zeros.
     if n_tags <= _DENSE_TAGS or wanted > n_tags // 2 or not matrix.nnz:
         left, values, _ = np.linalg.svd(matrix.toarray())
     else:
-        start = np.random.RandomState(0).uniform(-1, 1, n_tags)
-        left, values, _ = svds(matrix, wanted, v0=start)
-        order = np.argsort(-values, kind="stable")
-        left, values = left[:, order], values[order]
+        left, values = leading_left_vectors(matrix, wanted, np.random.RandomState(0))
     rank = max(int((values[:wanted] > 1e-6 * values[0]).sum()), 1)
     left, _ = svd_flip(left[:, :rank], None)
     return (left * values[:rank]).astype(np.float32)
