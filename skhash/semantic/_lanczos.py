@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 __all__ = ["leading_left_vectors"]
 
-_MAX_CYCLES = 300  # tags take ten; after so many, directions are left as good as they are
+_MAX_CYCLES = 300  # tags take two to five; after so many, directions are left as good as they are
 # Shares of the largest eigenvalue: residuals of a pair that is found, and of what is no direction.
 _TOLERANCE = float(np.finfo(np.float64).eps)
 _NOTHING = 1e-12
