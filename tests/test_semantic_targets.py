@@ -82,7 +82,7 @@ def indicator_of(rows):
     return sp.csr_array((np.ones(len(tags)), (images, tags)))
 
 
-# Tags of which many have the same singular value. SciPy before 1.17 finds them not, or without end.
+# Tags of which many have the same singular value. SciPy before 1.17 may never end there.
 ALIKE = {
     "a-tag-an-image": [[i] for i in range(500)],
     "images-without-a-common-tag": [range(5 * i, 5 * i + 5) for i in range(100)],

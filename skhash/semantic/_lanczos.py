@@ -22,7 +22,8 @@ def leading_left_vectors(
     The thick-restart Lanczos method [1]_ on ``matrix @ matrix.T``. Where few of
     its eigenvalues differ, as for tags that are on a single image each, the
     search runs out of directions early, and goes on from a random one. There
-    ``svds`` of SciPy before 1.17 (ARPACK in Fortran) may fail or never end.
+    ``svds`` of SciPy (ARPACK) gives other vectors when it is called again, and
+    before 1.17 may fail or never end.
 
     Parameters
     ----------
