@@ -12,7 +12,13 @@ import pytest
 import scipy.sparse as sp
 
 from skhash.dstdh import _alm
-from skhash.dstdh._alm import _RIDGE, DiscreteALM, TagRegression, signs
+from skhash.dstdh._alm import (
+    _RIDGE,
+    DiscreteALM,
+    TagRegression,
+    _conjugate_gradients,
+    signs,
+)
 from skhash.graphs import anchor_graph, concept_hypergraph
 
 ALPHA, BETA, NU, MU, RHO = 0.02, 0.01, 0.05, 0.3, 1.2
@@ -306,6 +312,56 @@ def test_many_tags_are_solved_iteratively_to_the_same_transfer(monkeypatch, rng)
     assert np.linalg.norm(again - direct) < 1e-2 * np.linalg.norm(direct)
 
 
+@pytest.mark.parametrize("scale", [1, 1e-6])
+@pytest.mark.parametrize("tol", [1e-1, 1e-3])
+def test_conjugate_gradients_end_with_the_first_residual_within_the_tolerance(rng, tol, scale):
+    """Relative to the right-hand sides, over all columns, preconditioned by the diagonal."""
+    factor = rng.normal(size=(60, 40)) * rng.uniform(0.1, 3, size=40)
+    gram, rhs = factor.T @ factor, scale * rng.normal(size=(40, 16))
+    products = []
+
+    def apply(P):
+        products.append(gram @ P)
+        return products[-1]
+
+    def solve(**limit):
+        return _conjugate_gradients(apply, np.diag(gram), rhs, np.zeros((40, 16)), tol, **limit)
+
+    def size(M):
+        return np.sqrt(np.sum(M**2 / np.diag(gram)[:, None]))
+
+    P = solve()
+    n_iter = len(products) - 1  # the first product is of the start
+    assert size(rhs - gram @ P) <= tol * size(rhs)
+    assert size(rhs - gram @ solve(max_iter=n_iter - 1)) > tol * size(rhs)
+
+
+def test_conjugate_gradients_leave_columns_of_zeros_alone(rng):
+    factor = rng.normal(size=(30, 10))
+    rhs = rng.normal(size=(10, 3)) * [1, 0, 1]
+    gram = factor.T @ factor
+    P = _conjugate_gradients(gram.__matmul__, np.diag(gram), rhs, np.zeros((10, 3)), tol=1e-9)
+    np.testing.assert_array_equal(P[:, 1], 0)
+    np.testing.assert_allclose(P, np.linalg.solve(gram, rhs), atol=1e-8)
+
+
+def test_tags_that_exclude_each_other_are_solved_in_one_iteration(monkeypatch, rng):
+    """Their Gram matrix is the diagonal that the iterations are preconditioned by."""
+    topic = np.repeat([0, 1, 2], [1, 10, 29])
+    M = rng.normal(size=(40, 5)).astype(np.float32)
+    products = []
+
+    def count(gram, *others):
+        return _conjugate_gradients(lambda P: products.append(gram(P)) or products[-1], *others)
+
+    monkeypatch.setattr(_alm, "_MAX_DENSE_TAGS", 0)
+    monkeypatch.setattr(_alm, "_conjugate_gradients", count)
+    P = TagRegression(sp.csr_array(np.eye(3, dtype=np.float32)[topic])).solve(M)
+    assert len(products) == 2  # of the start, and of the only direction
+    expected = [M[topic == j].sum(axis=0) / ((topic == j).sum() + _RIDGE) for j in range(3)]
+    np.testing.assert_allclose(P, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_iterated_regression_leads_to_the_same_codes(monkeypatch, problem):
     solver = make_solver(problem)
     solver.run(6)
@@ -354,6 +410,15 @@ def test_it_stops_once_few_bits_change_but_not_before_the_fourth_iteration(probl
     assert changed[-1] <= 0.01
     assert all(share > 0.01 for share in changed[3:-1])
     assert make_solver(problem).run(50, tol=1.0) == 4
+
+
+def test_without_a_tolerance_it_stops_once_no_bit_changes(problem):
+    solver = make_solver(problem, mu=0.03)
+    n_iter = solver.run(50, tol=0)
+    assert 4 < n_iter < 50
+    changed = [row["changed"] for row in solver.history]
+    assert changed[-1] == 0
+    assert all(share > 0 for share in changed[3:-1])
 
 
 def test_reported_changes_are_those_of_the_codes(problem):

@@ -148,13 +148,17 @@ def test_blocks_of_rows_make_no_difference(rng, monkeypatch):
     path = RidgePath(X)
     coef, intercept, used = path.fit(T)
     projected = path.project(coef)
+    assert [len(centred) for _, centred in path._centred()] == [50]
     monkeypatch.setattr(_ridge, "_CHUNK_BYTES", 7 * 8 * X.shape[1])
+    assert [len(centred) for _, centred in path._centred()] == [7] * 7 + [1]
     for form in (np.asarray, sp.csr_array):
         again = path.fit(form(T))
         np.testing.assert_allclose(again[0], coef, rtol=1e-9)
         np.testing.assert_allclose(again[1], intercept, rtol=1e-9)
         assert again[2] == used
     np.testing.assert_allclose(path.project(coef), projected, rtol=1e-9)
+    monkeypatch.setattr(_ridge, "_CHUNK_BYTES", 1)  # less than a row
+    assert [len(centred) for _, centred in path._centred()] == [1] * 50
 
 
 def test_a_projection_is_of_the_centred_features(rng):

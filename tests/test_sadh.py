@@ -1,5 +1,7 @@
 """SADH: the code solver against brute force and planted clusters, then its two hashers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from _photos import rendered_photos
@@ -179,6 +181,28 @@ def test_it_stops_at_the_tolerance_or_at_once(rng):
     kept, objective = smooth_codes(start, graph, max_iter=0)
     np.testing.assert_array_equal(kept, start)
     assert objective.shape == (0,)
+
+
+@pytest.mark.parametrize("tol", [0.1, 0.01])
+def test_it_stops_at_the_first_relative_change_within_the_tolerance(rng, monkeypatch, tol):
+    start, graph = random_codes(rng, 30, 3), Affinity(doubly_stochastic(rng, 30))
+    iterates = [start.ravel()]
+    minimize = _admm.minimize
+
+    def keep(*args, **kwargs):
+        solved = minimize(*args, **kwargs)
+        iterates.append(solved.x)
+        return solved
+
+    monkeypatch.setattr(_admm, "minimize", keep)
+    smooth_codes(start, graph, tol=tol, max_iter=200)
+    changes = [
+        np.linalg.norm(after - before) / np.linalg.norm(before)
+        for before, after in pairwise(iterates)
+    ]
+    assert 1 < len(changes) < 200
+    assert changes[-1] <= tol
+    assert all(change > tol for change in changes[:-1])
 
 
 # ------------------------------------------------------------------- linear functions

@@ -141,6 +141,30 @@ def test_directions_in_which_kernels_vary_by_rounding_take_no_part(rng):
     assert (single != double).mean() < 0.01
 
 
+def with_spectrum(rng, eigenvalues):
+    """A matrix whose scatter has these eigenvalues."""
+    size = len(eigenvalues)
+    left, right = (np.linalg.qr(rng.normal(size=(n, size)))[0] for n in (50, size))
+    return left * np.sqrt(eigenvalues) @ right.T
+
+
+@pytest.mark.parametrize("largest", [100, 0.01])
+def test_whitening_keeps_what_has_a_hundred_millionth_of_the_first_direction(rng, largest):
+    kernel = with_spectrum(rng, largest * np.array([1, 1e-3, 1.2e-8, 0.8e-8, 1e-10]))
+    whitening = _sgh._whitening(kernel)
+    assert whitening.shape == (5, 3)
+    features = kernel @ whitening
+    np.testing.assert_allclose(features.T @ features, np.eye(3), atol=1e-6)
+
+
+def test_whitening_of_float32_kernels_leaves_their_rounding_out(rng):
+    """Differences as small as the rounding of numbers near 1; in float64 they would count."""
+    noise = np.finfo(np.float32).eps * rng.uniform(-0.5, 0.5, size=(200, 6))
+    assert _sgh._whitening(noise.astype(np.float32)).shape == (6, 0)
+    assert _sgh._whitening((100 * noise).astype(np.float32)).shape == (6, 6)
+    assert _sgh._whitening(noise).shape == (6, 6)
+
+
 def test_a_scaling_that_is_none_is_refused(X):
     with pytest.raises(ValueError, match="'scaling' parameter of SGH must be"):
         SGH(2, scaling="columns").fit(X)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.optimize
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -155,16 +156,53 @@ def test_ksh_bits_gain_from_their_refinement(train):
 
 
 def test_the_first_ksh_bit_is_the_top_eigenvector(train):
-    """Of K'SK relative to K'K, K the centred kernel."""
+    """Of K'SK relative to K'K and a millionth of its mean diagonal, K the centred kernel."""
     X, labels = (part[:100] for part in train)
     hasher = new(KSH, 1, n_anchors=10, max_iter=0).fit(X.astype(float), labels)
     squares = ((X[:, None].astype(float) - hasher.anchors_) ** 2).sum(2)
     K = np.exp(-hasher.gamma_ * squares) - hasher.kernel_mean_
     S = np.where(labels @ labels.T > 0, 1, -1)
-    values, vectors = np.linalg.eig(np.linalg.solve(K.T @ K, K.T @ S @ K))
+    gram = K.T @ K
+    gram += 1e-6 * np.diag(gram).mean() * np.eye(10)
+    values, vectors = np.linalg.eig(np.linalg.solve(gram, K.T @ S @ K))
     top = vectors[:, values.real.argmax()].real
-    cosine = top @ hasher.coef_[0] / np.linalg.norm(top) / np.linalg.norm(hasher.coef_[0])
-    assert abs(cosine) == pytest.approx(1, abs=1e-3)
+    ours = hasher.coef_[0] / np.linalg.norm(hasher.coef_[0])
+    np.testing.assert_allclose(ours * np.sign(ours @ top), top / np.linalg.norm(top), atol=1e-8)
+
+
+def test_spectral_ksh_values_have_mean_square_1(train):
+    """The scale at which the tanh of the refinement is neither flat nor a straight line."""
+    X, labels = (part[:100] for part in train)
+    hasher = new(KSH, 4, n_anchors=10, max_iter=0).fit(X.astype(float), labels)
+    values = hasher.decision_function(X.astype(float))
+    np.testing.assert_allclose(np.square(values).mean(axis=0), 1)
+
+
+def test_ksh_refines_a_relaxed_agreement_by_its_gradient(rng, monkeypatch):
+    kernel = rng.normal(size=(30, 4))
+    R = rng.normal(size=(30, 30)).astype(np.float32)
+    R += R.T
+    losses = []
+    minimize = scipy.optimize.minimize
+
+    def keep(function, start, **kwargs):
+        losses.append(function)
+        return minimize(function, start, **kwargs)
+
+    def agreement(w):
+        phi = np.tanh(kernel @ w / 2)
+        return phi @ R.astype(float) @ phi / np.abs(R).sum()
+
+    monkeypatch.setattr(scipy.optimize, "minimize", keep)
+    hasher, start = new(KSH), rng.normal(size=4)
+    hasher.n_iter_ = 0
+    refined = hasher._refine(kernel, R, start)
+    assert agreement(refined) > agreement(start)
+    for w in (start, refined, 3 * start):
+        value, gradient = losses[0](w)
+        assert value == pytest.approx(-agreement(w), rel=1e-4, abs=1e-6)
+        numeric = -scipy.optimize.approx_fprime(w, agreement)
+        np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-6)
 
 
 def test_ksh_learns_more_from_more_pairs(train):

@@ -8,7 +8,12 @@ import pytest
 from skhash import ITQ, LSH, LSMH, PCAH, SGH, SKLSH, SpectralHashing, _spectrum
 from skhash.datasets import make_social_images
 from skhash.metrics import chance_level, leave_one_out_map, mean_average_precision
-from skhash.unsupervised._itq import itq_rotation, principal_projection
+from skhash.unsupervised._itq import (
+    itq_codes,
+    itq_rotation,
+    principal_projection,
+    signs_of_projection,
+)
 
 
 def random_orthogonal(rng, n):
@@ -193,10 +198,14 @@ def test_more_iterations_continue_the_same_run(rng):
 
 def test_the_rotation_is_the_best_for_the_codes_before_it(rng):
     """One alternation solves the Procrustes problem: no rotation near it loses less."""
-    V = rng.normal(size=(200, 4))
+    V = rng.normal(size=(200, 4)) + [1, 0, 0, 0]  # off centre, or signs of any two sizes would do
     start, _ = itq_rotation(V, n_iter=0, random_state=0)
     signs = np.where(V @ start >= 0, 1, -1)
     R, _ = itq_rotation(V, n_iter=1, random_state=0)
+    # R'V'B is symmetric and has no negative eigenvalue just where R is the best.
+    product = R.T @ V.T @ signs
+    np.testing.assert_allclose(product, product.T, atol=1e-9)
+    assert np.linalg.eigvalsh(product).min() > 0
     best = np.square(signs - V @ R).sum()
     for _ in range(50):
         skew = rng.normal(size=(4, 4)) * 0.05
@@ -240,6 +249,18 @@ def test_itq_objective_is_the_loss_of_its_codes(rng):
     values = hasher.decision_function(X)
     signs = 2.0 * hasher.transform(X) - 1
     assert hasher.objective_[-1] == pytest.approx(np.square(signs - values).sum(), rel=1e-9)
+
+
+def test_codes_that_others_start_from_are_those_of_itq(rng):
+    X = anisotropic(rng)
+    codes = ITQ(n_bits=4, max_iter=7, random_state=3).fit_transform(X)
+    np.testing.assert_array_equal(itq_codes(X, 4, n_iter=7, random_state=3), 2.0 * codes - 1)
+
+
+def test_signs_of_a_projection_are_1_from_0_on():
+    X = np.array([[1, 2], [1.25, 2.25], [0.75, 1.75]])
+    signs = signs_of_projection(X, np.array([1.0, 2]), np.array([[1.0, 0], [0, -1]]))
+    np.testing.assert_array_equal(signs, [[1, 1], [1, -1], [-1, 1]])
 
 
 def test_itq_codes_ignore_a_shift_of_the_features(rng):
