@@ -1,0 +1,85 @@
+"""
+Words in, photos out
+====================
+
+A hasher that learns from tags knows what words look like: ``transform_tags`` gives a word a code in
+the space of the codes of photos, and the nearest photos show what the word means. None of the
+photos found here has a tag that the search could see.
+"""
+
+# Authors: the scikit-hash developers
+# SPDX-License-Identifier: BSD-3-Clause
+
+import matplotlib.pyplot as plt
+import numpy as np
+from skimage.color import rgb2lab
+from skimage.feature import hog
+
+from skhash import HammingNeighbors, TagITQ
+from skhash.datasets import make_social_images
+from skhash.metrics import mean_average_precision
+
+photos = make_social_images(3000, random_state=0)
+learned, searched = slice(0, 2000), slice(2000, 3000)
+
+# %%
+# Features
+# --------
+# Edges and colours over a grid, as in
+# :ref:`sphx_glr_auto_examples_plot_social_image_search.py`. Those of a network are better.
+
+
+def describe(pixels: np.ndarray, cell: int) -> np.ndarray:
+    """Histograms of gradients, and mean colours, of the cells of a photo."""
+    gradients = hog(pixels, orientations=8, pixels_per_cell=(cell, cell), channel_axis=-1)
+    height, width = (size // cell for size in pixels.shape[:2])
+    colours = rgb2lab(pixels)[: height * cell, : width * cell] / 100
+    colours = colours.reshape(height, cell, width, cell, 3).mean(axis=(1, 3))
+    return np.concatenate([gradients, colours.ravel()])
+
+
+cell = photos.images.shape[1] // 8
+features = np.stack([describe(pixels, cell) for pixels in photos.images])
+
+# %%
+# Words
+# -----
+# The hasher learns from 2,000 photos and their tags. The other 1,000 photos are searched, by the
+# names of what there is to see.
+
+hasher = TagITQ(n_bits=64, random_state=0)
+hasher.fit(features[learned], photos.tags[learned])
+codes = hasher.transform(features[searched])
+
+known = set(hasher.targets_.vocabulary_)
+things = [name for name in photos.label_names if name in known][::2]
+queries = hasher.transform_tags([[name] for name in things])
+search = HammingNeighbors(n_neighbors=8).fit(codes)
+found = search.kneighbors(queries, return_distance=False)
+
+# %%
+# A row for each word: the eight photos whose codes are nearest to its code.
+
+figure, axes = plt.subplots(len(things), 8, figsize=(9, 1.15 * len(things)), layout="constrained")
+for row, word, nearest in zip(axes, things, found, strict=True):
+    for ax, photo in zip(row, nearest, strict=True):
+        ax.imshow(photos.images[searched][photo])
+        ax.set(xticks=[], yticks=[])
+    row[0].set_ylabel(word, rotation=0, ha="right", va="center", fontsize=12)
+figure.suptitle("Words, and the photos nearest to them")
+plt.show()
+
+# %%
+# Photos that have tags
+# ---------------------
+# An archive knows some words about its photos already. ``transform_with_tags`` makes codes of both,
+# and the same words find more.
+
+columns = [photos.label_names.tolist().index(name) for name in things]
+truth = photos.labels[searched].toarray()[:, columns]
+for name, database in {
+    "photos alone": codes,
+    "photos and their tags": hasher.transform_with_tags(features[searched], photos.tags[searched]),
+}.items():
+    score = mean_average_precision(queries, database, np.eye(len(things)), truth)
+    print(f"{name}: mean average precision of the words {score:.3f}")
