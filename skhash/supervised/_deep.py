@@ -194,7 +194,7 @@ class DRSCHHasher(DeepHasher):
     1.0
     """
 
-    retention = 150.0  # the loss grows with n_bits
+    retention = 500.0  # the loss grows with n_bits
 
     _defaults: ClassVar[NetworkParameters] = {"batch_size": 64}
 

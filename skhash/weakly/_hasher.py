@@ -39,6 +39,8 @@ _SCALE_ROWS = 4096
 # How a head with hidden layers learns to predict sem-vectors.
 _START_EPOCHS = 30
 _START_LR = 1e-3
+# How much harder a head with hidden layers holds on: small steps of its weights change much.
+_DEEPER = 30
 
 
 class WeaklySupervisedHasher(
@@ -97,8 +99,9 @@ class WeaklySupervisedHasher(
         the squared distance of the head's weights from there, in place of the
         estimator's weight decay. It is divided by the number of labelled
         images: the more they are, the more they may change. 0 lets fine-tuning
-        forget. None is what suits the scale of the estimator's loss: 150 for
-        DSHHasher and DRSCHHasher, else 5.
+        forget. None is what suits the scale of the estimator's loss, on
+        validation: 150 for DSHHasher, 500 for DRSCHHasher, else 5, and 30
+        times that for a head with hidden layers.
     memory_limit : float, default=1024
         Memory for the learned sem-vectors in MiB; if they need more, they are
         kept in a temporary file.
@@ -378,7 +381,9 @@ class WeaklySupervisedHasher(
     def _finetune(self, hasher: DeepHasher, inputs: Any, targets: Any, rows: Any) -> None:
         self._say(f"stage two: {len(rows)} images and their labels")
         loss = hasher.make_loss()
-        retention = hasher.retention if self.retention is None else self.retention
+        retention = self.retention
+        if retention is None:
+            retention = hasher.retention * (_DEEPER if hasher.hidden_layers else 1)
         held = RetainedLoss(loss, hasher.head_, retention / len(rows))
         # Held near where the tags brought them, weights need no decay to 0 besides.
         settings: dict[str, Any] = {"optimizer__weight_decay": 0.0} if retention else {}
