@@ -18,6 +18,7 @@ from skimage.feature import hog
 from skhash import HammingNeighbors, TagITQ
 from skhash.datasets import make_social_images
 from skhash.metrics import mean_average_precision
+from skhash.tags import encode_tags
 
 photos = make_social_images(3000, random_state=0)
 learned, searched = slice(0, 2000), slice(2000, 3000)
@@ -51,7 +52,7 @@ hasher = TagITQ(n_bits=64, random_state=0)
 hasher.fit(features[learned], photos.tags[learned])
 codes = hasher.transform(features[searched])
 
-known = set(hasher.targets_.vocabulary_)
+known = set(encode_tags(photos.tags[learned]).vocabulary)
 things = [name for name in photos.label_names if name in known][::2]
 queries = hasher.transform_tags([[name] for name in things])
 search = HammingNeighbors(n_neighbors=8).fit(codes)
