@@ -250,8 +250,9 @@ def main() -> None:
     for task in tasks:
         results.setdefault(task[:3], []).append(runs.results[task])
     print(
-        f"\n{data.name}, {args.split}: {len(getattr(data, args.learn))} photos to train on, {len(data.query)} "
-        f"queries, {len(data.database)} in the database; chance {chance_level(*labels(data)):.4f}"
+        f"\n{data.name}, {args.split}: {len(getattr(data, args.learn))} photos to train on, "
+        f"{len(data.query)} queries, {len(data.database)} in the database; "
+        f"chance {chance_level(*labels(data)):.4f}"
     )
     for number, (title, kinds, beside) in TABLES.items():
         seen = dict.fromkeys(f for f, m in rows if METHODS[m].kind in kinds)
