@@ -3,6 +3,7 @@
     python benchmarks/tables.py --split validation              # for tuning
     python benchmarks/tables.py --split test --plot output      # for the tables
     python benchmarks/tables.py --split test --learn database   # from all photos
+    python benchmarks/tables.py --dataset keywords              # clean tags
     python benchmarks/tables.py --dataset photos --split test   # a folder with tags.csv
 
 Shallow methods run on pooled VGG-16 features ("vgg") and on bags of visual words ("bovw"),
@@ -214,7 +215,7 @@ def main() -> None:
     """Run what is not kept yet, print the tables, draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--dataset", default="mirflickr", help='"mirflickr", or a folder of photos with tags.csv'
+        "--dataset", default="mirflickr", help='"mirflickr", "keywords", or a folder with tags.csv'
     )
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
