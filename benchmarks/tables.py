@@ -66,7 +66,7 @@ class Method:
 
 
 VGG, DEEP = ("vgg",), ("vgg", "photos")
-LINEAR: Mapping[str, Any] = {"hidden_layers": (), "weight_decay": 10.0, "dropout": 0.0}
+LINEAR: Mapping[str, Any] = {"hidden_layers": (), "dropout": 0.0}
 ABLATIONS = {
     "D": "direct",  # no direct transfer
     "I": "indirect",  # no indirect transfer
