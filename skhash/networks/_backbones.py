@@ -21,7 +21,7 @@ from ._images import Images
 from ._placement import in_evaluation
 from ._random import seeded
 
-__all__ = ["Backbone", "make_backbone"]
+__all__ = ["Backbone", "blank_network", "make_backbone"]
 
 # Of the ImageNet training images; nearly all of torchvision's weights expect them.
 _MEAN = (0.485, 0.456, 0.406)
@@ -91,6 +91,8 @@ class Backbone(TorchvisionPickling, nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    # Of a network of torchvision: the name of the model, and after what it is cut off.
+    architecture: tuple[str, str] | None = None
 
     def __init__(
         self,
@@ -313,7 +315,41 @@ def _of_torchvision(
         preset.std,
         interpolation=preset.interpolation.value,
     )
+    backbone.architecture = name, output
     return backbone, known
+
+
+def blank_network(name: str, output: str) -> nn.Module:
+    """Build a torchvision model, cut off after ``output``, for weights to be assigned to.
+
+    Parameters
+    ----------
+    name, output : str
+        As :func:`make_backbone` takes them.
+
+    Returns
+    -------
+    nn.Module
+        On the device "meta", where no memory is taken and nothing drawn at random, if the model
+        can be built there.
+
+    Raises
+    ------
+    ValueError
+        If torchvision has no such model.
+    """
+    from ._torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ValueError(f"this torchvision has no model {name!r}; install a newer one.")
+    try:
+        with torch.device("meta"):
+            net = models.get_model(name, weights=None)
+    except NotImplementedError:  # RegNet computes its widths with tensors
+        with seeded(0):
+            net = models.get_model(name, weights=None)
+    _cut(net, name, output)
+    return net.eval()
 
 
 def _cut(net: nn.Module, name: str, output: str) -> None:
