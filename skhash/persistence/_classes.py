@@ -50,7 +50,7 @@ def _public(module: str, name: str) -> str:
 _ALLOWED = {
     kind: {_public(m, name): (m, name) for m, names in table.items() for name in names}
     for kind, table in (
-        ("estimator", {**SKLEARN, "skhash": tuple(n for n in skhash.__all__ if n[0].isupper())}),
+        ("estimator", {**SKLEARN, "skhash": tuple(n for n in dir(skhash) if n[0].isupper())}),
         ("part", _PARTS),
         ("module", _MODULES),
     )

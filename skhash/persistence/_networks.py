@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -74,8 +73,11 @@ def _module_node(writer: Writer, module: nn.Module, path: str) -> Node:
             )
     attributes = {k: v for k, v in own.items() if k not in _BARE or k == "training"}
     parts = {name: writer.write_all(own[name], path) for name in _TENSORS}
-    name = class_name(type(module), "module")
-    return {"module": name, "attributes": writer.write_all(attributes, path), **parts}
+    return {
+        "module": class_name(type(module), "module"),
+        "attributes": writer.write_all(attributes, path),
+        **parts,
+    }
 
 
 def _module(reader: Reader, name: str, attributes: dict[str, Any], node: Node) -> nn.Module:

@@ -227,7 +227,7 @@ class Reader:
                     _route(estimator, self.value(node["routing"]))
                 return estimator
             case {"part": name, "state": state}:
-                part = _new(find_class(name, "part"))
+                part = object.__new__(find_class(name, "part"))
                 vars(part).update(self.values(state))
                 return part
         if not _NETWORK_NODES.isdisjoint(node):
@@ -251,14 +251,10 @@ class Reader:
             for parameter in cls._get_param_names()
             if parameter not in params
         }
-        estimator = _new(cls)
+        estimator = cls.__new__(cls)
         # scikit-learn's compares versions here, and warns of others.
         estimator.__setstate__({**later, **params, **state})
         return estimator
-
-
-def _new(cls: type) -> Any:
-    return cls.__new__(cls)
 
 
 def _route(estimator: Any, requests: dict[str, dict[str, Any]]) -> None:
