@@ -164,11 +164,10 @@ def load(
         content = read_checked(path)
     except ValueError as error:
         raise ValueError(f"{error} Save the estimator again, or copy the file anew.") from error
-    if not zipfile.is_zipfile(content):
-        raise ValueError(f"{os.fspath(path)} is no file of skhash.save, but another one of skhash.")
+    name = os.fspath(path)
     try:
-        with np.load(content, allow_pickle=False) as archive:
-            about = json.loads(archive[_MODEL])
+        with zipfile.ZipFile(content) as archive:
+            about = json.loads(archive.read(_MODEL))
             if about["format"] > _FORMAT:
                 raise ValueError(
                     f"it was saved by skhash {about['skhash']} in format {about['format']}, and "
@@ -177,15 +176,17 @@ def load(
                 )
 
             def array(place: int) -> NDArray[Any]:
-                return archive[f"arr_{place:d}"]
+                with archive.open(f"arr_{place}.npy") as member:
+                    return np.lib.format.read_array(member, allow_pickle=False)
 
             return Reader(array, _listed(modules), weights).read(about["nodes"])
     except (ValueError, OSError, ImportError) as error:
         kind = next(k for k in (ValueError, OSError, ImportError) if isinstance(error, k))
-        raise kind(f"{path} cannot be loaded: {error}.") from error
+        text = str(error).rstrip(".")
+        raise kind(f"{name} cannot be loaded: {text}.") from error
     except Exception as error:  # what no release wrote may make sense of any kind
         raise ValueError(
-            f"{path} is no file of skhash.save, or makes no sense ({error!r}); save the estimator "
+            f"{name} is no file of skhash.save, or makes no sense ({error!r}): save the estimator "
             "again."
         ) from error
 

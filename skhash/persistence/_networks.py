@@ -40,11 +40,10 @@ def make_network(reader: Reader, node: Node) -> Any:
         case {"tensor": place, "dtype": dtype}:
             tensor = torch.from_numpy(reader.array(place))
             return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
-        case {"backbone": net, "architecture": architecture, "trainable": trainable, **settings}:
-            backbone = Backbone(reader.value(net), **reader.values(settings))
-            backbone.architecture = reader.value(architecture)
-            backbone.set_trainable(reader.value(trainable))
-            return backbone.eval()
+        case {"backbone": net, "state": state, "settings": settings}:
+            return _backbone(
+                reader.value(net), **reader.values(state), settings=reader.values(settings)
+            )
         case {"torchvision": name, "output": output, "weights": state}:
             return _with_weights(blank_network(name, output), reader.value(state))
         case {"torchvision": name, "output": output, "digest": digest}:
@@ -108,22 +107,42 @@ def _backbone_node(writer: Writer, backbone: Backbone, path: str) -> Node:
             node["weights"] = writer.write(dict(backbone.net.state_dict()), f"{path}.net")
         net = writer.add(node)
     trainable = [name for name, p in backbone.net.named_parameters() if p.requires_grad]
-    settings = {
+    state = {
         "architecture": architecture,
         "trainable": trainable,
-        "image_size": backbone.image_size,
-        "mean": backbone.mean.flatten().tolist(),
-        "std": backbone.std.flatten().tolist(),
-        "crop": backbone.crop,
-        "interpolation": backbone.interpolation,
+        "mean": backbone.mean,
+        "std": backbone.std,
     }
-    return {"backbone": net, **writer.write_all(settings, path)}
+    settings = {k: getattr(backbone, k) for k in ("image_size", "crop", "interpolation")}
+    return {
+        "backbone": net,
+        "state": writer.write_all(state, path),
+        "settings": writer.write_all(settings, path),
+    }
+
+
+def _backbone(
+    net: nn.Module,
+    architecture: tuple[str, str] | None,
+    trainable: list[str],
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    settings: dict[str, Any],
+) -> Backbone:
+    backbone = Backbone(net, **settings)
+    backbone.architecture = architecture
+    backbone.mean, backbone.std = mean, std  # of the precision that they had
+    backbone.set_trainable(trainable)
+    return backbone.eval()
 
 
 def _is_still(net: nn.Module, name: str, output: str) -> bool:
-    """Whether a network has the structure of a model of torchvision."""
-    blank = blank_network(name, output)
-    return module_digest(blank, weights=False) == module_digest(net, weights=False)
+    """Whether a network is what a model of torchvision with its weights is."""
+    try:
+        same = _with_weights(blank_network(name, output), net.state_dict())
+    except RuntimeError:
+        return False
+    return module_digest(same, weights=False) == module_digest(net, weights=False)
 
 
 def _weights_digest(net: nn.Module) -> str:

@@ -32,7 +32,7 @@ _SPARSE = ("csr_array", "csr_matrix", "csc_array", "csc_matrix")
 # Numbers, strings and times; of these arrays are nothing but bytes.
 _PLAIN = "biufcSUmM"
 _REFERENCE = "@"
-_ROUTED = ("fit", "transform", "score")
+_ROUTED = ("fit", "partial_fit", "predict", "transform", "inverse_transform", "score")
 _NETWORK_NODES = {"backbone", "given", "module", "tensor", "torchvision"}
 
 
@@ -126,7 +126,7 @@ class Writer:
 
     def _dict(self, value: dict[Any, Any], path: str) -> Node:
         rows = list(value.values())
-        kinds = {(v.shape, v.dtype) if type(v) is np.ndarray else None for v in rows}
+        kinds = {(v.shape, v.dtype) if type(v) is np.ndarray and v.ndim else None for v in rows}
         if len(kinds) == 1 and None not in kinds and rows[0].dtype.kind in _PLAIN:
             # Vectors of many words are one array.
             return {"table": self.write(list(value), path), "rows": self.put(np.stack(rows))}
@@ -143,8 +143,8 @@ class Writer:
         node = {"estimator": name, "params": self.write_all(params, path)}
         if state.pop("_metadata_request", None) is not None:
             routing = get_routing_for_object(estimator)
-            requests = {method: dict(getattr(routing, method).requests) for method in _ROUTED}
-            node["routing"] = self.write(requests, path)
+            requests = {method: getattr(routing, method).requests for method in _ROUTED}
+            node["routing"] = self.write({k: v for k, v in requests.items() if v}, path)
         return {**node, "state": self.write_all(state, path)}
 
 
@@ -227,7 +227,7 @@ class Reader:
                     _route(estimator, self.value(node["routing"]))
                 return estimator
             case {"part": name, "state": state}:
-                part = object.__new__(find_class(name, "part"))
+                part: Any = object.__new__(find_class(name, "part"))
                 vars(part).update(self.values(state))
                 return part
         if not _NETWORK_NODES.isdisjoint(node):
@@ -260,9 +260,8 @@ class Reader:
 def _route(estimator: Any, requests: dict[str, dict[str, Any]]) -> None:
     """Ask for metadata as the estimator did that was saved."""
     with sklearn.config_context(enable_metadata_routing=True):
-        for method in _ROUTED:
-            if requests[method]:
-                getattr(estimator, f"set_{method}_request")(**requests[method])
+        for method in requests.keys() & set(_ROUTED):
+            getattr(estimator, f"set_{method}_request")(**requests[method])
 
 
 def _refusal(value: Any, path: str) -> TypeError:
