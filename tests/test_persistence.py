@@ -27,7 +27,7 @@ from skhash._files import read_checked, write_checked
 from skhash.networks import Backbone, make_backbone
 from skhash.networks._backbones import blank_network
 from skhash.networks._torchvision import models
-from skhash.persistence import _files
+from skhash.persistence import _files, _networks
 
 RNG = np.random.default_rng(0)
 X = np.abs(RNG.normal(size=(40, 6))) + np.repeat(3 * np.eye(4, 6), 10, axis=0)
@@ -346,7 +346,6 @@ def test_preprocessing_comes_back(again):
         make_backbone("squeezenet1_1", None, random_state=0).net,
         40, (0.1, 0.2, 0.3), (1.0, 0.7, 0.3), crop=0.875, interpolation="bicubic",
     )  # fmt: skip
-    backbone.architecture = ("squeezenet1_1", "pool")
     features = ImageFeatures(backbone).fit(IMAGES)
     np.testing.assert_array_equal(again(features).transform(IMAGES), features.transform(IMAGES))
 
@@ -432,6 +431,19 @@ def test_a_backbone_of_ones_own_may_be_given_with_or_without_preprocessing(again
     for given in (Net(), Backbone(Net())):
         loaded = again(features, modules=given)
         np.testing.assert_array_equal(loaded.transform(IMAGES), features.transform(IMAGES))
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "mobilenet_v3_small"])
+def test_a_network_of_torchvision_is_known_wherever_it_comes_from(again, name):
+    net = models.get_model(name, weights=None)
+    features = ImageFeatures(net, image_size=64).fit(IMAGES)
+    np.testing.assert_array_equal(again(features).transform(IMAGES), features.transform(IMAGES))
+
+
+@pytest.mark.parametrize("output", ["pool", "fc6", "fc7"])
+def test_the_output_of_a_network_of_torchvision_is_known(output):
+    net = make_backbone("alexnet", None, output=output, random_state=0).net
+    assert _networks._recognise(net) == ("alexnet", output)
 
 
 def test_a_network_of_torchvision_that_was_changed_is_ones_own(again):

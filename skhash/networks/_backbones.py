@@ -91,8 +91,6 @@ class Backbone(TorchvisionPickling, nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
-    # Of a network of torchvision: the name of the model, and after what it is cut off.
-    architecture: tuple[str, str] | None = None
 
     def __init__(
         self,
@@ -315,17 +313,18 @@ def _of_torchvision(
         preset.std,
         interpolation=preset.interpolation.value,
     )
-    backbone.architecture = name, output
     return backbone, known
 
 
-def blank_network(name: str, output: str) -> nn.Module:
+def blank_network(name: str, output: str | None) -> nn.Module:
     """Build a torchvision model, cut off after ``output``, for weights to be assigned to.
 
     Parameters
     ----------
-    name, output : str
-        As :func:`make_backbone` takes them.
+    name : str
+        As :func:`make_backbone` takes it.
+    output : str or None
+        As :func:`make_backbone` takes it; None is the whole model.
 
     Returns
     -------
@@ -336,7 +335,7 @@ def blank_network(name: str, output: str) -> nn.Module:
     Raises
     ------
     ValueError
-        If torchvision has no such model.
+        If torchvision has no such model, or the model no such output.
     """
     from ._torchvision import models
 
@@ -348,7 +347,8 @@ def blank_network(name: str, output: str) -> nn.Module:
     except NotImplementedError:  # RegNet computes its widths with tensors
         with seeded(0):
             net = models.get_model(name, weights=None)
-    _cut(net, name, output)
+    if output is not None:
+        _cut(net, name, output)
     return net.eval()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ __all__ = ["make_network", "network_node"]
 
 # What every module has, and is stored on its own or not at all.
 _BARE = vars(nn.Module())
+_OUTPUTS = ("pool", "fc6", "fc7", None)
 _TENSORS = ("_parameters", "_buffers", "_modules")
 
 
@@ -31,7 +33,7 @@ def network_node(writer: Writer, value: Any, path: str) -> Node | None:
         return None
     if all(class_name(type(module), "module") for module in value.modules()):
         return _module_node(writer, value, path)
-    return _given_node(writer, value, path)
+    return _torchvision_node(writer, value, path) or _given_node(writer, value, path)
 
 
 def make_network(reader: Reader, node: Node) -> Any:
@@ -40,10 +42,12 @@ def make_network(reader: Reader, node: Node) -> Any:
         case {"tensor": place, "dtype": dtype}:
             tensor = torch.from_numpy(reader.array(place))
             return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
-        case {"backbone": net, "state": state, "settings": settings}:
-            return _backbone(
-                reader.value(net), **reader.values(state), settings=reader.values(settings)
-            )
+        case {"backbone": net, "settings": settings, "scales": scales, "trainable": trainable}:
+            backbone = Backbone(reader.value(net), **reader.values(settings))
+            # Of the precision that they had.
+            backbone.mean, backbone.std = (reader.value(scales[key]) for key in ("mean", "std"))
+            backbone.set_trainable(reader.value(trainable))
+            return backbone.eval()
         case {"torchvision": name, "output": output, "weights": state}:
             return _with_weights(blank_network(name, output), reader.value(state))
         case {"torchvision": name, "output": output, "digest": digest}:
@@ -94,55 +98,48 @@ def _module(reader: Reader, name: str, attributes: dict[str, Any], node: Node) -
 
 
 def _backbone_node(writer: Writer, backbone: Backbone, path: str) -> Node:
-    architecture = backbone.architecture
-    if architecture is not None and not _is_still(backbone.net, *architecture):
-        architecture = None  # somebody has changed the network since
-    if architecture is None:
-        net = writer.write(backbone.net, f"{path}.net")
-    else:
-        node = {"torchvision": architecture[0], "output": architecture[1]}
-        if writer.backbone == "digest" and backbone.frozen:
-            node["digest"] = _weights_digest(backbone.net)
-        else:
-            node["weights"] = writer.write(dict(backbone.net.state_dict()), f"{path}.net")
-        net = writer.add(node)
     trainable = [name for name, p in backbone.net.named_parameters() if p.requires_grad]
-    state = {
-        "architecture": architecture,
-        "trainable": trainable,
-        "mean": backbone.mean,
-        "std": backbone.std,
-    }
     settings = {k: getattr(backbone, k) for k in ("image_size", "crop", "interpolation")}
+    scales = {"mean": backbone.mean, "std": backbone.std}
     return {
-        "backbone": net,
-        "state": writer.write_all(state, path),
+        "backbone": writer.write(backbone.net, f"{path}.net"),
         "settings": writer.write_all(settings, path),
+        "scales": writer.write_all(scales, path),
+        "trainable": writer.write(trainable, path),
     }
 
 
-def _backbone(
-    net: nn.Module,
-    architecture: tuple[str, str] | None,
-    trainable: list[str],
-    mean: torch.Tensor,
-    std: torch.Tensor,
-    settings: dict[str, Any],
-) -> Backbone:
-    backbone = Backbone(net, **settings)
-    backbone.architecture = architecture
-    backbone.mean, backbone.std = mean, std  # of the precision that they had
-    backbone.set_trainable(trainable)
-    return backbone.eval()
+def _torchvision_node(writer: Writer, net: nn.Module, path: str) -> Node | None:
+    model = _recognise(net)
+    if model is None:
+        return None
+    name, output = model
+    frozen = output is not None and not any(p.requires_grad for p in net.parameters())
+    if writer.backbone == "digest" and frozen:
+        return {"torchvision": name, "output": output, "digest": _weights_digest(net)}
+    state = writer.write(dict(net.state_dict()), path)
+    return {"torchvision": name, "output": output, "weights": state}
 
 
-def _is_still(net: nn.Module, name: str, output: str) -> bool:
-    """Whether a network is what a model of torchvision with its weights is."""
-    try:
-        same = _with_weights(blank_network(name, output), net.state_dict())
-    except RuntimeError:
-        return False
-    return module_digest(same, weights=False) == module_digest(net, weights=False)
+def _recognise(net: nn.Module) -> tuple[str, str | None] | None:
+    """Which model of torchvision a network is, its weights aside, and what its output is."""
+    if not type(net).__module__.startswith("torchvision.models."):
+        return None
+    from ..networks._torchvision import models
+
+    state = net.state_dict()
+    shapes = {key: tensor.shape for key, tensor in state.items()}
+    digest = module_digest(net, weights=False)
+    for name in models.list_models(module=models):
+        if models.get_model_builder(name).__module__ != type(net).__module__:
+            continue
+        whole = {k: tensor.shape for k, tensor in blank_network(name, None).state_dict().items()}
+        for output in _OUTPUTS if shapes.items() <= whole.items() else ():
+            with suppress(RuntimeError, ValueError):  # other weights, no such output
+                same = _with_weights(blank_network(name, output), state)
+                if module_digest(same, weights=False) == digest:
+                    return name, output
+    return None
 
 
 def _weights_digest(net: nn.Module) -> str:
