@@ -333,8 +333,9 @@ def only_on_meta(get_model):
     return checked
 
 
-def test_a_network_that_cannot_be_blank_comes_back(again):
-    features = ImageFeatures("regnet_x_400mf", weights=None, image_size=32, random_state=0)
+@pytest.mark.parametrize("name", ["regnet_x_400mf", pytest.param("swin_t", marks=pytest.mark.slow)])
+def test_a_network_that_computes_with_tensors_when_it_is_built_comes_back(again, name):
+    features = ImageFeatures(name, weights=None, image_size=32, random_state=0)
     before = torch.get_rng_state()
     loaded = again(features.fit(IMAGES))
     assert torch.equal(torch.get_rng_state(), before)
@@ -352,7 +353,8 @@ def test_preprocessing_comes_back(again):
 
 def test_weights_of_half_precision_come_back(again):
     for dtype in (torch.float16, torch.bfloat16):
-        features = ImageFeatures(make_backbone("squeezenet1_1", None).to(dtype)).fit(IMAGES)
+        features = ImageFeatures(make_backbone("squeezenet1_1", None).to(dtype), image_size=32)
+        features.fit(IMAGES)
         loaded = again(features)
         np.testing.assert_array_equal(loaded.transform(IMAGES), features.transform(IMAGES))
         assert next(loaded.backbone_.net.parameters()).dtype == dtype
@@ -449,7 +451,7 @@ def test_the_output_of_a_network_of_torchvision_is_known(output):
 def test_a_network_of_torchvision_that_was_changed_is_ones_own(again):
     backbone = make_backbone("squeezenet1_1", None, random_state=0)
     backbone.net.features[1] = nn.Tanh()
-    features = ImageFeatures(backbone).fit(IMAGES)
+    features = ImageFeatures(backbone, image_size=32).fit(IMAGES)
     with pytest.raises(ValueError, match="SqueezeNet, which must be given again"):
         again(features)
     loaded = again(features, modules=backbone.net)

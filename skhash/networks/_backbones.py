@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state, check_scalar
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..images import resampling
 from ._fingerprint import module_digest
@@ -316,6 +317,19 @@ def _of_torchvision(
     return backbone, known
 
 
+class _Unallocated(TorchFunctionMode):
+    """Tensors of no values yet are on the device "meta"; others, as RegNet computes with, are not.
+
+    ``with torch.device("meta")`` would move all.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return func(*args, **(kwargs | {"device": "meta"} if func is torch.empty else kwargs))
+
+
 def blank_network(name: str, output: str | None) -> nn.Module:
     """Build a torchvision model, cut off after ``output``, for weights to be assigned to.
 
@@ -329,8 +343,8 @@ def blank_network(name: str, output: str | None) -> nn.Module:
     Returns
     -------
     nn.Module
-        On the device "meta", where no memory is taken and nothing drawn at random, if the model
-        can be built there.
+        Its parameters are on the device "meta", but for a few small ones: they take no memory and
+        are not drawn at random.
 
     Raises
     ------
@@ -341,12 +355,8 @@ def blank_network(name: str, output: str | None) -> nn.Module:
 
     if name not in models.list_models(module=models):
         raise ValueError(f"this torchvision has no model {name!r}; install a newer one.")
-    try:
-        with torch.device("meta"):
-            net = models.get_model(name, weights=None)
-    except NotImplementedError:  # RegNet computes its widths with tensors
-        with seeded(0):
-            net = models.get_model(name, weights=None)
+    with seeded(0), _Unallocated():  # Swin draws its tables all the same
+        net = models.get_model(name, weights=None)
     if output is not None:
         _cut(net, name, output)
     return net.eval()

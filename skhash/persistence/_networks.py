@@ -130,9 +130,14 @@ def _recognise(net: nn.Module) -> tuple[str, str | None] | None:
     state = net.state_dict()
     shapes = {key: tensor.shape for key, tensor in state.items()}
     digest = module_digest(net, weights=False)
-    for name in models.list_models(module=models):
-        if models.get_model_builder(name).__module__ != type(net).__module__:
-            continue
+    n_parameters = sum(parameter.numel() for parameter in net.parameters())
+    sizes = {
+        name: models.get_model_weights(name).DEFAULT.meta["num_params"]
+        for name in models.list_models(module=models)
+        if models.get_model_builder(name).__module__ == type(net).__module__
+    }
+    # The smallest first that has as many: it lacks no more than the classifier.
+    for name in sorted((n for n in sizes if sizes[n] >= n_parameters), key=sizes.__getitem__):
         whole = {k: tensor.shape for k, tensor in blank_network(name, None).state_dict().items()}
         for output in _OUTPUTS if shapes.items() <= whole.items() else ():
             with suppress(RuntimeError, ValueError):  # other weights, no such output
