@@ -298,7 +298,10 @@ def _of_torchvision(
         )
     preset = models.get_model_weights(name).DEFAULT.transforms()
     try:
-        net = models.get_model(name, weights="DEFAULT" if weights == "DEFAULT" else None)
+        if weights is None or weights == "DEFAULT":
+            net = models.get_model(name, weights=weights)
+        else:  # they come from a file
+            net = blank_network(name, None)
     except OSError as error:
         raise OSError(
             f"could not download the weights of {name!r} ({error}); give the path of a state dict "
@@ -399,8 +402,10 @@ def _load_weights(net: nn.Module, known: set[str], path: Path) -> None:
                 f"weights {os.fspath(path)!r} do not fit the backbone: the state dict {problem} "
                 f"{keys[0]!r}" + (f" and {len(keys) - 1} more." if keys[1:] else ".")
             )
+    kept = {k: state[k].to(expected[k].dtype).contiguous() for k in expected if k in state}
+    blank = any(parameter.is_meta for parameter in net.parameters())
     try:
-        net.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
+        net.load_state_dict(kept, strict=False, assign=blank)
     except RuntimeError as error:  # a shape differs
         raise ValueError(f"weights {os.fspath(path)!r} do not fit the backbone: {error}") from error
 
