@@ -13,6 +13,7 @@ import pytest
 import sklearn
 import torch
 from _estimators import ARGUMENTS, USES_TAGS, make_hasher
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
@@ -35,6 +36,13 @@ TAGS = [[f"kind {i // 10}", f"mood {i % 3}"][: 1 + i % 2] for i in range(40)]
 IMAGES = RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
 LABELS = [["a"], ["b"]] * 4
 NET = {"image_size": 32, "max_epochs": 1, "batch_size": 4, "random_state": 0}
+
+# Estimators that the package exports.
+PUBLIC = {
+    name
+    for name in skhash.__all__
+    if isinstance(value := getattr(skhash, name), type) and issubclass(value, BaseEstimator)
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of so little data
 
@@ -130,6 +138,14 @@ def test_every_hasher_comes_back_unfitted(again, name):
     assert params(loaded) == params(hasher)
     with pytest.raises(sklearn.exceptions.NotFittedError):
         loaded.transform(X)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - ARGUMENTS.keys()))
+def test_every_other_estimator_comes_back_unfitted(again, name):
+    estimator = getattr(skhash, name)(*([skhash.LSH()] if name == "TagHasher" else []))
+    loaded = again(estimator)
+    assert type(loaded) is type(estimator)
+    assert params(loaded).keys() == params(estimator).keys()
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
