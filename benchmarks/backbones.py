@@ -4,10 +4,10 @@
     python benchmarks/backbones.py --backbones efficientnet_lite2 timm/resnet18.a1_in1k
 
 Each backbone sees the photos, 128 pixels a side, at the size it was trained with; VGG-16 sees them
-as they are, from the file of weights that lies with them. ITQ and DSTDHLinear learn 64 bits on the
-features of the training photos. Images a second are from files to features, of the processor, with
-one thread; bytes are those of the state dict. Features and runs are kept in ``benchmarks/cache``:
-an interrupted benchmark goes on where it stopped.
+as they are: its weights and features are those that lie with them. ITQ and DSTDHLinear learn 64
+bits on the features of the training photos. Images a second are from files to features, of the
+processor, with one thread; bytes are those of the weights in memory, without a classifier. Features
+and runs are kept in ``benchmarks/cache``: an interrupted benchmark goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -63,8 +63,11 @@ def complete(runs: Runs, backbone: str, network: ImageFeatures, data: Any, seeds
     ]
     if not missing:
         return
-    network = network.set_params(cache=CACHE / "features", verbose=1)
-    X = network.transform(list(data.images))
+    if backbone == "vgg16":
+        X = data.X
+    else:
+        network.set_params(cache=CACHE / "features", verbose=1)
+        X = network.transform(list(data.images))
     for key in missing:
         _, method, seed = key
         hasher = METHODS[method](N_BITS, random_state=seed)

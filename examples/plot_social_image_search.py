@@ -49,7 +49,8 @@ from skhash.tags import encode_tags, share_any
 # Two simple descriptions of an image, over a grid of 4 x 4 cells: which way its edges run
 # (histograms of oriented gradients), and its colours (histograms of lightness and of the two colour
 # axes of CIELAB). They need no training. A network's features are better: on the command line,
-# ``--backbone resnet18`` takes those of a model of torchvision.
+# ``--backbone efficientnet_lite0`` takes those of a network that has learned from ImageNet, whose
+# weights are installed with the examples; ``--backbone resnet18`` those of a model of torchvision.
 
 
 def describe(image: np.ndarray | str, size: int = 64, grid: int = 4) -> np.ndarray:
@@ -222,12 +223,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="use this many photos, drawn at random (default: all of --images; 3000 rendered ones)",
     )
     parser.add_argument(
-        "--backbone", help="model of torchvision that gives the features (default: histograms)"
+        "--backbone",
+        help="network that gives the features, such as efficientnet_lite0 (default: histograms)",
     )
     parser.add_argument(
         "--weights",
         default="DEFAULT",
-        help="file of the backbone's state dict (default: torchvision downloads its own)",
+        help="file of the backbone's state dict (default: its own, installed or downloaded once)",
     )
     parser.add_argument(
         "--image-size", type=int, help="side in pixels that the backbone sees (default: its own)"

@@ -21,7 +21,7 @@ from ._fingerprint import module_digest
 from ._images import Images
 from ._placement import in_evaluation
 from ._random import seeded
-from ._timm import PREFIX, timm_model
+from ._timm import PREFIX, fit_to_size, timm_model
 
 __all__ = ["Backbone", "make_backbone"]
 
@@ -276,30 +276,28 @@ def make_backbone(
     ImportError
         If a package is not installed that has the weights or the model.
     """
-    name = backbone if isinstance(backbone, str) else None
-    if output != "pool" and (name is None or name in LITE_SIZES or name.startswith(PREFIX)):
+    if output != "pool" and not _is_of_torchvision(backbone):
         raise ValueError(f"output={output!r} is for torchvision models only; use 'pool'.")
     known: set[str] = set()
-    if name is None:
-        whole = copy.deepcopy(backbone)
-        if not isinstance(whole, Backbone):
-            whole = Backbone(whole)
-        whole.set_trainable("head")
-    else:
-        if name in LITE_SIZES and weights == "DEFAULT":
-            weights = installed_weights(name)
+    if isinstance(backbone, str):
+        if backbone in LITE_SIZES and weights == "DEFAULT":
+            weights = installed_weights(backbone)
         with seeded(int(check_random_state(random_state).randint(2**31 - 1))):
-            whole, known = _named(name, weights, output)
+            whole, known = _of_name(backbone, weights, output)
+    else:
+        own = copy.deepcopy(backbone)
+        whole = own if isinstance(own, Backbone) else Backbone(own)
+        whole.set_trainable("head")
     if weights is not None and weights != "DEFAULT":
         _load_weights(whole.net, known, Path(weights))
     if image_size is not None:
         whole.image_size = image_size
-        if name and name.startswith(PREFIX) and hasattr(whole.net, "set_input_size"):
-            whole.net.set_input_size(img_size=image_size)  # transformers know where patches are
+        if isinstance(backbone, str) and backbone.startswith(PREFIX):
+            fit_to_size(whole.net, image_size)
     return whole.eval()
 
 
-def _named(
+def _of_name(
     name: str, weights: str | os.PathLike[str] | None, output: str
 ) -> tuple[Backbone, set[str]]:
     """A model without its classifier, and the keys of the whole."""
@@ -311,6 +309,12 @@ def _named(
         model, preprocessing, known = timm_model(name, pretrained=weights == "DEFAULT")
         return Backbone(model, **preprocessing), known
     return _of_torchvision(name, weights, output)
+
+
+def _is_of_torchvision(backbone: str | nn.Module) -> bool:
+    return (
+        isinstance(backbone, str) and backbone not in LITE_SIZES and not backbone.startswith(PREFIX)
+    )
 
 
 def _of_torchvision(

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["PREFIX", "timm_model"]
+__all__ = ["PREFIX", "fit_to_size", "timm_model"]
 
 PREFIX = "timm/"  # what begins the name of a backbone
 
@@ -35,7 +35,7 @@ def timm_model(backbone: str, *, pretrained: bool) -> tuple[nn.Module, dict[str,
     ImportError
         If timm is not installed.
     ValueError
-        If there is no such model.
+        If there is no such model, or no such weights of it.
     OSError
         If there are no weights to be had.
     """
@@ -55,7 +55,7 @@ def timm_model(backbone: str, *, pretrained: bool) -> tuple[nn.Module, dict[str,
         net = timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # of timm, of the hub's client or of what that is made of
         if not pretrained:
-            raise
+            raise ValueError(f"timm cannot make backbone={backbone!r}: {error}") from error
         raise OSError(
             f"could not get the weights of {backbone!r} ({error}); give the path of a state dict "
             "as weights, or weights=None for random ones."
@@ -71,3 +71,17 @@ def timm_model(backbone: str, *, pretrained: bool) -> tuple[nn.Module, dict[str,
         "interpolation": config["interpolation"],
     }
     return net, preprocessing, known
+
+
+def fit_to_size(net: Any, image_size: int) -> None:
+    """Prepare a model for images of another size than its own, where it must know the size.
+
+    Parameters
+    ----------
+    net : nn.Module
+        A model of timm, changed in place: transformers interpolate positions.
+    image_size : int
+        Side in pixels.
+    """
+    if hasattr(net, "set_input_size"):
+        net.set_input_size(img_size=image_size)
