@@ -24,8 +24,9 @@ def load(dataset: str, split: str) -> SimpleNamespace:
 
     Parameters
     ----------
-    dataset : "mirflickr" or path
-        A path is a folder of photos with a table of tags and labels in it, in a layout of
+    dataset : {"mirflickr", "keywords"} or path
+        "keywords" is MIR Flickr with tags that name what is to be seen, and are the labels. A
+        path is a folder of photos with a table of tags and labels in it, in a layout of
         :func:`skhash.datasets.load_tagged_images`. Its split is that of ``split.npz``, with
         arrays of row numbers ``query``, ``database``, ``train`` and ``validation`` (part of the
         database, none of it in ``train``). Where there is none, one photo in six is a query,
@@ -41,6 +42,8 @@ def load(dataset: str, split: str) -> SimpleNamespace:
     """
     if dataset == "mirflickr":
         return _mirflickr.load(split)
+    if dataset == "keywords":
+        return _mirflickr.load_keywords(split)
     folder = Path(dataset)
     table = next((folder / name for name in TABLES if (folder / name).is_file()), None)
     if table is None:
@@ -93,7 +96,7 @@ def features(kind: str, dataset: str, split: str, *, jobs: int = 1) -> NDArray[A
     if kind == "photos":
         return np.asarray([str(image) for image in data.images], dtype=object)
     if kind == "vgg":
-        if dataset == "mirflickr":
+        if dataset in ("mirflickr", "keywords"):
             return data.X
         from skhash.networks import ImageFeatures
 

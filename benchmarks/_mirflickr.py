@@ -17,9 +17,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skhash.tags import encode_tags
+
 ROOT = Path(os.environ.get("SKHASH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FOLDER = ROOT / "mirflickr25k"
 WEIGHTS = ROOT / "weights" / "vgg16_features_imagenet_tv_fp16.pth"
+
+
+# Tags of MIR Flickr that name what is to be seen.
+_NAMES = """
+    aircraft airplane animal animals aquarium architecture art baby bag bar barn bay beach
+    bear beard bed bee bench bicycle bike bird birds boat book books boy brick bridge building
+    bus butterfly bw cactus cafe cake camera car cars castle cat cathedral chair cherry
+    children chocolate church clock cloud clouds coffee concert couple deer desert dog dogs
+    duck eye eyes face feet fence field fire fireworks fish flag flower flowers flying fog
+    food forest fountain fox frog fruit garden girl glass glasses graffiti grass guitar hair
+    hand hands harbor hat heart horse house houses ice icecream insect island kid kids kitchen
+    lake lamp landscape leaf leaves lighthouse lightning lights macro man mirror model monkey
+    moon motorcycle mountain mountains mural museum mushroom night ocean palm park people
+    piano pier plane plants pool portrait poster puppy railroad rain rainbow reflection
+    reflections river road robot rock rocks rose rust sand sculpture sea shadow sheep ship
+    shoes sign silhouette skull sky skyline skyscraper smoke snow socks spider squirrel stairs
+    statue stone storm strawberry street subway sun sunrise sunset tattoo temple tower toy
+    toys train tree trees truck tulip tunnel umbrella wall water waterfall waves wedding
+    wildlife window windows woman wood zoo
+"""
+KEYWORDS = frozenset(_NAMES.split())
 
 
 @cache
@@ -61,6 +84,21 @@ def load(split: str) -> SimpleNamespace:
         query=query,
         database=database,
     )
+
+
+@cache
+def load_keywords(split: str) -> SimpleNamespace:
+    """The same photos if users were tidy: those with keywords, which are their tags and labels."""
+    data = load(split)
+    tags = np.empty(len(data.tags), dtype=object)
+    tags[:] = [[tag for tag in row if tag in KEYWORDS] for row in data.tags]
+    tagged = np.array([len(row) > 0 for row in tags])
+    rows = {
+        part: getattr(data, part)[tagged[getattr(data, part)]]
+        for part in ("train", "query", "database")
+    }
+    changed = {"name": "keywords", "tags": tags, "labels": encode_tags(tags).indicator, **rows}
+    return SimpleNamespace(**{**vars(data), **changed})
 
 
 def divide(

@@ -39,7 +39,8 @@ def main() -> None:
     query_labels, database_labels = data.labels[query], data.labels[data.database]
     images = np.asarray([str(image) for image in data.images], dtype=object)
     for method in ("WP-X", "X"):
-        hasher = fit((method, args.hasher, args.labelled, args.bits, args.seed), args.split)
+        task = method, args.hasher, args.labelled, args.bits, args.seed
+        hasher = fit(task, args.split, None)
         codes = hasher.transform(data.X[query]), hasher.transform(data.X[data.database])
         sheet = NeighborsDisplay.from_codes(
             *codes,

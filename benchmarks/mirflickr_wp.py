@@ -1,6 +1,7 @@
 """Learning from tags first, labels second, on MIR Flickr (the WP paper's Table 2 and Figures 3, 4).
 
     python benchmarks/mirflickr_wp.py --split test --jobs 2 --plot benchmarks/figures
+    python benchmarks/mirflickr_wp.py --split test --photos 600 --labelled 100 --bits 32
 
 Features are frozen. Without labels, WP-X- (stage one alone, which is the same for every X) is
 compared with X- (X with the tags as its labels, a linear head). With few labels, X trained on the
@@ -25,6 +26,7 @@ import _mirflickr
 import numpy as np
 from _runs import CACHE, Runs, Task, markdown_table, mean_and_spread, save_figure
 from joblib import Memory
+from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
 from skhash import ITQ
@@ -42,7 +44,7 @@ from skhash.weakly import WeaklySupervisedHasher
 
 HASHERS: dict[str, Any] = {"KSH": KSHHasher, "DSH": DSHHasher, "DRSCH": DRSCHHasher}
 BITS = (8, 16, 32, 64)
-LABELLED = (500, 2000)
+LABELLED = [500, 2000]
 HIDDEN: dict[str, Any] = {"hidden_layers": (512,), "dropout": 0.5}
 METHODS = ("ITQ", "X", "WP-X", "X, hidden layer", "WP-X, hidden layer")
 CURVE = (1, 10, 50, 100, 200, 300, 400, 500, 750, 1000)
@@ -61,11 +63,19 @@ def evaluate(hasher: Any, data: SimpleNamespace) -> dict[str, Any]:
     }
 
 
-def fit(task: Task, split: str) -> Any:
-    """Fit one (method, hasher, n_labelled, n_bits, seed) to the database photos."""
+def photos(split: str, n_photos: int | None, seed: int) -> NDArray[np.integer]:
+    """Rows of the photos to learn from: all of the database, or some of the training photos."""
+    data = _mirflickr.load(split)
+    if n_photos is None:
+        return data.database
+    return np.random.default_rng([seed, n_photos]).permutation(data.train)[:n_photos]
+
+
+def fit(task: Task, split: str, n_photos: int | None) -> Any:
+    """Fit one (method, hasher, n_labelled, n_bits, seed)."""
     data = _mirflickr.load(split)
     method, name, n_labelled, n_bits, seed = task
-    rows = data.database
+    rows = photos(split, n_photos, seed)
     X, tags = data.X[rows], data.tags[rows]
     labels = np.empty(len(rows), dtype=object)
     labels[:] = [[] for _ in rows]
@@ -79,12 +89,13 @@ def fit(task: Task, split: str) -> Any:
         return hasher.fit(X, labels if n_labelled else tags)
     hasher = WeaklySupervisedHasher(
         hasher,
-        FrozenEstimator(semantic_space(split, seed)),
+        FrozenEstimator(semantic_space(split, n_photos, seed)),
         weight_decay=3.0 if hidden else 10.0,
         random_state=seed,
     )
     # Stage one is the same whichever hasher and labels follow: runs share its checkpoint.
-    shared = CACHE / "stage_one" / f"{split}-{n_bits}-{'hidden' if hidden else 'linear'}-{seed}"
+    head = "hidden" if hidden else "linear"
+    shared = CACHE / "stage_one" / f"{split}-{n_photos}-{n_bits}-{head}-{seed}"
     with TemporaryDirectory() as folder:
         hasher.set_params(estimator__checkpoint=folder)
         for file in shared.glob("*.pt"):
@@ -99,17 +110,17 @@ def fit(task: Task, split: str) -> Any:
 
 
 @Memory(CACHE, verbose=0).cache
-def semantic_space(split: str, seed: int) -> SemanticSpace:
-    """The space of the database's tags, which all runs of a seed share."""
-    data = _mirflickr.load(split)
-    return SemanticSpace(random_state=seed).fit(data.tags[data.database])
+def semantic_space(split: str, n_photos: int | None, seed: int) -> SemanticSpace:
+    """The space of the photos' tags, which all runs of a seed share."""
+    tags = _mirflickr.load(split).tags[photos(split, n_photos, seed)]
+    return SemanticSpace(random_state=seed).fit(tags)
 
 
-def run(task: Task, split: str) -> dict[str, Any]:
+def run(task: Task, split: str, n_photos: int | None) -> dict[str, Any]:
     """Fit and evaluate one (method, hasher, n_labelled, n_bits, seed)."""
     data = _mirflickr.load(split)
     start = time.perf_counter()
-    hasher = fit(task, split)
+    hasher = fit(task, split, n_photos)
     seconds = time.perf_counter() - start
     return {**evaluate(hasher, data), "fit_seconds": round(seconds, 1)}
 
@@ -119,7 +130,7 @@ def plot(runs: Runs, tasks: list[Task], chance: float, prefix: Path) -> None:
     import matplotlib.pyplot as plt
 
     bits = list(dict.fromkeys(task[3] for task in tasks))
-    for n_labelled in LABELLED:
+    for n_labelled in sorted({task[2] for task in tasks} - {0}):
         figure, axes = plt.subplots(
             1, len(bits), figsize=(5 * len(bits), 4), sharey=True, squeeze=False,
             layout="constrained",
@@ -159,25 +170,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--photos", type=int, help="learn from so many; all if left out")
+    parser.add_argument("--labelled", type=int, nargs="+", default=LABELLED)
     parser.add_argument("--bits", type=int, nargs="+", default=BITS)
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to this less one")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--plot", type=Path, help="folder for precision curves")
     args = parser.parse_args()
 
-    runs = Runs(f"mirflickr_wp_{args.split}")
+    suffix = "" if args.photos is None else f"_{args.photos}"
+    runs = Runs(f"mirflickr_wp_{args.split}{suffix}")
     seeds = range(args.seeds)
     methods = [("ITQ", "ITQ", 0), *itertools.product(("X",), HASHERS, (0,))]
     methods += itertools.product(("WP-X", "WP-X, hidden layer"), ("DSH",), (0,))
     heads = "X", "WP-X", "X, hidden layer", "WP-X, hidden layer"
-    methods += itertools.product(heads, HASHERS, LABELLED)
+    methods += itertools.product(heads, HASHERS, args.labelled)
     methods = [method for method in methods if method[0] in args.methods]
     tasks = [(*m, b, seed) for seed in seeds for b in args.bits for m in methods]
-    runs.complete(tasks, run, args.split, jobs=args.jobs)
+    runs.complete(tasks, run, args.split, args.photos, jobs=args.jobs)
 
     data = _mirflickr.load(args.split)
     chance = chance_level(data.labels[data.query], data.labels[data.database])
-    for n_labelled in (0, *LABELLED):
+    for n_labelled in (0, *args.labelled):
         minus = "" if n_labelled else "-"
         title = f"{n_labelled} labelled photos" if n_labelled else "tags alone"
         for metric in ("map", "precision_at_500", "precision_within_2"):

@@ -5,8 +5,8 @@
     python benchmarks/semantic_targets.py --keywords                # clean tags
 
 Relevant is what shares one of the 24 labels of MIR Flickr. With ``--keywords`` users are tidy: of
-their tags only names of things to be seen are left (a list in this file), photos without any are
-left out, and relevant is what shares a keyword. Every run is kept in ``benchmarks/cache``.
+their tags only names of things to be seen are left (a list in ``_mirflickr.py``), photos without
+any are left out, and relevant is what shares a keyword. Every run is kept in ``benchmarks/cache``.
 """
 
 from __future__ import annotations
@@ -22,47 +22,15 @@ from _runs import Runs, markdown_table, mean_and_spread
 
 from skhash import TagITQ
 from skhash.metrics import mean_average_precision
-from skhash.tags import encode_tags
 
 TARGETS = ("tfidf", "word2vec", "sem-vectors", "ppmi", "glove")
 KERNELS = {"linear": None, "kernel": "rbf"}
-# Tags of MIR Flickr that name what is to be seen.
-_NAMES = """
-    aircraft airplane animal animals aquarium architecture art baby bag bar barn bay beach
-    bear beard bed bee bench bicycle bike bird birds boat book books boy brick bridge building
-    bus butterfly bw cactus cafe cake camera car cars castle cat cathedral chair cherry
-    children chocolate church clock cloud clouds coffee concert couple deer desert dog dogs
-    duck eye eyes face feet fence field fire fireworks fish flag flower flowers flying fog
-    food forest fountain fox frog fruit garden girl glass glasses graffiti grass guitar hair
-    hand hands harbor hat heart horse house houses ice icecream insect island kid kids kitchen
-    lake lamp landscape leaf leaves lighthouse lightning lights macro man mirror model monkey
-    moon motorcycle mountain mountains mural museum mushroom night ocean palm park people
-    piano pier plane plants pool portrait poster puppy railroad rain rainbow reflection
-    reflections river road robot rock rocks rose rust sand sculpture sea shadow sheep ship
-    shoes sign silhouette skull sky skyline skyscraper smoke snow socks spider squirrel stairs
-    statue stone storm strawberry street subway sun sunrise sunset tattoo temple tower toy
-    toys train tree trees truck tulip tunnel umbrella wall water waterfall waves wedding
-    wildlife window windows woman wood zoo
-"""
-KEYWORDS = frozenset(_NAMES.split())
 
 
 def glove() -> dict[str, Any]:
     """Vectors of the tags that GloVe knows."""
     table = np.load(_mirflickr.ROOT / "tag_vectors" / "glove6B100d_mirflickr_tags.npz")
     return dict(zip(table["words"].tolist(), table["vectors"], strict=True))
-
-
-def keyword_photos(data: SimpleNamespace) -> SimpleNamespace:
-    """The photos with keywords, which are their tags and labels."""
-    tags = np.empty(len(data.tags), dtype=object)
-    tags[:] = [[tag for tag in row if tag in KEYWORDS] for row in data.tags]
-    tagged = np.array([len(row) > 0 for row in tags])
-    rows = {
-        part: getattr(data, part)[tagged[getattr(data, part)]]
-        for part in ("train", "query", "database")
-    }
-    return SimpleNamespace(X=data.X, tags=tags, labels=encode_tags(tags).indicator, **rows)
 
 
 def evaluate(task: tuple[Any, ...], data: SimpleNamespace) -> dict[str, Any]:
@@ -99,10 +67,8 @@ def main() -> None:
     parser.add_argument("--photos", nargs="+", choices=["train", "all"], default=["train", "all"])
     args = parser.parse_args()
 
-    data = _mirflickr.load(args.split)
-    name = f"semantic_targets_{args.split}"
-    if args.keywords:
-        data, name = keyword_photos(data), f"{name}_keywords"
+    data = (_mirflickr.load_keywords if args.keywords else _mirflickr.load)(args.split)
+    name = f"semantic_targets_{args.split}" + "_keywords" * args.keywords
     runs = Runs(name)
     kinds = [
         (target, kernel, photos)

@@ -8,6 +8,7 @@ from . import images as images
 from . import metrics as metrics
 from . import neighbors as neighbors
 from . import networks as networks
+from . import persistence as persistence
 from . import semantic as semantic
 from . import social as social
 from . import supervised as supervised
@@ -19,6 +20,8 @@ from .dstdh import DSTDHLinear as DSTDHLinear
 from .neighbors import HammingNeighbors as HammingNeighbors
 from .networks import DeepHasher as DeepHasher
 from .networks import ImageFeatures as ImageFeatures
+from .persistence import load as load
+from .persistence import save as save
 from .semantic import SemanticSpace as SemanticSpace
 from .semantic import SemanticTargets as SemanticTargets
 from .semantic import TagHasher as TagHasher

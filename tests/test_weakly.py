@@ -405,6 +405,23 @@ def test_stage_one_begins_near_what_it_aims_at():
     assert first["semantic"] < 0.9 * first["random"]
 
 
+@pytest.mark.parametrize("hidden_layers", [(), (8,)])
+def test_checkpoints_of_stage_one_serve_other_hashers(tmp_path, hidden_layers):
+    X, tags, labels = plant(200, 0)
+    few = some_of(labels, 40)
+    settings = {"hidden_layers": hidden_layers, "max_epochs": 2, "random_state": 0}
+    first = DSHHasher(8, checkpoint=str(tmp_path / "first"), **settings)
+    weakly(first).fit(X, tags, labels=few)
+    (tmp_path / "first" / "fine-tuning.pt").unlink()
+    second = KSHHasher(8, batch_size=32, **settings)
+    expected = weakly(second).fit(X, tags, labels=few).decision_function(X)
+    before = (tmp_path / "first" / "pre-training.pt").stat()
+    second.set_params(checkpoint=str(tmp_path / "first"))
+    resumed = weakly(second).fit(X, tags, labels=few)
+    np.testing.assert_array_equal(resumed.decision_function(X), expected)
+    assert (tmp_path / "first" / "pre-training.pt").stat().st_mtime_ns == before.st_mtime_ns
+
+
 def test_retention_is_shared_by_the_labelled_images(monkeypatch):
     strengths = []
 

@@ -24,6 +24,8 @@ from ._transfer import SemanticTransfer, TransferParameters
 
 # Of the network that is the start, in units of those of a round.
 _START_EPOCHS = 3
+# Learning rate of the rounds after a semantic start, in units of that of the start.
+_NEAR = 0.1
 
 __all__ = ["DSTDHHasher"]
 
@@ -52,9 +54,9 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
       again in each round (the paper: one iteration of each in turn, from an
       untrained network on; the program: codes once, network once);
     - the outputs of the network weigh more (``nu``; 0.001);
+    - after that start the rounds take a tenth of ``lr``;
     - the head has a hidden layer and decays strongly, which matters more than
-      the rest where tags are noisy (a linear layer on fc7, hardly decaying;
-      that of the backbone's pooled maps wants ``weight_decay=10``).
+      the rest where tags are noisy (a linear layer on fc7, hardly decaying).
 
     Parameters
     ----------
@@ -271,7 +273,9 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             history.extend({"round": round_, **row} for row in solver.history[n_before:])
             return solver.codes
 
-        self.epochs_ = self.train_in_rounds(inputs, solve, self.n_rounds, nn.MSELoss())
+        # Codes of clean tags end below their start if the rounds take large steps from it.
+        lr = self.lr * (_NEAR if semantic else 1.0)
+        self.epochs_ = self.train_in_rounds(inputs, solve, self.n_rounds, nn.MSELoss(), lr=lr)
         self.transfer_ = solver.transfer
         self.history_ = history
         self.objective_ = np.array([row["objective"] for row in history])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state, check_scalar
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..images import resampling
 from ._efficientnet_lite import LITE_SIZES, EfficientNetLite, installed_weights, plain_names
@@ -23,7 +24,7 @@ from ._placement import in_evaluation
 from ._random import seeded
 from ._timm import PREFIX, fit_to_size, timm_model
 
-__all__ = ["Backbone", "make_backbone"]
+__all__ = ["Backbone", "blank_network", "make_backbone"]
 
 # Of the ImageNet training images; nearly all of torchvision's weights expect them.
 _MEAN = (0.485, 0.456, 0.406)
@@ -331,7 +332,10 @@ def _of_torchvision(
         )
     preset = models.get_model_weights(name).DEFAULT.transforms()
     try:
-        net = models.get_model(name, weights="DEFAULT" if weights == "DEFAULT" else None)
+        if weights is None or weights == "DEFAULT":
+            net = models.get_model(name, weights=weights)
+        else:  # they come from a file
+            net = blank_network(name, None)
     except OSError as error:
         raise OSError(
             f"could not download the weights of {name!r} ({error}); give the path of a state dict "
@@ -348,6 +352,51 @@ def _of_torchvision(
         interpolation=preset.interpolation.value,
     )
     return backbone, known
+
+
+class _Unallocated(TorchFunctionMode):
+    """Tensors of no values yet are on the device "meta"; others, as RegNet computes with, are not.
+
+    ``with torch.device("meta")`` would move all.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return func(*args, **(kwargs | {"device": "meta"} if func is torch.empty else kwargs))
+
+
+def blank_network(name: str, output: str | None) -> nn.Module:
+    """Build a torchvision model, cut off after ``output``, for weights to be assigned to.
+
+    Parameters
+    ----------
+    name : str
+        As :func:`make_backbone` takes it.
+    output : str or None
+        As :func:`make_backbone` takes it; None is the whole model.
+
+    Returns
+    -------
+    nn.Module
+        Its parameters are on the device "meta", but for a few small ones: they take no memory and
+        are not drawn at random.
+
+    Raises
+    ------
+    ValueError
+        If torchvision has no such model, or the model no such output.
+    """
+    from ._torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ValueError(f"this torchvision has no model {name!r}; install a newer one.")
+    with seeded(0), _Unallocated():  # Swin draws its tables all the same
+        net = models.get_model(name, weights=None)
+    if output is not None:
+        _cut(net, name, output)
+    return net.eval()
 
 
 def _cut(net: nn.Module, name: str, output: str) -> None:
@@ -391,8 +440,10 @@ def _load_weights(net: nn.Module, known: set[str], path: Path) -> None:
                 + (f" and {len(keys) - 1} more" if keys[1:] else "")
                 + ". Name the model that the weights are of as backbone."
             )
+    kept = {k: state[k].to(expected[k].dtype).contiguous() for k in expected if k in state}
+    blank = any(parameter.is_meta for parameter in net.parameters())
     try:
-        net.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
+        net.load_state_dict(kept, strict=False, assign=blank)
     except RuntimeError as error:  # a shape differs
         raise ValueError(f"weights {os.fspath(path)!r} do not fit the backbone: {error}") from error
 

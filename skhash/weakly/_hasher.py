@@ -39,6 +39,9 @@ _SCALE_ROWS = 4096
 # How a head with hidden layers learns to predict sem-vectors.
 _START_EPOCHS = 30
 _START_LR = 1e-3
+_START_BATCH = 128
+# What checkpoints of stage one are of: it knows nothing of the estimator but the network.
+_STAGE_ONE = "stage one"
 # How much harder a head with hidden layers holds on: small steps of its weights change much.
 _DEEPER = 30
 
@@ -325,6 +328,8 @@ class WeaklySupervisedHasher(
             weight_decay=self.weight_decay,
             max_epochs=_START_EPOCHS,
             lr=_START_LR,
+            batch_size=_START_BATCH,
+            identity=_STAGE_ONE,
             verbose=max(self.verbose, hasher.verbose),
         )
         rows = np.setdiff1d(tagged_rows(observed), hasher.skipped_)
@@ -373,6 +378,7 @@ class WeaklySupervisedHasher(
                 max_epochs=self.max_epochs,
                 callbacks=[*(hasher.callbacks or []), schedule],
                 optimizer__weight_decay=self.weight_decay,
+                identity=_STAGE_ONE,
                 verbose=max(self.verbose, hasher.verbose),
             )
         # The loss holds a sem-vector for every image; the hasher has no more use for it.

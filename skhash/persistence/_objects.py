@@ -1,0 +1,281 @@
+"""Estimators as data that JSON and arrays can hold, and back.
+
+A model becomes a list of nodes, each a dictionary that says what it is made of: values that JSON
+has, and references to nodes before it. The last one is the estimator. What two objects share is one
+node, and is shared again when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import sklearn
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+from ._classes import SKLEARN, class_name, find_class
+
+__all__ = ["Reader", "Writer"]
+
+Node = dict[str, Any]
+
+_ATOMS = (type(None), bool, int, float, str)
+_SPARSE = ("csr_array", "csr_matrix", "csc_array", "csc_matrix")
+# Numbers, strings and times; of these arrays are nothing but bytes.
+_PLAIN = "biufcSUmM"
+_REFERENCE = "@"
+_ROUTED = ("fit", "partial_fit", "predict", "transform", "inverse_transform", "score")
+_NETWORK_NODES = {"backbone", "given", "module", "tensor", "torchvision"}
+
+
+class Writer:
+    """Turns objects into nodes.
+
+    Parameters
+    ----------
+    backbone : {"weights", "digest"}
+        What is kept of frozen networks of torchvision.
+
+    Attributes
+    ----------
+    nodes : list of dict
+        All nodes, each after those it refers to.
+    arrays : list of ndarray
+        Arrays that nodes name by number; equal ones are one.
+    """
+
+    def __init__(self, backbone: str) -> None:
+        self.backbone = backbone
+        self.nodes: list[Node] = []
+        self.arrays: list[NDArray[Any]] = []
+        self._done: dict[int, tuple[Any, Node]] = {}  # with the object, so that its id stays its
+        self._places: dict[Any, int] = {}
+
+    def write(self, value: Any, path: str) -> Any:
+        """Make what a node holds of a value; ``path`` tells in messages where it is.
+
+        Raises
+        ------
+        TypeError
+            If it is, or holds, something else than data.
+        """
+        if type(value) in _ATOMS:
+            return value
+        if isinstance(value, os.PathLike):
+            return self.write(os.fspath(value), path)
+        if id(value) not in self._done:
+            self._done[id(value)] = value, self.add(self._node(value, path))
+        return self._done[id(value)][1]
+
+    def write_all(self, values: dict[str, Any], path: str) -> dict[str, Any]:
+        """Make what a node holds of named values."""
+        return {name: self.write(value, f"{path}.{name}") for name, value in values.items()}
+
+    def add(self, node: Node) -> Node:
+        """Add a node; return a reference to it."""
+        self.nodes.append(node)
+        return {_REFERENCE: len(self.nodes) - 1}
+
+    def put(self, array: NDArray[Any]) -> int:
+        """Keep an array; return its number."""
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        order = array.flags.f_contiguous  # products may differ by rounding with the layout
+        digest = hashlib.blake2b(content.data).digest()
+        key = array.dtype.str, array.shape, order, digest
+        if key not in self._places:
+            self._places[key] = len(self.arrays)
+            self.arrays.append(array)
+        return self._places[key]
+
+    def _node(self, value: Any, path: str) -> Node:
+        kind = type(value)
+        if kind in (list, tuple):
+            return {kind.__name__: [self.write(v, f"{path}[{i}]") for i, v in enumerate(value)]}
+        if kind in (dict, OrderedDict):
+            return self._dict(value, path)
+        if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+            return {"number": value.item(), "dtype": value.dtype.str}
+        if kind in (np.ndarray, np.memmap) and value.dtype.kind in _PLAIN:
+            return {"array": self.put(np.asarray(value))}
+        if kind is np.ndarray and value.dtype == object:
+            items = [self.write(v, f"{path}[{i}]") for i, v in enumerate(value.flat)]
+            return {"objects": items, "shape": value.shape}
+        if sp.issparse(value) and kind.__name__ in _SPARSE:
+            parts = [self.put(part) for part in (value.data, value.indices, value.indptr)]
+            return {"sparse": kind.__name__, "shape": value.shape, "parts": parts}
+        if kind is np.random.RandomState and isinstance(value._bit_generator, np.random.MT19937):
+            return {"random": self.write(value.get_state(), path)}
+        if isinstance(value, BaseEstimator) and (name := class_name(kind, "estimator")):
+            return self._estimator(value, name)
+        if name := class_name(kind, "part"):
+            return {"part": name, "state": self.write_all(vars(value), path)}
+        if any(base.__module__.startswith("torch.") for base in kind.__mro__):
+            from ._networks import network_node
+
+            if node := network_node(self, value, path):
+                return node
+        raise _refusal(value, path)
+
+    def _dict(self, value: dict[Any, Any], path: str) -> Node:
+        rows = list(value.values())
+        kinds = {(v.shape, v.dtype) if type(v) is np.ndarray and v.ndim else None for v in rows}
+        if len(kinds) == 1 and None not in kinds and rows[0].dtype.kind in _PLAIN:
+            # Vectors of many words are one array.
+            return {"table": self.write(list(value), path), "rows": self.put(np.stack(rows))}
+        pairs = [
+            [self.write(k, f"{path} (a key)"), self.write(v, f"{path}[{k!r}]")]
+            for k, v in value.items()
+        ]
+        return {"dict": pairs}
+
+    def _estimator(self, estimator: BaseEstimator, name: str) -> Node:
+        path = type(estimator).__name__
+        params = estimator.get_params(deep=False)
+        state = {k: v for k, v in estimator.__getstate__().items() if k not in params}
+        node = {"estimator": name, "params": self.write_all(params, path)}
+        if state.pop("_metadata_request", None) is not None:
+            routing = get_routing_for_object(estimator)
+            requests = {method: getattr(routing, method).requests for method in _ROUTED}
+            node["routing"] = self.write({k: v for k, v in requests.items() if v}, path)
+        return {**node, "state": self.write_all(state, path)}
+
+
+class Reader:
+    """Turns nodes into objects.
+
+    Parameters
+    ----------
+    arrays : callable
+        Returns an array, given its number.
+    modules : list of nn.Module
+        Networks of the user, given again.
+    weights : "DEFAULT" or path
+        Of a backbone that was stored by the digest of its weights.
+    """
+
+    def __init__(self, arrays: Callable[[int], NDArray[Any]], modules: list[Any], weights: Any):
+        self.array = arrays
+        self.modules = modules
+        self.weights = weights
+        self._made: list[Any] = []
+
+    def read(self, nodes: list[Node]) -> Any:
+        """Make the object that the last node describes.
+
+        Raises
+        ------
+        ValueError
+            If a node names what may not be made.
+        Exception
+            Of many kinds, if nodes make no sense.
+        """
+        for node in nodes:
+            self._made.append(self._make(node))
+        return self._made[-1]
+
+    def value(self, written: Any) -> Any:
+        """What a node holds: a value that JSON has, or what an earlier node made."""
+        if isinstance(written, dict):
+            return self._made[range(len(self._made))[written[_REFERENCE]]]
+        if type(written) not in _ATOMS:
+            raise ValueError(f"it has {type(written).__name__!r} in the place of a value")
+        return written
+
+    def values(self, written: dict[str, Any]) -> dict[str, Any]:
+        """Named values that a node holds."""
+        return {name: self.value(value) for name, value in written.items()}
+
+    def _make(self, node: Node) -> Any:
+        match node:
+            case {"list": items}:
+                return [self.value(item) for item in items]
+            case {"tuple": items}:
+                return tuple(self.value(item) for item in items)
+            case {"dict": pairs}:
+                return {self.value(key): self.value(item) for key, item in pairs}
+            case {"table": keys, "rows": rows}:
+                return dict(zip(self.value(keys), self.array(rows), strict=True))
+            case {"number": number, "dtype": dtype}:
+                return np.array(self.value(number), dtype)[()]
+            case {"array": place}:
+                return self.array(place)
+            case {"objects": items, "shape": shape}:
+                objects = np.empty(len(items), dtype=object)
+                for i, item in enumerate(items):
+                    objects[i] = self.value(item)
+                return objects.reshape(shape)
+            case {"sparse": name, "shape": shape, "parts": places} if name in _SPARSE:
+                parts = tuple(self.array(place) for place in places)
+                matrix = getattr(sp, name)(parts, shape=tuple(shape))
+                matrix.check_format(full_check=True)  # scipy trusts it from now on
+                return matrix
+            case {"random": state}:
+                random = np.random.RandomState(0)
+                random.set_state(self.value(state))
+                return random
+            case {"estimator": name, "params": params, "state": state}:
+                estimator = self._estimator(name, self.values(params), self.values(state))
+                if "routing" in node:
+                    _route(estimator, self.value(node["routing"]))
+                return estimator
+            case {"part": name, "state": state}:
+                part: Any = object.__new__(find_class(name, "part"))
+                vars(part).update(self.values(state))
+                return part
+        if not _NETWORK_NODES.isdisjoint(node):
+            from ._networks import make_network
+
+            return make_network(self, node)
+        raise ValueError(f"it has a part of an unknown kind, {', '.join(node)!r}")
+
+    def _estimator(self, name: str, params: dict[str, Any], state: dict[str, Any]) -> Any:
+        cls: Any = find_class(name, "estimator")
+        known = inspect.signature(cls.__init__).parameters
+        unknown = params.keys() - set(cls._get_param_names())
+        if unknown:
+            raise ValueError(
+                f"its {name} has a parameter {min(unknown)!r}, which the installed one lacks; "
+                "upgrade the package it is of"
+            )
+        # Parameters that came later have their defaults.
+        later = {
+            parameter: known[parameter].default
+            for parameter in cls._get_param_names()
+            if parameter not in params
+        }
+        estimator = cls.__new__(cls)
+        # scikit-learn's compares versions here, and warns of others.
+        estimator.__setstate__({**later, **params, **state})
+        return estimator
+
+
+def _route(estimator: Any, requests: dict[str, dict[str, Any]]) -> None:
+    """Ask for metadata as the estimator did that was saved."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        for method in requests.keys() & set(_ROUTED):
+            getattr(estimator, f"set_{method}_request")(**requests[method])
+
+
+def _refusal(value: Any, path: str) -> TypeError:
+    kind = type(value)
+    if ".callbacks" in path:
+        remedy = "call set_params(callbacks=None) first; they serve in fit alone"
+    elif isinstance(value, BaseEstimator):
+        others = ", ".join(name for names in SKLEARN.values() for name in names)
+        remedy = f"skhash.save takes the estimators of skhash, and of scikit-learn {others}"
+    elif inspect.isroutine(value) or isinstance(value, type):
+        remedy = "give data in its place, such as a dict of vectors or the path of a file of them"
+    else:
+        remedy = "use numbers, strings, arrays, or lists and dicts of them"
+    return TypeError(
+        f"{path} is of type {kind.__module__}.{kind.__qualname__}, which is no data that a file "
+        f"can hold: {remedy}."
+    )
