@@ -7,7 +7,8 @@ its progress, stops when it no longer improves and can be interrupted; saving an
 
 The photos are rendered and the network is a small one, trained from nothing, so that this takes a
 minute on a laptop. For photos of the real world leave ``backbone`` as it is, a VGG-16 that has
-learned from ImageNet: ``DSTDHHasher(n_bits=64).fit(paths, tags)`` is then all there is to it.
+learned from ImageNet: ``DSTDHHasher(n_bits=64).fit(paths, tags)`` is then all there is to it. With
+``backbone="efficientnet_lite0"`` nothing need be downloaded for that.
 """
 
 # Authors: the scikit-hash developers

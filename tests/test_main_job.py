@@ -31,7 +31,8 @@ def run(tmp_path, capsys):
 
     def run(*arguments):
         figure = tmp_path / "new" / "figure.png"
-        script.main([*map(str, arguments), "--output", str(figure)])
+        # Small images, for speed; arguments may name another size.
+        script.main(["--image-size", "64", *map(str, arguments), "--output", str(figure)])
         printed = capsys.readouterr().out
         assert str(figure) in printed
         lines = printed[printed.index("MAP") :].splitlines()
@@ -83,6 +84,14 @@ def test_it_compares_all_hashers_with_chance_and_draws_a_picture(run):
         assert (score < 1).all(), name
     assert scores["DSTDHLinear"][1] > scores["ITQ"][1]
     assert is_a_picture(result.figure)
+    assert any((result.figure.parent / "features").iterdir())
+
+
+def test_it_can_do_without_a_network(run):
+    result = run("--n-images", 200, "--bits", 16, "--backbone", "histograms")
+
+    assert float(result.table["DSTDHLinear"][0]) > float(result.table["chance"][0])
+    assert not (result.figure.parent / "features").exists()
 
 
 def test_a_seed_repeats_it_and_another_seed_does_not(run):
@@ -117,7 +126,7 @@ def test_in_ones_own_folder_a_shared_label_is_relevant_if_there_are_labels(run, 
     assert result.table["chance"] == result.table["DSTDHLinear"] == ["0.000"]
 
 
-def test_a_backbone_gives_the_features_and_keeps_them(run, folder, tmp_path):
+def test_another_backbone_gives_the_features_and_keeps_them(run, folder, tmp_path):
     import torch
 
     from skhash.networks._torchvision import models

@@ -223,12 +223,13 @@ def test_the_fingerprint_tells_whatever_changes_the_features():
     torch.manual_seed(0)
     net = Small()
     prints = {Backbone(net).fingerprint(), Backbone(net, image_size=32).fingerprint()}
-    prints.add(Backbone(net, std=(1, 1, 1)).fingerprint())
+    for other in ({"std": (1, 1, 1)}, {"mean": (0, 0, 0)}, {"crop": 0.9}, {"interpolation": "box"}):
+        prints.add(Backbone(net, **other).fingerprint())
     prints.add(Backbone(nn.Sequential(net, nn.ReLU())).fingerprint())
     with torch.no_grad():
         net.second.bias[0] += 1
     prints.add(Backbone(net).fingerprint())
-    assert len(prints) == 5
+    assert len(prints) == 8
 
 
 @pytest.mark.parametrize(

