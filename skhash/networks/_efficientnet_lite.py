@@ -51,7 +51,7 @@ class EfficientNetLite(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         _, width, depth = LITE_SIZES[name]
-        self.conv_stem, self.bn0 = _SameConv2d(3, _STEM, 3, stride=2), _batch_norm(_STEM)
+        self.conv_stem, self.bn0 = SameConv2d(3, _STEM, 3, stride=2), _batch_norm(_STEM)
         self.blocks = nn.ModuleList()
         last, n_in = len(_STAGES) - 1, _STEM
         for i, (expansion, channels, repeats, stride, kernel) in enumerate(_STAGES):
@@ -59,10 +59,12 @@ class EfficientNetLite(nn.Module):
             # The Lite variants deepen neither the first nor the last stage.
             for repeat in range(repeats if i in (0, last) else math.ceil(repeats * depth)):
                 self.blocks.append(
-                    _Block(n_in, n_out, expansion, kernel, stride=1 if repeat else stride)
+                    InvertedBottleneck(
+                        n_in, n_out, expansion, kernel, stride=1 if repeat else stride
+                    )
                 )
                 n_in = n_out
-        self.conv_head, self.bn1 = _SameConv2d(n_in, _HEAD, 1), _batch_norm(_HEAD)
+        self.conv_head, self.bn1 = SameConv2d(n_in, _HEAD, 1), _batch_norm(_HEAD)
         self.relu = nn.ReLU6()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -73,7 +75,7 @@ class EfficientNetLite(nn.Module):
         return self.relu(self.bn1(self.conv_head(x)))
 
 
-class _Block(nn.Module):
+class InvertedBottleneck(nn.Module):
     """Inverted bottleneck: widen, convolve each channel by itself, narrow, add the input."""
 
     def __init__(self, n_in: int, n_out: int, expansion: int, kernel: int, stride: int) -> None:
@@ -81,10 +83,10 @@ class _Block(nn.Module):
         width = n_in * expansion
         self.widens, self.adds = expansion > 1, stride == 1 and n_in == n_out
         if self.widens:
-            self.expand_conv, self.bn0 = _SameConv2d(n_in, width, 1), _batch_norm(width)
-        self.depthwise_conv = _SameConv2d(width, width, kernel, stride=stride, groups=width)
+            self.expand_conv, self.bn0 = SameConv2d(n_in, width, 1), _batch_norm(width)
+        self.depthwise_conv = SameConv2d(width, width, kernel, stride=stride, groups=width)
         self.bn1 = _batch_norm(width)
-        self.project_conv, self.bn2 = _SameConv2d(width, n_out, 1), _batch_norm(n_out)
+        self.project_conv, self.bn2 = SameConv2d(width, n_out, 1), _batch_norm(n_out)
         self.relu = nn.ReLU6()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -94,7 +96,7 @@ class _Block(nn.Module):
         return x + inputs if self.adds else x
 
 
-class _SameConv2d(nn.Conv2d):
+class SameConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow pads: where the padding is odd, right and below get more.
 
     How much there is depends on the size of the input.

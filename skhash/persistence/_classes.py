@@ -35,10 +35,26 @@ _PARTS = {
     "skhash.semantic._tag_hasher": ("TagCodes",),
 }
 _MODULES = {
+    "skhash.networks._efficientnet_lite": (
+        "EfficientNetLite",
+        "InvertedBottleneck",
+        "SameConv2d",
+    ),
     "skhash.networks._head": ("HashHead",),
     "skhash.supervised._losses": ("DRSCHLoss", "DSHLoss", "KSHLoss"),
     "skhash.unsupervised._losses": ("DeepBitLoss", "GreedyHashLoss", "UHBDNNLoss"),
-    "torch.nn": ("Dropout", "Linear", "MSELoss", "ReLU", "Sequential", "Sigmoid", "Tanh"),
+    "torch.nn": (
+        "BatchNorm2d",
+        "Dropout",
+        "Linear",
+        "MSELoss",
+        "ModuleList",
+        "ReLU",
+        "ReLU6",
+        "Sequential",
+        "Sigmoid",
+        "Tanh",
+    ),
 }
 
 
