@@ -3,8 +3,8 @@ Words in, photos out
 ====================
 
 A hasher that learns from tags knows what words look like: ``transform_tags`` gives a word a code in
-the space of the codes of photos, and the nearest photos show what the word means. None of the
-photos found here has a tag that the search could see.
+the space of the codes of photos, and the nearest photos show what the word means. The photos that
+are searched need no tags.
 """
 
 # Authors: the scikit-hash developers
@@ -26,8 +26,8 @@ learned, searched = slice(0, 2000), slice(2000, 3000)
 # %%
 # Features
 # --------
-# Edges and colours over a grid, as in
-# :ref:`sphx_glr_auto_examples_plot_social_image_search.py`. Those of a network are better.
+# Edges and colours over a grid. Those of a network are better, see
+# :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
 
 
 def describe(pixels: np.ndarray, cell: int) -> np.ndarray:
