@@ -721,7 +721,8 @@ def described(path):
 def test_a_file_says_what_it_needs(saved):
     about = described(saved)
     assert about["skhash"] == skhash.__version__
-    assert about["versions"]["torch"] == torch.__version__
+    # Without the build, which some wheels leave out of their metadata.
+    assert about["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert about["versions"]["numpy"] == np.__version__
     assert about["estimator"] == "Pipeline"
     skhash.save(skhash.LSH(), saved)
