@@ -39,10 +39,11 @@ def measure(data: Any, name: str, n_bits: int, seed: int) -> tuple[dict[str, flo
     """MAP by kind of query and of database, and how many of the names are known."""
     train = data.X[data.train], data.tags[data.train]
     hasher = METHODS[name](n_bits, seed).fit(*train)
-    words = hasher
-    if not hasattr(hasher, "transform_tags"):
+    if hasattr(hasher, "transform_tags"):
+        words, encode = hasher, hasher.transform_tags
+    else:
         words = TagHasher(hasher, random_state=seed).fit(*train)
-    encode = getattr(words, "transform_tags", None) or words.transform
+        encode = words.transform
     database = hasher.transform(data.X[data.database])
     truth = data.labels[data.database]
     with warnings.catch_warnings():

@@ -38,9 +38,9 @@ def test_decision_values_are_rotated_principal_components_of_the_predictions(pho
     X, tags, _ = photos
     predicted = []
 
-    def keep(hasher, inputs, rows, **settings):
+    def keep(hasher, inputs, targets, **settings):
         predicted.append(run_head(hasher.head_, inputs))
-        return quantize_outputs(hasher, inputs, rows, **settings)
+        return quantize_outputs(hasher, inputs, targets, **settings)
 
     monkeypatch.setattr(_tag_itq_hasher, "quantize_outputs", keep)
     hasher = make(n_bits=3).fit(X, tags)

@@ -17,7 +17,6 @@ from .._sklearn import Interval, StrOptions
 from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
 from ..networks._images import Images
-from ..semantic._tag_hasher import tagged_rows
 from ..social._semantic_head import learn_targets, quantize_outputs
 from ._alm import signs
 from ._transfer import SemanticTransfer, TransferParameters
@@ -295,8 +294,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             max_epochs=_START_EPOCHS * self.max_epochs,
             tune=self.tune,
         )
-        tagged = np.setdiff1d(tagged_rows(vectors), self.skipped_)
-        quantize_outputs(self, inputs, tagged)
+        quantize_outputs(self, inputs, vectors)
 
     def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
         """Fix the thresholds on training samples, as part of the head."""

@@ -87,17 +87,20 @@ class HashHead(nn.Module):
             layers.append(nn.Tanh())
         self.layers = nn.Sequential(*layers)
 
+    @property
+    def _last_linear(self) -> nn.Linear:
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)][-1]
+
     @torch.no_grad()
     def lower(self, values: NDArray[np.floating]) -> None:
         """Subtract a number per bit, shape (n_bits,), from what the last linear layer gives."""
-        linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)][-1]
-        linear.bias.sub_(torch.as_tensor(values, dtype=linear.bias.dtype))
+        bias = self._last_linear.bias
+        bias.sub_(torch.as_tensor(values, dtype=bias.dtype))
 
     @torch.no_grad()
     def stretch(self, factor: float) -> None:
         """Multiply what the last linear layer gives; signs stay if the factor is positive."""
-        linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)][-1]
-        for parameter in linear.parameters():
+        for parameter in self._last_linear.parameters():
             parameter.mul_(factor)
 
     @torch.no_grad()
@@ -111,13 +114,12 @@ class HashHead(nn.Module):
         offset : ndarray of shape (n_bits,)
             Intercepts.
         """
-        i = max(i for i, layer in enumerate(self.layers) if isinstance(layer, nn.Linear))
-        old: Any = self.layers[i]
+        old = self._last_linear
         new = nn.utils.skip_init(nn.Linear, old.in_features, len(coef))
         matrix = torch.as_tensor(coef, dtype=torch.float64)
         new.weight.copy_(matrix @ old.weight.double())
         new.bias.copy_(matrix @ old.bias.double() + torch.as_tensor(offset, dtype=torch.float64))
-        self.layers[i] = new
+        self.layers[list(self.layers).index(old)] = new
 
     @torch.no_grad()
     def set_linear(self, coef: NDArray[np.floating], intercept: NDArray[np.floating]) -> None:

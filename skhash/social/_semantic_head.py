@@ -103,14 +103,13 @@ def learn_targets(
     ValueError
         If fewer than two images have targets.
     """
-    rows = np.setdiff1d(tagged_rows(targets), hasher.skipped_)
+    rows, places = _described(hasher, inputs, targets)
     if len(rows) < 2:
         raise ValueError(
             f"y says something about {len(rows)} image(s); at least 2 need tags to learn from."
         )
     if not hasher.hidden_layers:
-        positions = np.searchsorted(hasher.readable_rows(inputs), rows)
-        features = hasher.training_features(inputs)[positions]
+        features = hasher.training_features(inputs)[places]
         coef, intercept, ridge = RidgePath(features).fit(targets[rows])
         hasher.head_.set_linear(coef, intercept)
         if not isinstance(inputs, Images):
@@ -121,6 +120,14 @@ def learn_targets(
         weight_decay, max_epochs, errors = search.run(rows, weight_decay, max_epochs)
     search.train(rows, weight_decay, max_epochs, stage="targets")
     return {"weight_decay": weight_decay, "max_epochs": max_epochs, "errors": errors}
+
+
+def _described(
+    hasher: DeepHasher, inputs: Any, targets: Any
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of the readable images that have targets, and their places among the readable ones."""
+    rows = np.setdiff1d(tagged_rows(targets), hasher.skipped_)
+    return rows, np.searchsorted(hasher.readable_rows(inputs), rows)
 
 
 class _Search:
@@ -200,7 +207,7 @@ class _Search:
 def quantize_outputs(
     hasher: DeepHasher,
     inputs: NDArray[np.float32] | Images,
-    rows: NDArray[np.intp],
+    targets: Any,
     *,
     max_iter: int = 50,
     unit: bool = True,
@@ -216,8 +223,8 @@ def quantize_outputs(
         A hasher in a fit, whose head has learned targets.
     inputs : ndarray of shape (n_samples, n_features) or Images
         As its ``build`` returned them.
-    rows : ndarray of int
-        Readable images to learn from.
+    targets : ndarray or csr_array of shape (n_samples, n_targets)
+        What it has learned; images that nothing is known of take no part.
     max_iter : int, default=50
         Alternations of ITQ.
     unit : bool, default=True
@@ -234,7 +241,8 @@ def quantize_outputs(
     ValueError
         If the outputs are the same for all.
     """
-    outputs = hasher.training_outputs(inputs)[np.searchsorted(hasher.readable_rows(inputs), rows)]
+    _, places = _described(hasher, inputs, targets)
+    outputs = hasher.training_outputs(inputs)[places]
     mean, variances, directions = scatter_spectrum(outputs, hasher.n_bits)
     if not len(variances):
         raise ValueError(

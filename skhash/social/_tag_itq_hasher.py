@@ -5,11 +5,9 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any, ClassVar, Unpack
 
-import numpy as np
-
 from .._sklearn import Interval
 from ..networks import DeepHasher, NetworkParameters
-from ..semantic._tag_hasher import TagCodesMixin, tagged_rows
+from ..semantic._tag_hasher import TagCodesMixin
 from ..semantic._targets import TARGET_TYPES, SemanticTargets
 from ..tags import encode_tags
 from ._semantic_head import learn_targets, quantize_outputs
@@ -135,8 +133,7 @@ class TagITQHasher(TagCodesMixin, DeepHasher):
             max_epochs=self.max_epochs,
             tune=self.tune,
         )
-        rows = np.setdiff1d(tagged_rows(vectors), self.skipped_)
-        self.quantization_ = quantize_outputs(self, inputs, rows, max_iter=self.max_iter)
+        self.quantization_ = quantize_outputs(self, inputs, vectors, max_iter=self.max_iter)
         readable = self.readable_rows(inputs)
         self._learn_tag_codes(vectors[readable], self.training_outputs(inputs))
         self.warn_constant_bits(inputs)

@@ -28,7 +28,7 @@ from ..networks._extract import ComputesOnce, run_head
 from ..networks._fingerprint import object_digest
 from ..networks._images import Images
 from ..semantic import SemanticSpace, SemanticTargets
-from ..semantic._tag_hasher import MAX_IMAGES, TagCodesMixin, tagged_rows
+from ..semantic._tag_hasher import MAX_IMAGES, TagCodesMixin
 from ..social._semantic_head import learn_targets, quantize_outputs
 from ..tags import TagMatrix, encode_tags
 from ._joint import JointLoss, JointNet, RetainedLoss, unit_rows
@@ -332,9 +332,8 @@ class WeaklySupervisedHasher(
             identity=_STAGE_ONE,
             verbose=max(self.verbose, hasher.verbose),
         )
-        rows = np.setdiff1d(tagged_rows(observed), hasher.skipped_)
         with _naming("y"):
-            quantize_outputs(hasher, features, rows, unit=False)
+            quantize_outputs(hasher, features, observed, unit=False)
         # Inner products of outputs are compared with those of sem-vectors after division by n_bits.
         hasher.head_.stretch(np.sqrt(hasher.n_bits))
         return inputs
