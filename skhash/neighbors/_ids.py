@@ -44,7 +44,11 @@ def check_ids(ids: Any, *, n_samples: int | None = None) -> Ids:
 
 
 def _as_array(ids: Any) -> Ids:
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable) or np.ndim(ids) > 1:
+    if (
+        getattr(ids, "ndim", 1) != 1
+        or isinstance(ids, str | bytes)
+        or not isinstance(ids, Iterable)
+    ):
         raise TypeError(f"ids must be a sequence of int or of str, got {ids!r:.100}.")
     if isinstance(ids, np.ndarray) and ids.dtype.kind == "i":
         return ids.astype(np.int64)
