@@ -51,7 +51,8 @@ def read_bytes(
 ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """Read back what :func:`write_bytes` wrote; the arrays come back as one, flat.
 
-    A file that is whole, but has another checksum than is given, is another one. The whole file is read once to check it, also where the array is then memory-mapped.
+    The whole file is read once to check it, also where the arrays are then memory-mapped. A file
+    that is whole, but has another checksum than is given, is refused as well.
 
     Raises
     ------

@@ -19,13 +19,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._files import PathLike
 from .._parameters import ParametersMixin
-from .._sklearn import HasMethods, Interval, StrOptions, fit_context
+from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
 from ._backends import Distances, Indices, Packed
 from ._ids import Ids, check_ids
 from ._memory import MemoryStore, View
 from ._saving import add_to_folder, read_index, write_index
-from ._store import Store, StoreView, check_store
+from ._store import IsStore, Store, StoreView, check_store
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_THREAD = 16
@@ -124,7 +124,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "radius": [Interval(Real, 0, None, closed="left")],
-        "backend": [StrOptions({"auto", "numpy", "faiss"}), HasMethods(["kneighbors"])],
+        "backend": [StrOptions({"auto", "numpy", "faiss"}), IsStore()],
         "packed": ["boolean"],
         "n_bits": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
@@ -209,7 +209,6 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             if isinstance(self.backend, str):
                 store: Store = MemoryStore(self.backend)
             else:
-                check_store(self.backend)
                 store = self.backend
                 store.clear()
             store.add(ids, packed, self.n_bits_)
@@ -608,7 +607,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             raise ValueError(f"{path} has a header that does not make sense: {error}") from error
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
-        store = MemoryStore(estimator.backend)
+        store = MemoryStore(str(estimator.backend))
         store.fill(**contents)
         estimator._store = store
         return estimator

@@ -59,7 +59,7 @@ def _as_array(ids: Any) -> Ids:
         return array
     if all(isinstance(i, Integral) and not isinstance(i, bool) for i in values):
         try:
-            return np.array(values, dtype=np.int64)
+            return np.array([int(i) for i in values], dtype=np.int64)
         except OverflowError:
             raise ValueError("ids must be numbers of 64 bits; give larger ones as str.") from None
     kinds = ", ".join(sorted({type(i).__name__ for i in values}))
