@@ -608,7 +608,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
         store = MemoryStore(str(estimator.backend))
-        store.fill(**contents)
+        store._fill(**contents)
         estimator._store = store
         return estimator
 

@@ -126,6 +126,10 @@ class View:
         return np.concatenate([[0], np.cumsum(counts.sum(axis=0))]), distances, indices
 
 
+# Share of the rows of an array.
+_FEW = 0.01
+
+
 class _Growing:
     """Makes arrays that can be appended to: most of the time only what is new is copied.
 
@@ -148,10 +152,17 @@ class _Growing:
 
     def select(self, array: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[Any]:
         """Some rows of an array."""
-        n = int(np.count_nonzero(rows))
+        others = np.flatnonzero(~rows)
+        n = len(array) - len(others)
         self._make_room(n, array)
         self._last = self._room[:n]
-        np.compress(rows, array, axis=0, out=self._last)
+        if len(others) > _FEW * len(array):
+            np.compress(rows, array, axis=0, out=self._last)
+            return self._last
+        # What lies between two of few others is copied at once: ten times as fast.
+        starts, stops = [0, *(others + 1).tolist()], [*others.tolist(), len(array)]
+        for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            self._last[start - i : stop - i] = array[start:stop]
         return self._last
 
     def _make_room(self, n: int, like: NDArray[Any]) -> None:
@@ -245,7 +256,7 @@ class MemoryStore:
             self._key_of: dict[Any, int] | None = None
             self._codes, self._keys, self._ids = _Growing(), _Growing(), _Growing()
             # What a file of skhash.neighbors._saving was made of that holds part of this.
-            self.saved: Any = None
+            self._saved: Any = None
             # Which rows of the view are not removed; those behind its end are not. None means all.
             self._alive: NDArray[np.bool_] | None = None
             self._view = View((), None, None)
@@ -392,8 +403,8 @@ class MemoryStore:
         indptr, distances, found = view.radius_neighbors(queries, radius)
         return indptr, distances, view.ids_of(found)
 
-    def contents(self) -> tuple[dict[str, Any], View]:
-        """All that the store holds: a view, and numbers for :meth:`fill`."""
+    def _contents(self) -> tuple[dict[str, Any], View]:
+        """All that the store holds: a view, and numbers for :meth:`_fill`."""
         with self._lock:
             numbers = {
                 "n_bits": self._n_bits,
@@ -402,7 +413,7 @@ class MemoryStore:
             }
             return numbers, self.view
 
-    def fill(
+    def _fill(
         self,
         arrays: list[Packed],
         *,
@@ -413,7 +424,7 @@ class MemoryStore:
         next_id: int,
         saved: Any = None,
     ) -> None:
-        """Hold what another store held; see :meth:`contents`."""
+        """Hold what another store held; see :meth:`_contents`."""
         with self._lock:
             self.clear()
             backends = tuple(make_backend(packed, self.backend) for packed in arrays)
@@ -423,17 +434,17 @@ class MemoryStore:
             self._next_key, self._next_id = next_key, next_id
             if ids is not None:
                 self._key_of = dict(zip(ids.tolist(), self._view.keys.tolist(), strict=True))
-            self.saved = saved
+            self._saved = saved
 
     def __getstate__(self) -> dict[str, Any]:
-        numbers, view = self.contents()
+        numbers, view = self._contents()
         arrays = [backend.packed for backend in view.backends]
         contents = {"arrays": arrays, "keys": view.given_keys, "ids": view.given_ids, **numbers}
         return {"backend": self.backend, "contents": contents}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["backend"])  # type: ignore[misc]
-        self.fill(**state["contents"])
+        self._fill(**state["contents"])
 
     def _new_ids(self, ids: Ids | None, n: int) -> Ids:
         """Make ids where none are given; check the kind of others."""

@@ -62,7 +62,7 @@ class Saved:
 
 def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> None:
     """Write a header and the contents of a store to one file."""
-    contents, view = store.contents()
+    contents, view = store._contents()
     about, arrays = _rows(view, 0, len(view))
     header = {**header, "n_bits": contents["n_bits"], "n_samples": len(view)}
     if about == {"first_key": 0, "ids": None} and contents["next_id"] == len(view):
@@ -75,7 +75,7 @@ def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> N
 def read_index(
     path: PathLike, *, mmap_mode: Literal["r"] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what the other two functions wrote: a header, and arguments of MemoryStore.fill.
+    """Read what the other two functions wrote: a header, and arguments of MemoryStore._fill.
 
     Raises
     ------
@@ -108,9 +108,9 @@ def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) 
     """
     folder = Path(folder)
     with folder_lock(folder):
-        contents, view = store.contents()
+        contents, view = store._contents()
         parts, alive = [], []
-        for step in _plan(view, _known(folder, store.saved)):
+        for step in _plan(view, _known(folder, store._saved)):
             if isinstance(step, Part):
                 part = step
                 alive.append(part.alive_in(view))
@@ -134,7 +134,7 @@ def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) 
         }
         removed = [] if left.all() else [np.packbits(~left)]
         write_bytes(folder / _INDEX, header, removed, version=2)
-        store.saved = saved
+        store._saved = saved
         names = {part.name for part in parts}
         for path in folder.iterdir():
             if _PART.fullmatch(path.name) and path.name not in names:
