@@ -126,15 +126,15 @@ class View:
         return np.concatenate([[0], np.cumsum(counts.sum(axis=0))]), distances, indices
 
 
-# Share of the rows of an array.
-_FEW = 0.01
-
-
 class _Growing:
     """Makes arrays that can be appended to: most of the time only what is new is copied.
 
     An array that was handed out never changes: rows are written behind it, and once.
     """
+
+    # Where no more than this share of the rows goes, what lies between is copied as a whole: ten
+    # times as fast.
+    _FEW = 0.01
 
     def __init__(self) -> None:
         self._room: NDArray[Any] = np.empty(0)
@@ -156,10 +156,9 @@ class _Growing:
         n = len(array) - len(others)
         self._make_room(n, array)
         self._last = self._room[:n]
-        if len(others) > _FEW * len(array):
+        if len(others) > self._FEW * len(array):
             np.compress(rows, array, axis=0, out=self._last)
             return self._last
-        # What lies between two of few others is copied at once: ten times as fast.
         starts, stops = [0, *(others + 1).tolist()], [*others.tolist(), len(array)]
         for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
             self._last[start - i : stop - i] = array[start:stop]
@@ -187,6 +186,8 @@ class MemoryStore:
     ----------
     n_bits : int or None
         Length of the codes in bits; None as long as nothing was added.
+    view : object
+        The codes at this time, for :class:`HammingNeighbors`.
 
     See Also
     --------
@@ -341,6 +342,8 @@ class MemoryStore:
             if self._key_of is not None:
                 for i in ids.tolist():
                     del self._key_of[i]
+            if not self._alive.any():
+                self._compact()
 
     def positions(self, ids: Ids) -> Indices:
         """Where codes are in the order of the store.
@@ -429,8 +432,9 @@ class MemoryStore:
             self.clear()
             backends = tuple(make_backend(packed, self.backend) for packed in arrays)
             self._view = View(backends, keys, ids)
-            if n_bits is not None:
-                self._n_bits, self._kind = n_bits, "int" if ids is None else kind_of(ids)
+            self._n_bits = n_bits
+            if len(self._view):
+                self._kind = "int" if ids is None else kind_of(ids)
             self._next_key, self._next_id = next_key, next_id
             if ids is not None:
                 self._key_of = dict(zip(ids.tolist(), self._view.keys.tolist(), strict=True))
@@ -503,6 +507,7 @@ class MemoryStore:
         if self._alive is None:
             return
         alive, view = self._alive_rows(), self._view
+        keys = view.keys
         backends, start = [], 0
         for backend in view.backends:
             kept = alive[start : start + len(backend.packed)]
@@ -512,11 +517,13 @@ class MemoryStore:
                 backend = make_backend(packed, self.backend)
             if kept.any():
                 backends.append(backend)
-        if not backends:  # nothing is left, but the length of codes
-            backends = [make_backend(view.codes[:0].copy(), self.backend)]
+        if not backends:  # nothing is left but the length of codes: ids may be of another kind
+            self._view = View((make_backend(view.codes[:0].copy(), self.backend),), keys[:0], None)
+            self._kind = self._key_of = self._alive = None
+            return
         self._view = View(
             tuple(backends),
-            self._keys.select(view.keys, alive),
+            self._keys.select(keys, alive),
             None if view.given_ids is None else self._ids.select(view.given_ids, alive),
         )
         self._alive = None

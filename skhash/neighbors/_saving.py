@@ -65,7 +65,8 @@ def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> N
     contents, view = store._contents()
     about, arrays = _rows(view, 0, len(view))
     header = {**header, "n_bits": contents["n_bits"], "n_samples": len(view)}
-    if about == {"first_key": 0, "ids": None} and contents["next_id"] == len(view):
+    plain = about == {"first_key": 0, "ids": None} and contents["next_id"] == len(view) > 0
+    if plain:
         write_bytes(path, header, arrays, version=1)  # which says all of it
         return
     numbers = {name: contents[name] for name in ("next_key", "next_id")}
@@ -217,10 +218,8 @@ def _rows_of(
         return codes, keys, _numbers(rest)
     if kind != "str":
         raise ValueError(f"ids are {kind!r}.")
-    lengths, text = (
-        _numbers(rest[: 8 * n]),
-        rest[8 * n :].tobytes().decode("utf-8", "surrogatepass"),
-    )
+    lengths = _numbers(rest[: 8 * n])
+    text = rest[8 * n :].tobytes().decode("utf-8", "surrogatepass")
     ends = np.cumsum([0, *lengths.tolist()]).tolist()
     if (lengths < 0).any() or ends[-1] != len(text):
         raise ValueError("the lengths of ids do not add up.")
@@ -249,7 +248,7 @@ def _contents(
         "arrays": arrays,
         "n_bits": header["n_bits"],
         "keys": None if n and keys[-1] == n - 1 else keys,
-        "ids": ids,
+        "ids": ids if n else None,
         "next_key": next_key,
         "next_id": next_id,
     }
@@ -301,12 +300,8 @@ def _read_folder(
             arrays = [np.concatenate([np.empty((0, n_bytes), np.uint8), *arrays])]
         names = None
         if any(own is not None for own in ids):
-            names = np.concatenate(
-                [
-                    own_keys if own is None else own
-                    for own, own_keys in zip(ids, keys_of, strict=True)
-                ]
-            )[alive]
+            pairs = zip(ids, keys_of, strict=True)
+            names = np.concatenate([k if own is None else own for own, k in pairs])[alive]
         contents = _contents(header, arrays, keys[alive], names)
     return header, {**contents, "saved": Saved(str(header["token"]), tuple(parts))}
 
@@ -322,7 +317,7 @@ def _sense(path: PathLike) -> Iterator[None]:
 
 def _whole(header: dict[str, Any], name: str) -> int:
     value = header[name]
-    if type(value) is not int or not 0 <= value < 2**63:
+    if type(value) is not int or not 0 <= value <= 2**63:
         raise ValueError(f"{name} must be a whole number of at least 0.")
     return value
 
