@@ -26,6 +26,7 @@ from ._ids import Ids, check_ids
 from ._memory import MemoryStore, View
 from ._saving import add_to_folder, read_index, write_index
 from ._store import IsStore, Store, StoreView, check_store
+from ._urls import holds_password, is_url, open_store
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_THREAD = 16
@@ -206,12 +207,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             packed = self._validate_codes(X, reset=True)
             if ids is not None:
                 ids = check_ids(ids, n_samples=len(packed))
-            if isinstance(self.backend, str):
-                store: Store = MemoryStore(self.backend)
-            else:
-                store = self.backend
-                store.clear()
-            store.add(ids, packed, self.n_bits_)
+            store = self._new_store()
+            store.replace(ids, packed, self.n_bits_)
         except BaseException:
             self.__dict__ = before
             raise
@@ -220,7 +217,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: Any = None, *, ids: Any = None) -> Self:
-        """Add codes at the end of the database; the first time, the same as :meth:`fit`.
+        """Add codes at the end of the database, or of what the store ``backend`` holds.
 
         Parameters
         ----------
@@ -246,7 +243,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             kind, or not as many as X has rows. The database stays as it was.
         """
         if not self.__sklearn_is_fitted__():
-            return self.fit(X, y, ids=ids)
+            store = self._new_store()
+            if store.n_bits is None:
+                return self.fit(X, y, ids=ids)
+            self._adopt(store)
         _warn_of_names(y)
         packed = self._validate_codes(X, reset=False)
         if ids is not None:
@@ -308,13 +308,13 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return (store if isinstance(store, MemoryStore) else StoreView(store)).positions(ids)
 
     @classmethod
-    def from_store(cls, store: Store, **params: Any) -> Self:
+    def from_store(cls, store: Store | str, **params: Any) -> Self:
         """Search the codes that a store holds already.
 
         Parameters
         ----------
-        store : Store
-            It must not be empty.
+        store : Store or str
+            A store, or its URL; it must not be empty.
         **params : dict
             Parameters of the constructor, other than ``backend``.
 
@@ -330,19 +330,11 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         ValueError
             If it has no codes yet.
         """
-        check_store(store)
+        if not is_url(store):
+            check_store(store)
         estimator = cls(backend=store, **params)
         estimator._validate_params()
-        if store.n_bits is None:
-            raise ValueError("store has no codes yet: use HammingNeighbors(backend=store).fit.")
-        if estimator.n_bits not in (None, store.n_bits):
-            raise ValueError(
-                f"store has codes of {store.n_bits} bits where n_bits={estimator.n_bits}."
-            )
-        estimator.n_bits_ = store.n_bits
-        n_bytes = -(-store.n_bits // 8)
-        estimator.n_features_in_ = n_bytes if estimator.packed else store.n_bits
-        estimator._store = store
+        estimator._adopt(estimator._new_store())
         return estimator
 
     def kneighbors(
@@ -612,12 +604,29 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         estimator._store = store
         return estimator
 
+    def _new_store(self) -> Store:
+        """What the parameter ``backend`` names."""
+        if not isinstance(self.backend, str):
+            return self.backend
+        return open_store(self.backend) if is_url(self.backend) else MemoryStore(self.backend)
+
+    def _adopt(self, store: Store) -> None:
+        """Take what a store holds as the database."""
+        n_bits = store.n_bits
+        if n_bits is None:
+            raise ValueError("store has no codes yet: use HammingNeighbors(backend=store).fit.")
+        if self.n_bits not in (None, n_bits):
+            raise ValueError(f"store has codes of {n_bits} bits where n_bits={self.n_bits}.")
+        self.n_bits_ = n_bits
+        self.n_features_in_ = -(-n_bits // 8) if self.packed else n_bits
+        self._store = store
+
     def _kept(self) -> MemoryStore:
         """The store, if it is one that files keep."""
         if isinstance(self._store, MemoryStore) and isinstance(self.backend, str):
             return self._store
         raise TypeError(
-            f"the codes are in a store, {type(self.backend).__name__}, which keeps them itself: "
+            f"the codes are in a store, {type(self._store).__name__}, which keeps them itself: "
             "there is nothing to save. HammingNeighbors.from_store(store) searches them again."
         )
 
@@ -705,11 +714,15 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
                 "pack() leaves 0."
             )
 
-    def _check_n_neighbors(self, n_neighbors: int | None, n_codes: int, without: bool) -> int:
+    def _check_n_neighbors(
+        self, n_neighbors: int | None, n_codes: int | None, without: bool
+    ) -> int:
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral) or isinstance(k, bool):
             raise TypeError(f"n_neighbors must be an integer, got {k!r}.")
-        if not 1 <= k <= n_codes - without:
+        if k < 1:
+            raise ValueError(f"n_neighbors must be at least 1, got {k}.")
+        if n_codes is not None and k > n_codes - without:
             raise ValueError(
                 f"n_neighbors must be between 1 and {n_codes - without}, got {k}: the database has "
                 f"{n_codes} codes, and a query from it does not count itself."
@@ -730,7 +743,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         check_is_fitted(self)
         view, alone = self._view(), X is None
         queries = view.codes if X is None else self._validate_codes(X, reset=False)
-        k = self._check_n_neighbors(n_neighbors, len(view), alone)
+        # Another store counts its codes only if they are too few: that may take long.
+        n_codes = len(view) if isinstance(view, View) else None
+        k = self._check_n_neighbors(n_neighbors, n_codes, alone)
         parts = self._in_threads(view, lambda part: view.kneighbors(part, k + alone), queries)
         distances, found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         if alone:

@@ -211,7 +211,7 @@ class MemoryStore:
             raise ValueError(f'backend must be "auto", "numpy" or "faiss", got {backend!r}.')
         self.backend = backend
         self._lock = threading.RLock()
-        self.clear()
+        self._clear()
 
     @property
     def n_bits(self) -> int | None:
@@ -247,8 +247,8 @@ class MemoryStore:
         """
         return self.view.codes
 
-    def clear(self) -> None:
-        """Remove all codes; those added next may have another length, and ids of another kind."""
+    def _clear(self) -> None:
+        """Be as if nothing had been added."""
         with self._lock:
             self._n_bits: int | None = None
             self._kind: str | None = None
@@ -261,6 +261,23 @@ class MemoryStore:
             # Which rows of the view are not removed; those behind its end are not. None means all.
             self._alive: NDArray[np.bool_] | None = None
             self._view = View((), None, None)
+
+    def replace(self, ids: Ids | None, packed: Packed, n_bits: int) -> None:
+        """Hold these codes in place of all that are there, in one change.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_new,), int64 or object with str, or None
+            All different, of either kind. None means 0, 1, 2 ....
+        packed : ndarray of shape (n_new, n_bytes), uint8
+            Their codes, which are not copied.
+        n_bits : int
+            Length of the codes in bits, which may be another than before.
+        """
+        new = MemoryStore(self.backend)
+        new.add(ids, packed, n_bits)
+        with self._lock:
+            self.__dict__ |= vars(new) | {"_lock": self._lock}
 
     def add(self, ids: Ids | None, packed: Packed, n_bits: int) -> None:
         """Add codes at the end.
@@ -370,15 +387,22 @@ class MemoryStore:
         queries : ndarray of shape (n_queries, n_bytes), uint8
             Packed codes.
         k : int
-            From 1 to the number of codes.
+            At least 1.
 
         Returns
         -------
         distances : ndarray of shape (n_queries, k), int32
             Ascending; equal ones in the order of the store.
         ids : ndarray of shape (n_queries, k), int64 or object with str
+
+        Raises
+        ------
+        ValueError
+            If the store has fewer than k codes.
         """
         view = self.view
+        if k > len(view):
+            raise ValueError(f"the store has {len(view)} codes, fewer than the {k} asked for.")
         distances, found = view.kneighbors(queries, k)
         return distances, view.ids_of(found)
 
@@ -429,7 +453,7 @@ class MemoryStore:
     ) -> None:
         """Hold what another store held; see :meth:`_contents`."""
         with self._lock:
-            self.clear()
+            self._clear()
             backends = tuple(make_backend(packed, self.backend) for packed in arrays)
             self._view = View(backends, keys, ids)
             self._n_bits = n_bits
