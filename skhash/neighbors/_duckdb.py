@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -79,9 +78,7 @@ class DuckDBStore(TableStore):
     array([['b']], dtype=object)
     """
 
-    def __init__(
-        self, path: PathLike, *, table: str = "codes", version: str | None = None
-    ) -> None:
+    def __init__(self, path: PathLike, *, table: str = "codes", version: str | None = None) -> None:
         super().__init__(table, version)
         self.path = os.fspath(path)
         self._lock = threading.RLock()  # of changes
@@ -116,7 +113,12 @@ class DuckDBStore(TableStore):
         self._connection.close()
 
     def add_parquet(
-        self, path: PathLike, *, id: str | None = "id", code: str = "code", n_bits: int | None = None
+        self,
+        path: PathLike,
+        *,
+        id: str | None = "id",
+        code: str = "code",
+        n_bits: int | None = None,
     ) -> None:
         """Add the codes of Parquet files at the end, in the order of their rows.
 
@@ -179,7 +181,7 @@ class DuckDBStore(TableStore):
             yield
         except duckdb.IOException as error:
             raise OSError(
-                f"{self}: {error}\nThe table is as it was. Look whether the file can be written, "
+                f"{self}: {error} The table is as it was. Look whether the file can be written, "
                 "the disk is full, or another process has the file open."
             ) from error
         except duckdb.ConnectionException as error:
@@ -187,7 +189,7 @@ class DuckDBStore(TableStore):
                 error
             )
         except duckdb.Error as error:
-            raise RuntimeError(f"{self}: {error}\nThe table is as it was.") from error
+            raise RuntimeError(f"{self}: {error} The table is as it was.") from error
 
     @property
     def _name(self) -> str:
@@ -215,7 +217,7 @@ class DuckDBStore(TableStore):
             c,
             f"create or replace table {self._name} (place bigint not null, "
             f"id {'bigint' if layout.kind == 'int' else 'varchar'} not null, "
-            f"n_bits integer not null, version varchar, tags varchar[]{words})"
+            f"n_bits integer not null, version varchar, tags varchar[]{words})",
         )
 
     def _drop(self, c: Any) -> None:
@@ -235,23 +237,21 @@ class DuckDBStore(TableStore):
         new = {f"code{i}": np.ascontiguousarray(column) for i, column in enumerate(words.T)}
         new = {"place": np.arange(start, start + len(ids)), "id": ids, **new}
         c.register("skhash_new", new)
-        try:
-            known = _rows(
-                c, f"select id from skhash_new semi join {self._name} using (id) order by place"
+        known = _rows(
+            c, f"select id from skhash_new semi join {self._name} using (id) order by place"
+        )
+        if known:
+            raise ValueError(
+                f"ids {name_some([i for (i,) in known])} are in {self} already: remove(ids) "
+                "first to replace their codes, or give other ids."
             )
-            if known:
-                raise ValueError(
-                    f"ids {name_some([i for (i,) in known])} are in {self} already: remove(ids) "
-                    "first to replace their codes, or give other ids."
-                )
-            _rows(
-                c,
-                f"insert into {self._name} by name "
-                "select *, ?::integer as n_bits, ?::varchar as version from skhash_new",
-                [layout.n_bits, layout.version],
-            )
-        finally:
-            c.unregister("skhash_new")
+        _rows(
+            c,
+            f"insert into {self._name} by name "
+            "select *, ?::integer as n_bits, ?::varchar as version from skhash_new",
+            [layout.n_bits, layout.version],
+        )
+        c.unregister("skhash_new")
         if tags is not None:
             c.executemany(
                 f"update {self._name} set tags = ? where place = ?",
@@ -276,9 +276,7 @@ class DuckDBStore(TableStore):
         return np.ascontiguousarray(packed)
 
     def _tags(self, c: Any, ids: list[Any]) -> list[tuple[Any, list[str] | None]]:
-        return _rows(
-            c, f"select id, tags from {self._name} where id in (select unnest(?))", [ids]
-        )
+        return _rows(c, f"select id, tags from {self._name} where id in (select unnest(?))", [ids])
 
     def _nearest(
         self, c: Any, layout: Layout, queries: Packed, k: int

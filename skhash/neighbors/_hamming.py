@@ -21,24 +21,25 @@ from .._files import PathLike
 from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
-from ._backends import Distances, Indices, Packed
+from ._backends import N_PROBES, Distances, Indices, Packed
 from ._ids import Ids, check_ids
 from ._memory import MemoryStore, View
 from ._saving import add_to_folder, read_index, write_index
 from ._store import IsStore, Store, StoreView, check_store
-from ._urls import holds_password, is_url, open_store
+from ._urls import is_url, open_store
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_THREAD = 16
 
 
 class HammingNeighbors(ParametersMixin, BaseEstimator):
-    """Exact search for the nearest binary codes, with the interface of NearestNeighbors.
+    """Search for the nearest binary codes, with the interface of NearestNeighbors.
 
     The answers are those of :class:`sklearn.neighbors.NearestNeighbors` with
     ``metric="hamming", algorithm="brute"``, except that distances are whole
     numbers of bits and that equal distances come in the order of the
-    database, whatever the backend.
+    database, whatever the backend. Only backends that are called approximate
+    may miss some of the nearest codes.
 
     The database grows and shrinks: :meth:`partial_fit` adds codes at its end,
     and :meth:`remove` takes codes out by their ids. After either the answers
@@ -53,14 +54,23 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     radius : float, default=2
         Hamming distance, in bits, up to which (inclusive)
         :meth:`radius_neighbors` returns neighbors.
-    backend : {"auto", "numpy", "faiss"} or store, default="auto"
-        What computes. All return the same. faiss is faster, most of all for
-        long codes; it comes with ``pip install "scikit-hash[faiss]"`` and
-        keeps a second copy of codes that do not have 64, 128, 256 or 512
-        bits. "auto" takes it if it is installed and there are at least 16,384
-        codes, not memory-mapped. A :class:`~skhash.neighbors.Store` keeps the
-        codes as well, inside the process or elsewhere: fit replaces what it
-        holds, ``partial_fit`` adds to it.
+    backend : {"auto", "numpy", "faiss", "ivf"}, store or URL, default="auto"
+        What computes. "numpy" and "faiss" return the same. faiss is faster,
+        most of all for long codes; it comes with ``pip install
+        "scikit-hash[faiss]"`` and keeps a second copy of codes that do not
+        have 64, 128, 256 or 512 bits. "auto" takes it if it is installed and
+        there are at least 16,384 codes, not memory-mapped. "ivf" is
+        approximate: of at least 16,384 codes, clustered by faiss, it compares
+        a query with those of the ``n_probes`` nearest clusters; searches
+        within a radius are exact all the same. A
+        :class:`~skhash.neighbors.Store` keeps the codes as well, inside the
+        process or elsewhere: fit replaces what it holds, ``partial_fit`` adds
+        to it. A URL, as "postgresql://host/database?table=codes" or
+        "duckdb:///file", is opened by :func:`~skhash.neighbors.open_store`;
+        it must not hold a password.
+    n_probes : int, default=32
+        Clusters that "ivf" looks at: more of them find more of the nearest
+        codes, and take longer. Other backends ignore it.
     packed : bool, default=False
         Whether codes are given as bytes, as :func:`skhash.codes.pack` makes
         them, or else as arrays of 0 and 1 with one column per bit.
@@ -82,8 +92,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Length of the codes in bits.
     n_samples_fit_ : int
         Number of codes in the database.
-    backend_ : {"numpy", "faiss"} or store
+    backend_ : {"numpy", "faiss", "ivf"} or store
         The backend in use.
+    exact_ : bool
+        Whether :meth:`kneighbors` finds the nearest codes for certain.
     n_features_in_ : int
         Number of columns seen in fit: bits, or bytes if ``packed``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -125,7 +137,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "radius": [Interval(Real, 0, None, closed="left")],
-        "backend": [StrOptions({"auto", "numpy", "faiss"}), IsStore()],
+        "backend": [StrOptions({"auto", "numpy", "faiss", "ivf"}), IsStore()],
+        "n_probes": [Interval(Integral, 1, None, closed="left")],
         "packed": ["boolean"],
         "n_bits": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
@@ -138,7 +151,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         n_neighbors: int = 5,
         *,
         radius: float = 2,
-        backend: Literal["auto", "numpy", "faiss"] | Store = "auto",
+        backend: Literal["auto", "numpy", "faiss", "ivf"] | Store | str = "auto",
+        n_probes: int = N_PROBES,
         packed: bool = False,
         n_bits: int | None = None,
         n_jobs: int | None = None,
@@ -146,6 +160,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         self.n_neighbors = n_neighbors
         self.radius = radius
         self.backend = backend
+        self.n_probes = n_probes
         self.packed = packed
         self.n_bits = n_bits
         self.n_jobs = n_jobs
@@ -169,6 +184,12 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     def backend_(self) -> str | Store:
         """The backend in use."""
         return self._view().backend
+
+    @property
+    def exact_(self) -> bool:
+        """Whether kneighbors finds the nearest codes for certain."""
+        self._view()  # only of what is fitted
+        return getattr(self._store, "exact", True)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None, *, ids: Any = None) -> Self:
@@ -199,7 +220,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             not all different, not of one kind, or not as many as X has rows.
             The estimator stays as it was.
         ImportError
-            If ``backend="faiss"`` and faiss cannot be imported.
+            If the backend needs a library that cannot be imported.
         """
         _warn_of_names(y)
         before = self.__dict__.copy()
@@ -558,7 +579,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         path: PathLike,
         *,
         mmap_mode: Literal["r"] | None = None,
-        backend: Literal["auto", "numpy", "faiss"] | None = None,
+        backend: Literal["auto", "numpy", "faiss", "ivf"] | None = None,
     ) -> Self:
         """Read an estimator that :meth:`save` wrote.
 
@@ -572,7 +593,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             its path again is safe, except on Windows). Of a folder, those
             parts are read to memory of which codes were removed; so is what
             :meth:`remove` takes codes from.
-        backend : {"auto", "numpy", "faiss"}, default=None
+        backend : {"auto", "numpy", "faiss", "ivf"}, default=None
             Another backend than that of the saved estimator.
 
         Returns
@@ -586,7 +607,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             If the file is of another kind, truncated or corrupt, or one of the
             folder is missing or another; the message names it.
         ImportError
-            If the backend is "faiss" and faiss cannot be imported.
+            If the backend needs faiss and it cannot be imported.
         """
         if mmap_mode not in (None, "r"):
             raise ValueError(f'mmap_mode must be None or "r", got {mmap_mode!r}.')
@@ -599,7 +620,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             raise ValueError(f"{path} has a header that does not make sense: {error}") from error
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
-        store = MemoryStore(str(estimator.backend))
+        store = MemoryStore(str(estimator.backend), estimator.n_probes)
         store._fill(**contents)
         estimator._store = store
         return estimator
@@ -608,7 +629,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         """What the parameter ``backend`` names."""
         if not isinstance(self.backend, str):
             return self.backend
-        return open_store(self.backend) if is_url(self.backend) else MemoryStore(self.backend)
+        if is_url(self.backend):
+            return open_store(self.backend)
+        return MemoryStore(self.backend, self.n_probes)
 
     def _adopt(self, store: Store) -> None:
         """Take what a store holds as the database."""
@@ -720,9 +743,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral) or isinstance(k, bool):
             raise TypeError(f"n_neighbors must be an integer, got {k!r}.")
-        if k < 1:
-            raise ValueError(f"n_neighbors must be at least 1, got {k}.")
-        if n_codes is not None and k > n_codes - without:
+        if n_codes is None:
+            if k < 1:
+                raise ValueError(f"n_neighbors must be at least 1, got {k}.")
+        elif not 1 <= k <= n_codes - without:
             raise ValueError(
                 f"n_neighbors must be between 1 and {n_codes - without}, got {k}: the database has "
                 f"{n_codes} codes, and a query from it does not count itself."

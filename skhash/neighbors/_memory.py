@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._backends import Backend, Distances, Indices, Packed, is_memory_mapped, make_backend
+from ._backends import (
+    N_PROBES,
+    Backend,
+    Distances,
+    Indices,
+    Packed,
+    is_memory_mapped,
+    make_backend,
+)
 from ._ids import Ids, is_ascending, kind_of, name_some
 
 __all__ = ["MemoryStore", "View"]
@@ -179,13 +187,17 @@ class MemoryStore:
 
     Parameters
     ----------
-    backend : {"auto", "numpy", "faiss"}, default="auto"
+    backend : {"auto", "numpy", "faiss", "ivf"}, default="auto"
         What computes; see :class:`HammingNeighbors`.
+    n_probes : int, default=32
+        Of "ivf", see there.
 
     Attributes
     ----------
     n_bits : int or None
         Length of the codes in bits; None as long as nothing was added.
+    exact : bool
+        Whether searches for the nearest are exact.
     view : object
         The codes at this time, for :class:`HammingNeighbors`.
 
@@ -206,12 +218,18 @@ class MemoryStore:
     array(['a', 'b', 'c'], dtype=object)
     """
 
-    def __init__(self, backend: str = "auto") -> None:
-        if backend not in ("auto", "numpy", "faiss"):
-            raise ValueError(f'backend must be "auto", "numpy" or "faiss", got {backend!r}.')
+    def __init__(self, backend: str = "auto", n_probes: int = N_PROBES) -> None:
+        if backend not in ("auto", "numpy", "faiss", "ivf"):
+            raise ValueError(f'backend must be "auto", "numpy", "faiss" or "ivf", got {backend!r}.')
         self.backend = backend
+        self.n_probes = n_probes
         self._lock = threading.RLock()
         self._clear()
+
+    @property
+    def exact(self) -> bool:
+        """Whether searches for the nearest are exact; those of "ivf" are not."""
+        return self.backend != "ivf"
 
     @property
     def n_bits(self) -> int | None:
@@ -274,7 +292,7 @@ class MemoryStore:
         n_bits : int
             Length of the codes in bits, which may be another than before.
         """
-        new = MemoryStore(self.backend)
+        new = MemoryStore(self.backend, self.n_probes)
         new.add(ids, packed, n_bits)
         with self._lock:
             self.__dict__ |= vars(new) | {"_lock": self._lock}
@@ -454,7 +472,7 @@ class MemoryStore:
         """Hold what another store held; see :meth:`_contents`."""
         with self._lock:
             self._clear()
-            backends = tuple(make_backend(packed, self.backend) for packed in arrays)
+            backends = tuple(self._make_backend(packed) for packed in arrays)
             self._view = View(backends, keys, ids)
             self._n_bits = n_bits
             if len(self._view):
@@ -468,10 +486,10 @@ class MemoryStore:
         numbers, view = self._contents()
         arrays = [backend.packed for backend in view.backends]
         contents = {"arrays": arrays, "keys": view.given_keys, "ids": view.given_ids, **numbers}
-        return {"backend": self.backend, "contents": contents}
+        return {"backend": self.backend, "n_probes": self.n_probes, "contents": contents}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["backend"])  # type: ignore[misc]
+        self.__init__(state["backend"], state["n_probes"])  # type: ignore[misc]
         self._fill(**state["contents"])
 
     def _new_ids(self, ids: Ids | None, n: int) -> Ids:
@@ -502,8 +520,11 @@ class MemoryStore:
     def _extended(self, backends: tuple[Backend, ...], packed: Packed) -> tuple[Backend, ...]:
         if backends and not is_memory_mapped(backends[-1].packed):
             packed = self._codes.append(backends[-1].packed, packed)
-            backends = backends[:-1]
-        return (*backends, make_backend(packed, self.backend))
+            return (*backends[:-1], self._make_backend(packed, before=backends[-1]))
+        return (*backends, self._make_backend(packed))
+
+    def _make_backend(self, packed: Packed, **change: Any) -> Backend:
+        return make_backend(packed, self.backend, n_probes=self.n_probes, **change)
 
     def _alive_rows(self) -> NDArray[np.bool_]:
         """Which rows of the view are not removed, in an array that has them all."""
@@ -538,11 +559,11 @@ class MemoryStore:
             start += len(backend.packed)
             if not kept.all():
                 packed = self._codes.select(backend.packed, kept)
-                backend = make_backend(packed, self.backend)
+                backend = self._make_backend(packed, before=backend, kept=kept)
             if kept.any():
                 backends.append(backend)
         if not backends:  # nothing is left but the length of codes: ids may be of another kind
-            self._view = View((make_backend(view.codes[:0].copy(), self.backend),), keys[:0], None)
+            self._view = View((self._make_backend(view.codes[:0].copy()),), keys[:0], None)
             self._kind = self._key_of = self._alive = None
             return
         self._view = View(

@@ -1,4 +1,4 @@
-"""PostgresStore: codes in a table of a PostgreSQL server, searched exactly or by pgvector's HNSW."""
+"""PostgresStore: codes in a table of a PostgreSQL server, searched exactly or by pgvector."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class PostgresStore(TableStore):
                 )
             except psycopg.Error as error:
                 raise ConnectionError(
-                    f"{self} cannot connect: {str(error).strip()}\nLook whether the server runs "
+                    f"{self} cannot connect: {_said(error)}. Look whether the server runs "
                     "there and lets this user in; the password is taken from conninfo, "
                     "PGPASSWORD or libpq's password file."
                 ) from error
@@ -240,7 +240,7 @@ class PostgresStore(TableStore):
             ) from error
         except psycopg.Error as error:
             state = error.sqlstate or ""
-            message = f"{self}: {str(error).strip()}\nThe table is as it was. "
+            message = f"{self}: {_said(error)}. The table is as it was. "
             if state.startswith(_DISK_FULL):
                 raise OSError(f"{message}Make room on the disk of the server.") from error
             if state.startswith(_FORBIDDEN):
@@ -252,7 +252,7 @@ class PostgresStore(TableStore):
             lost = self._connection is None or self._connection.closed
             if lost or state.startswith(_NO_CONNECTION):
                 raise ConnectionError(
-                    f"{self}: the connection was lost: {str(error).strip()}\nA change is made "
+                    f"{self}: the connection was lost: {_said(error)}. A change is made "
                     "wholly or not at all. The next call connects again."
                 ) from error
             raise RuntimeError(message) from error
@@ -319,9 +319,11 @@ class PostgresStore(TableStore):
                 'there, or use search="exact".'
             )
         c.execute("create extension if not exists vector")
-        c.execute(sql.SQL("create index on {} using hnsw (code bit_hamming_ops)").format(
-            sql.Identifier(self.table)
-        ))
+        c.execute(
+            sql.SQL("create index on {} using hnsw (code bit_hamming_ops)").format(
+                sql.Identifier(self.table)
+            )
+        )
 
     def _drop(self, c: Any) -> None:
         c.execute(self._sql("drop table {table}"))
@@ -330,16 +332,12 @@ class PostgresStore(TableStore):
         return c.execute(self._sql("select count(*) from {table}")).fetchone()[0]
 
     def _next_number(self, c: Any) -> int:
-        return c.execute(
-            self._sql("select coalesce(max(id) + 1, 0) from {table}")
-        ).fetchone()[0]
+        return c.execute(self._sql("select coalesce(max(id) + 1, 0) from {table}")).fetchone()[0]
 
     def _append(
         self, c: Any, layout: Layout, ids: Ids, packed: Packed, tags: list[list[str]] | None
     ) -> None:
-        with c.copy(
-            self._sql("copy {table} (id, code, tags) from stdin (format binary)")
-        ) as copy:
+        with c.copy(self._sql("copy {table} (id, code, tags) from stdin (format binary)")) as copy:
             copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
             for start in range(0, len(ids), _ROWS):
                 part = slice(start, start + _ROWS)
@@ -452,6 +450,11 @@ def _parse(conninfo: str) -> dict[str, Any]:
             "conninfo is not what libpq takes, such as postgresql://user@host:5432/database; "
             "characters like @, / and % in a part of a URL must be written as %40, %2F, %25."
         ) from None
+
+
+def _said(error: Exception) -> str:
+    """An error of the server or of libpq in one line."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _load_psycopg() -> Any:

@@ -354,7 +354,7 @@ class TableStore(ABC):
         if ids is None:
             start = self._next_number(c)
             ids = np.arange(start, start + len(packed))
-        self._append(c, layout, ids, packed, tags)  # type: ignore[arg-type]
+        self._append(c, layout, ids, packed, tags)
 
     def _check_known(self, ids: Ids, known: list[Any]) -> None:
         missing = set(ids.tolist()).difference(known)

@@ -20,7 +20,7 @@ def holds_password(url: str) -> bool:
     """Whether there is a password in a URL."""
     parts = urlsplit(url)
     names = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    return parts.password is not None or any("password" in name for name in names)
+    return bool(parts.password) or any("password" in name for name in names)
 
 
 def open_store(url: str) -> PostgresStore | DuckDBStore:
