@@ -225,9 +225,8 @@ class IVFBackend(FaissBackend):
             start = before._next_label
             self._source = vars(before).get("_index", before._source)
         self._next_label: int = start + len(packed) - len(labels)
-        self._labels: NDArray[np.int64] = np.concatenate(
-            [labels, np.arange(start, self._next_label)]
-        )
+        new = np.arange(start, self._next_label)
+        self._labels: NDArray[np.int64] = np.concatenate([labels, new])
 
     @cached_property
     def _index(self) -> tuple[Any, NDArray[np.int64], int]:

@@ -707,7 +707,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
 
     def _validate_codes(self, X: Any, *, reset: bool) -> NDArray[np.uint8]:
         """Validate codes in the form that the parameters say, and pack them."""
-        X = validate_data(self, X, order="C", ensure_min_samples=0, reset=reset)
+        if reset or not self._is_plain(X):
+            X = validate_data(self, X, order="C", ensure_min_samples=0, reset=reset)
         if len(X) == 0:
             raise ValueError(f"X has 0 samples (shape {X.shape}); give at least one code.")
         n_columns = X.shape[1]
@@ -728,6 +729,17 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
                 )
         self._check_unused_bits(X, "X")
         return X
+
+    def _is_plain(self, X: Any) -> bool:
+        """Whether validate_data has nothing to find, which takes longer than a small search."""
+        return (
+            type(X) is np.ndarray
+            and X.dtype == np.uint8
+            and X.ndim == 2
+            and X.shape[1] == self.n_features_in_
+            and X.flags.c_contiguous
+            and not hasattr(self, "feature_names_in_")
+        )
 
     def _check_unused_bits(self, packed: NDArray[np.uint8], name: str) -> None:
         n_unused = 8 * packed.shape[1] - self.n_bits_
@@ -805,9 +817,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         self, view: View | StoreView, search: Callable[[Packed], Any], queries: Packed
     ) -> list[Any]:
         """Results of a search for consecutive parts of the queries, one per thread."""
-        n_threads = 1
-        if view.takes_threads:
-            n_threads = min(effective_n_jobs(self.n_jobs), -(-len(queries) // _QUERIES_PER_THREAD))
+        n_threads = -(-len(queries) // _QUERIES_PER_THREAD) if view.takes_threads else 1
+        if n_threads > 1:
+            n_threads = min(effective_n_jobs(self.n_jobs), n_threads)
         if n_threads <= 1:
             return [search(queries)]
         parts = gen_even_slices(len(queries), n_threads)
