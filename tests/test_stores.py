@@ -120,6 +120,22 @@ def test_tags(kind, make_store):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_bad_input(kind, make_store):
+    store = make_store(kind)
+    store.add(["a", "b"], clustered(2), 32)
+    for use, message in (
+        (lambda: store.add(["c", "c"], clustered(2), 32), "'c' occur more than once"),
+        (lambda: store.add(["c"], clustered(2), 32), "ids has 1 entries"),
+        (lambda: store.add(["c", "d"], clustered(2), 40), r"shape \(n, 5\) for 40 bits"),
+        (lambda: store.add(["c", "d"], clustered(2).astype(int), 32), "got int64"),
+        (lambda: store.remove(["a", "a"]), "'a' occur more than once"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    assert store.ids().tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_partial_fit_adds_to_what_a_store_holds(kind, make_store):
     codes = np.random.default_rng(0).integers(0, 2, (30, 16))
     store = make_store(kind)
@@ -461,6 +477,7 @@ def test_bad_parameters(options):
 # DuckDB
 
 
+@pytest.mark.slow
 def test_duckdb_file_is_closed_for_others(make_store, tmp_path):
     store = make_store("duckdb")
     store.add(names(5), clustered(5), 32)
@@ -502,6 +519,7 @@ with DuckDBStore(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "full"])
 def test_duckdb_faults(fault, make_store):
     pytest.importorskip("resource")

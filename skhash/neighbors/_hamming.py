@@ -776,7 +776,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     def _nearest(
         self, X: ArrayLike | None, n_neighbors: int | None
     ) -> tuple[View | StoreView, Distances, Any]:
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)  # raises; asking it every time would slow small searches
         view, alone = self._view(), X is None
         queries = view.codes if X is None else self._validate_codes(X, reset=False)
         # Another store counts its codes only if they are too few: that may take long.

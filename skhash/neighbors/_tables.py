@@ -174,7 +174,7 @@ class TableStore(ABC):
 
     def add(
         self,
-        ids: Ids | None,
+        ids: Any,
         packed: Packed,
         n_bits: int,
         *,
@@ -184,7 +184,7 @@ class TableStore(ABC):
 
         Parameters
         ----------
-        ids : ndarray of shape (n_new,), int64 or object with str, or None
+        ids : sequence of int or of str of shape (n_new,), or None
             All different. None asks for the next numbers: those from 0 in an
             empty table, else those after the largest id.
         packed : ndarray of shape (n_new, n_bytes), uint8
@@ -206,7 +206,7 @@ class TableStore(ABC):
 
     def replace(
         self,
-        ids: Ids | None,
+        ids: Any,
         packed: Packed,
         n_bits: int,
         *,
@@ -216,7 +216,7 @@ class TableStore(ABC):
 
         Parameters
         ----------
-        ids : ndarray of shape (n_new,), int64 or object with str, or None
+        ids : sequence of int or of str of shape (n_new,), or None
             All different, of either kind. None means 0, 1, 2 ....
         packed : ndarray of shape (n_new, n_bytes), uint8
             Their codes.
@@ -230,12 +230,12 @@ class TableStore(ABC):
                 self._drop(c)
             self._add(c, ids, packed, n_bits, tags)
 
-    def remove(self, ids: Ids) -> None:
+    def remove(self, ids: Any) -> None:
         """Remove codes.
 
         Parameters
         ----------
-        ids : ndarray of shape (n_old,), int64 or object with str
+        ids : sequence of int or of str of shape (n_old,)
             All different.
 
         Raises
@@ -243,6 +243,7 @@ class TableStore(ABC):
         ValueError
             If the table lacks one of them.
         """
+        ids = check_ids(ids)
         if not len(ids):
             return
         with self._changing() as c:
@@ -329,11 +330,19 @@ class TableStore(ABC):
     def _add(
         self,
         c: Any,
-        ids: Ids | None,
+        ids: Any,
         packed: Packed,
         n_bits: int,
         tags: Sequence[Sequence[str]] | None,
     ) -> None:
+        n_bytes = -(-n_bits // 8)
+        if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != n_bytes:
+            raise ValueError(
+                f"packed must be bytes of shape (n, {n_bytes}) for {n_bits} bits, got "
+                f"{packed.dtype} of shape {packed.shape}; skhash.codes.pack makes them."
+            )
+        if ids is not None:
+            ids = check_ids(ids, n_samples=len(packed))
         if tags is not None:
             tags = _check_tags(tags, len(packed))
         layout = self._layout(c)
