@@ -174,7 +174,7 @@ def _read(
 ) -> NDArray[np.uint8]:
     check_scalar(max_pixels, "max_pixels", Integral, min_val=1)
     try:
-        with _open(source, formats) as image:
+        with open_photo(source, formats) as image:
             n_pixels = image.width * image.height
             if isinstance(source, str | os.PathLike):
                 # A JPEG far larger than needed is decoded at a fraction of its size.
@@ -198,7 +198,7 @@ def _read(
 
 
 @contextmanager
-def _open(source: Any, formats: Sequence[str]) -> Iterator[Image.Image]:
+def open_photo(source: Any, formats: Sequence[str] = PHOTO_FORMATS) -> Iterator[Image.Image]:
     if isinstance(source, str | os.PathLike):
         Image.init()
         known = [name for name in formats if name in Image.OPEN]  # not every Pillow has AVIF

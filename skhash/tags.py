@@ -24,7 +24,7 @@ _FORMS = (
     "a sequence with one list of str per image, a 1-D sequence of one tag each, "
     "or an indicator array or sparse matrix of 0 and 1 of shape (n_samples, n_tags)"
 )
-_MAX_LENGTH = 1000  # of a tag, in characters
+MAX_TAG_LENGTH = 1000  # of a tag, in characters
 # What is not seen in print: control characters that are no blanks, the soft hyphen, marks of
 # direction, zero-width blanks. Joiners stay inside a word, where scripts and emoji need them.
 _INVISIBLE = re.compile(
@@ -432,10 +432,10 @@ def _checked(tag: Any, cleaned: dict[str, str], where: str, nothing: str) -> str
         raise TypeError(f"{where} {_shown(tag)}; tags in a collection must be str.{_remedy(tag)}")
     found = cleaned.get(tag)
     if found is None:
-        if len(tag) > _MAX_LENGTH:
+        if len(tag) > MAX_TAG_LENGTH:
             raise ValueError(
                 f"{where} a tag of {len(tag)} characters, {_shown(tag)}; at most "
-                f"{_MAX_LENGTH} make sense: give a list of tags, not a text."
+                f"{MAX_TAG_LENGTH} make sense: give a list of tags, not a text."
             )
         found = cleaned[tag] = clean_tag(tag)
         if not found:
