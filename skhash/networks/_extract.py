@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from .._decisions import settled_values
 from ._backbones import Backbone
 from ._cache import FeatureCache
-from ._images import Images, unchanged
+from ._images import Images, gather, unchanged
 from ._placement import autocast, place, placed, resolve_device
 
 __all__ = [
@@ -246,7 +246,7 @@ class ComputesOnce:
         """
         token = _computed.set([])
         try:
-            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
+            return super().fit_transform(gather(X), y, **fit_params)  # type: ignore[misc]
         finally:
             _computed.reset(token)
 
