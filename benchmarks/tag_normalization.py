@@ -25,18 +25,18 @@ from skhash.metrics import mean_average_precision
 from skhash.tags import encode_tags
 
 # People who praise each other, and their cameras.
-STOP_TAGS = """
+_STOP_TAGS = """
     explore interestingness abigfave anawesomeshot aplusphoto superaplus impressedbeauty mywinners
     diamondclassphotographer flickrdiamond theperfectphotographer supershot bravo searchthebest
     canon nikon sony olympus panasonic fujifilm eos d70 d80 d50 d40 d200 400d 350d 30d 2007 2008
-""".split()
+"""
 CLEANINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "case": {"normalize": "case"},
     "forms": {"normalize": "forms"},
     "min_count=5": {"min_count": 5},
     "min_count=50": {"min_count": 50},
-    "stop_tags": {"stop_tags": STOP_TAGS},
+    "stop_tags": {"stop_tags": _STOP_TAGS.split()},
 }
 
 
