@@ -18,23 +18,26 @@ def plain_case(tag: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", tag).lower())
 
 
-def group_tags(tags: Collection[str], merge_forms: bool) -> dict[str, str]:
+def group_tags(tags: Collection[str], normalize: str | None) -> dict[str, str]:
     """What is the same for all forms of a tag.
 
     Parameters
     ----------
     tags : collection of str
         All tags: those that only some of them are forms of must be among them.
-    merge_forms : bool
-        Whether joined words and plurals are forms of a tag, besides case and Unicode form.
+    normalize : {"case", "forms"} or None
+        What are forms of a tag: nothing else (None), what differs in case or Unicode form, or
+        joined words and plurals, too.
 
     Returns
     -------
     dict from str to str
         For each tag the key of its group.
     """
+    if normalize is None:
+        return {tag: tag for tag in tags}
     keys = {tag: plain_case(tag).casefold() for tag in tags}
-    if not merge_forms:
+    if normalize == "case":
         return keys
     keys = {tag: _SEPARATORS.sub("", key) or key for tag, key in keys.items()}
     known = set(keys.values())

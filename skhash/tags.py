@@ -225,41 +225,54 @@ def _clean(
     name: str,
 ) -> TagMatrix:
     """Merge the columns of tags that count as one, and leave out others."""
-    forms = raw.vocabulary.tolist()
-    wanted = set() if known is None else set(known.tolist())
-    if not all(isinstance(tag, str) for tag in (*forms, *wanted)):
-        if normalize is not None or stop_tags:
+    words, vocabulary = raw.vocabulary.tolist(), raw.vocabulary
+    wanted = [] if known is None else known.tolist()
+    forms = words
+    if normalize is not None or stop_tags:
+        if not all(isinstance(tag, str) for tag in (*words, *wanted)):
             raise TypeError(f"normalize and stop_tags are for tags of str; {name} has others.")
-    elif normalize is not None:
-        groups = group_tags({*forms, *wanted, *stop_tags}, merge_forms=normalize == "forms")
-        form_of = {} if known is None else {groups[tag]: tag for tag in reversed(known.tolist())}
-        uses: Counter[tuple[str, str]] = Counter()
-        for tag, n in zip(forms, np.asarray(raw.indicator.sum(axis=0)), strict=True):
-            uses[groups[tag], plain_case(tag)] += n
-        for group, form in sorted(uses, key=lambda use: (-uses[use], use)):  # most used first
-            form_of.setdefault(group, form)
-        stop_tags = {form_of[groups[tag]] for tag in stop_tags if groups[tag] in form_of}
-        forms = [tag if tag in wanted else form_of[groups[tag]] for tag in forms]
-    distinct = sorted(set(forms))
-    column_of = {form: column for column, form in enumerate(distinct)}
-    targets = [column_of[form] for form in forms]
+        groups = group_tags({*words, *wanted, *stop_tags}, normalize)
+        if normalize is not None:
+            forms = _choose_forms(raw, wanted, groups)
+            distinct = sorted(set(forms))
+            vocabulary = np.empty(len(distinct), dtype=object)
+            vocabulary[:] = distinct
+        stopped = {groups[tag] for tag in stop_tags}
+        stop_tags = {
+            form for word, form in zip(words, forms, strict=True) if groups[word] in stopped
+        }
+    tags = vocabulary.tolist()
+    column_of = {tag: column for column, tag in enumerate(tags)}
     selection = sp.csr_array(
-        (np.ones(len(forms), np.float32), targets, np.arange(len(forms) + 1)),
-        shape=(len(forms), len(distinct)),
+        (
+            np.ones(len(forms), np.float32),
+            [column_of[form] for form in forms],
+            np.arange(len(forms) + 1),
+        ),
+        shape=(len(forms), len(tags)),
     )
     merged = sp.csr_array(raw.indicator @ selection)
     merged.data[:] = 1  # of an image with two forms of a tag
+    is_stopped = np.array([tag in stop_tags for tag in tags], dtype=bool)
     if known is None:
-        counts = np.asarray(merged.sum(axis=0))
-        kept = [
-            form
-            for form, count in zip(distinct, counts, strict=True)
-            if count >= min_count and form not in stop_tags
-        ]
-        known = np.array(kept, dtype=raw.vocabulary.dtype)
-    columns = np.empty(len(distinct), dtype=object)
-    columns[:] = [_STOPPED if form in stop_tags else form for form in distinct]
+        known = vocabulary[(np.asarray(merged.sum(axis=0)) >= min_count) & ~is_stopped]
+    columns = np.empty(len(tags), dtype=object)
+    columns[:] = tags
+    columns[is_stopped] = _STOPPED
     return _align(merged, columns, known)
+
+
+def _choose_forms(raw: TagMatrix, wanted: list[str], groups: dict[str, str]) -> list[str]:
+    """The form that each tag gets: one that is wanted, or else the most used of its group."""
+    form_of = {groups[tag]: tag for tag in reversed(wanted)}
+    words = raw.vocabulary.tolist()
+    uses: Counter[tuple[str, str]] = Counter()
+    for word, n in zip(words, np.asarray(raw.indicator.sum(axis=0)), strict=True):
+        uses[groups[word], plain_case(word)] += n
+    for group, form in sorted(uses, key=lambda use: (-uses[use], use)):
+        form_of.setdefault(group, form)
+    as_it_is = set(wanted)
+    return [word if word in as_it_is else form_of[groups[word]] for word in words]
 
 
 def _encode(

@@ -216,6 +216,7 @@ def test_one_image_is_to_be_wrapped_in_a_list(paths, form):
         (["a.jpg", None], r"X\[1\] is NoneType"),
         (["a.jpg", 3.0], r"X\[1\] is float"),
         (np.array([["a.jpg", "b.jpg"]]), "shape"),
+        (np.zeros((8, 8, 3), np.uint8), r"wrap it in a list, \[X\]"),
         (torch.zeros(2, 3, 8, 8), r"X\[0\] is Tensor"),
     ],
 )

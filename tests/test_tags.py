@@ -385,6 +385,19 @@ def test_stop_tags_are_left_out_in_all_their_forms_and_counted():
     assert (rows, n_left_out) == ([["sea"], [], ["sky"]], 3)
 
 
+def test_a_stop_tag_holds_for_every_form_that_a_vocabulary_has():
+    tags, vocabulary = [["Cat"], ["cat", "sea"], ["CATS"]], ["Cat", "cat", "sea"]
+    rows, n_left_out = cleaned(tags, stop_tags=["cats"], normalize="forms", vocabulary=vocabulary)
+    assert (rows, n_left_out) == ([[], ["sea"], []], 3)
+
+
+def test_the_columns_of_an_indicator_keep_their_order_and_names():
+    frame = pd.DataFrame({("b", 1): [1, 1], ("a", 2): [0, 1], ("c", 3): [1, 1]})
+    encoded = encode_tags(frame, min_count=2)
+    assert encoded.vocabulary.tolist() == [("b", 1), ("c", 3)]
+    np.testing.assert_array_equal(encoded.indicator.toarray(), np.ones((2, 2)))
+
+
 def test_rare_tags_are_left_out_after_forms_are_merged():
     tags = [["Cat", "sea"], ["cats"], ["sky"], ["sky", "cat"]]
     assert cleaned(tags, min_count=3, normalize="forms") == ([["cat"], ["cat"], [], ["cat"]], 3)

@@ -91,13 +91,13 @@ def read_text(path: Path, errors: str = "strict", *, encoding: str | None = None
         raise ValueError(f"encoding must be one that Python knows, got {encoding!r}.") from None
     except UnicodeError as error:
         raise ValueError(
-            f"{path} is not {encoding.upper()} text ({error}). Save it as UTF-8, or pass its "
-            "encoding, which is 'cp1252' or 'latin-1' for most old tables of western Europe."
+            f"{path} is not {encoding.upper()} text ({error}). Save it as UTF-8, or for a table "
+            "pass its encoding, often 'cp1252' or 'latin-1' in western Europe."
         ) from None
     if "\0" in text:
         raise ValueError(
-            f"{path} is not {encoding.upper()} text: it holds zero bytes. Save it as UTF-8, or "
-            "pass encoding='utf-16-le' or 'utf-16-be' if it is that."
+            f"{path} is not {encoding.upper()} text: it holds zero bytes. Save it as UTF-8, or for "
+            "a table of UTF-16 pass encoding='utf-16-le' or 'utf-16-be'."
         )
     return text.removeprefix("\ufeff")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from defusedxml.ElementTree import fromstring
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .._files import open_regular
 from ..images import open_photo
@@ -50,7 +50,7 @@ class Companions:
     Parameters
     ----------
     paths : iterable of Path
-        Files of a folder and all below it; those that are none do not matter.
+        Files of a folder and all below it, of which :meth:`is_one` is true.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -128,6 +128,8 @@ def read_keywords(
                 collect("XMP", _xmp_keywords(_xmp_packet(image), hierarchy))
                 collect("IPTC", _iptc_keywords(image))
                 collect("XPKeywords", _windows_keywords(image))
+    except UnidentifiedImageError:
+        problems["file"] = "it is torn, or in no format of photos"
     except Exception as error:
         problems["file"] = str(error) or type(error).__name__
     for sidecar in companions.sidecars(photo):
@@ -146,7 +148,7 @@ def distinct(tags: Iterable[str]) -> list[str]:
 def _png_keywords(file: Any, hierarchy: str) -> Iterator[str]:
     """Yield the subjects of a PNG that is open behind its signature.
 
-    Pillow finds what stands behind the pixels only by decoding these, and so do programs write.
+    Some programs write them behind the pixels, where Pillow finds them only by decoding these.
     """
     while len(head := file.read(8)) == 8:
         size, kind = struct.unpack(">L4s", head)
@@ -230,7 +232,7 @@ def _iptc_keywords(image: Image.Image) -> Iterator[str]:
             size = int.from_bytes(block[place : place + min(n_bytes, 8)])
             place += n_bytes
         value = block[place : place + size]
-        if len(value) < size:
+        if len(value) < size or place > len(block):
             raise ValueError("truncated")
         place += size
         if dataset == _IPTC_CHARSET:

@@ -306,7 +306,8 @@ def _as_sequence(images: Any) -> Any:
         if images.dtype.kind in "OU" and images.shape[1:] == (1,):
             images = images.ravel()  # a column, as a ColumnTransformer hands it on
         elif images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (3, 4):
-            raise TypeError(f"X must be {_FORMS}, got {kind_of(images)}.")
+            remedy = " If it is one image, wrap it in a list, [X]." * (images.ndim == 3)
+            raise TypeError(f"X must be {_FORMS}, got {kind_of(images)}.{remedy}")
         else:
             return images
     elif not isinstance(images, list | tuple | _Lazy) and (shape is None or len(shape) != 1):
