@@ -204,11 +204,18 @@ def _read(
 
 @contextmanager
 def open_photo(source: Any, formats: Sequence[str] = PHOTO_FORMATS) -> Iterator[Image.Image]:
-    """An image in any of the forms that :func:`resolve` gives, open but not decoded."""
-    if isinstance(source, str | os.PathLike | bytes):
+    """An image in any of the forms that :func:`resolve` gives, open but not decoded.
+
+    It may also be an open file at its start, which is closed at the end.
+    """
+    if isinstance(source, str | os.PathLike | bytes) or is_open_file(source):
         Image.init()
         known = [name for name in formats if name in Image.OPEN]  # not every Pillow has AVIF
-        file = io.BytesIO(source) if isinstance(source, bytes) else open_regular(source)
+        file = source
+        if isinstance(source, bytes):
+            file = io.BytesIO(source)
+        elif isinstance(source, str | os.PathLike):
+            file = open_regular(source)
         with file, Image.open(file, formats=known) as image:
             yield image
     elif isinstance(source, Image.Image):

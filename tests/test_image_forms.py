@@ -65,6 +65,15 @@ def read_bytes(path):
     return path.read_bytes()
 
 
+def is_plain(images):
+    return isinstance(images[0], str | bytes | dict)
+
+
+def as_arrow(images, *, table=False):
+    pa = pytest.importorskip("pyarrow")
+    return pa.table({"image": images}) if table else pa.chunked_array([images[:2], images[2:]])
+
+
 ONE = {
     "str": str,
     "path": lambda path: path,
@@ -89,6 +98,8 @@ ALL = {
     "frame": lambda images: pd.DataFrame({"image": pd.Series(images)}, index=range(len(images))),
     "column": lambda images: pd.DataFrame({"image": pd.Series(images)}).to_numpy(),
     "dataset": lambda images: Table(image=images),
+    "arrow": lambda images: as_arrow(images) if is_plain(images) else images,
+    "arrow table": lambda images: as_arrow(images, table=True) if is_plain(images) else images,
 }
 
 

@@ -120,14 +120,14 @@ def read_keywords(
 
     try:
         with open_regular(photo) as file:
-            is_png = file.read(len(_PNG)) == _PNG
-            if is_png:
+            if file.read(len(_PNG)) == _PNG:
                 collect("XMP", _png_keywords(file, hierarchy))
-        if not is_png:
-            with open_photo(photo) as image:
-                collect("XMP", _xmp_keywords(_xmp_packet(image), hierarchy))
-                collect("IPTC", _iptc_keywords(image))
-                collect("XPKeywords", _windows_keywords(image))
+            else:
+                file.seek(0)
+                with open_photo(file) as image:
+                    collect("XMP", _xmp_keywords(_xmp_packet(image), hierarchy))
+                    collect("IPTC", _iptc_keywords(image))
+                    collect("XPKeywords", _windows_keywords(image))
     except UnidentifiedImageError:
         problems["file"] = "it is torn, or in no format of photos"
     except Exception as error:

@@ -213,13 +213,15 @@ class _Lazy:
 
 
 def gather(X: Any) -> Any:
-    """X as it can be read several times: an iterator becomes a list.
+    """X as it can be read several times, by rows: an iterator becomes a list, Arrow an array.
 
     Raises
     ------
     ValueError
         If the iterator gives nothing, as one does that was read before.
     """
+    if hasattr(X, "__array__") and not hasattr(X, "shape"):
+        return np.asarray(X)  # of Arrow, whose items are objects of its own
     if not hasattr(X, "__next__") or is_open_file(X):
         return X
     X = list(X)
