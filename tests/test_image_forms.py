@@ -123,7 +123,7 @@ def test_every_collection_of_every_form_gives_the_same_batches(paths, form, coll
     images = [ONE[form](path) for path in paths]
     expected = Images(images, 16)[range(6)]
     X = gather(ALL[collection](images))
-    assert holds_images(X)
+    assert holds_images(X) or collection == "column"  # which may be numbers in str
     assert torch.equal(Images(X, 16)[range(6)], expected)
     some = Images(X, 16).take(np.array([4, 1]))
     assert torch.equal(some[range(2)], expected[[4, 1]])

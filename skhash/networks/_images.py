@@ -249,7 +249,9 @@ def holds_images(X: Any) -> bool:
             return not isinstance(X, Sequence)
     if len(shape) != 2:
         return len(shape) == 4 or (len(shape) > 2 and getattr(X, "dtype", None) == np.uint8)
-    return 0 not in shape and any(is_image(value) for value in _first_row(X))
+    # An array of str is a matrix of numbers that were not converted, as far as one can see.
+    is_table = _columns(X) is not None and 0 not in shape
+    return is_table and any(is_image(value) for value in _first_row(X))
 
 
 def _is_one_image(X: Any) -> bool:
@@ -258,10 +260,10 @@ def _is_one_image(X: Any) -> bool:
 
 
 def _first_row(table: Any) -> list[Any]:
-    """The values in the first row of a data frame, dataset or array."""
+    """The values in the first row of a data frame or dataset."""
     if hasattr(table, "__array__"):
         return list(np.asarray(table[:1]).ravel())
-    return list(table[0].values()) if _columns(table) is not None else []
+    return list(table[0].values())
 
 
 def _columns(table: Any) -> list[Any] | None:
