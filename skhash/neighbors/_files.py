@@ -100,3 +100,29 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         raise ValueError("a key occurs twice")
     return content
+
+
+def write_index(path: PathLike, header: dict[str, Any], contents: dict[str, Any]) -> None:
+    """Write a header and the contents of a MemoryStore to one file."""
+    n_samples = sum(map(len, contents["arrays"]))
+    payload = np.concatenate([array.reshape(-1) for array in contents["arrays"]])
+    header = {**header, "n_bits": contents["n_bits"], "n_samples": n_samples}
+    write_bytes(path, header, payload)
+
+
+def read_index(
+    path: PathLike, *, mmap_mode: Literal["r"] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what :func:`write_index` wrote."""
+    header, payload = read_bytes(path, mmap_mode=mmap_mode)
+    try:
+        n_samples, n_bits = header["n_samples"], header["n_bits"]
+        for key, value in {"n_samples": n_samples, "n_bits": n_bits}.items():
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{key} must be a whole number of at least 1.")
+        n_bytes = -(-n_bits // 8)
+        if n_samples * n_bytes != len(payload):
+            raise ValueError(f"{len(payload)} bytes do not hold so many codes of so many bits.")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has a header that does not make sense: {error}") from error
+    return header, {"arrays": [payload.reshape(n_samples, n_bytes)], "n_bits": n_bits}
