@@ -261,7 +261,9 @@ class MemoryStore:
         """
         with self._lock:
             if self._n_bits not in (None, n_bits):
-                raise ValueError(f"the codes have {n_bits} bits, those of the store {self._n_bits}.")
+                raise ValueError(
+                    f"the codes have {n_bits} bits, those of the store {self._n_bits}."
+                )
             ids = self._new_ids(ids, len(packed))
             if self._key_of is None and not self._can_be_keys(ids):
                 self._separate_ids(ids.dtype)

@@ -1,8 +1,8 @@
 """A search as a folder: what is written is whole, or as it was before.
 
-``search.json`` names the folder beside it that holds everything else. A save writes a new one of
-these, then replaces ``search.json``, then removes the old one: at any time ``search.json`` names one
-that is complete.
+``search.json`` names the folder beside it that holds everything else. A save writes a new one,
+then replaces ``search.json``, then removes the old one: at any time ``search.json`` names one that
+is complete.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 import skhash
 
 from .._files import PathLike, folder_lock, open_regular, replacing
+from ..neighbors._ids import check_ids
 from ..tags import TagMatrix
-from ._input import check_ids, rows_of_tags
+from ._input import rows_of_tags
 from ._photos import Photos
 
 __all__ = ["read_folder", "write_folder"]
@@ -62,8 +63,8 @@ def write_folder(folder: PathLike, model: Any, photos: Photos, *, backbone: str)
         try:
             skhash.save(model, data / _MODEL, backbone=backbone)
             _write(data / _CODES, lambda file: np.save(file, photos.codes))
-            if photos.directions is not None:
-                _write(data / _DIRECTIONS, lambda file: np.save(file, photos.directions))
+            if (directions := photos.directions) is not None:
+                _write(data / _DIRECTIONS, lambda file: np.save(file, directions))
             _write(data / _PHOTOS, lambda file: file.writelines(_lines(photos)))
             vocabulary = photos.tags.vocabulary.tolist()
             _write(data / _VOCABULARY, lambda file: file.write(_json_line(vocabulary)))
@@ -105,7 +106,7 @@ def _new_digest() -> Any:
 
 
 def _remove_others(folder: Path) -> None:
-    """Remove what other saves, finished or killed, have left; the lock says that none is at work."""
+    """Remove what other saves have left; the lock says that none of them is at work."""
     try:
         current = _read_manifest(folder)["data"]
     except FileNotFoundError:

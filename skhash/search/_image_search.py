@@ -22,8 +22,9 @@ from ..base import forgotten_on_failure
 from ..codes import pack, sign_bits
 from ..images import ImageReadError
 from ..neighbors import HammingNeighbors
-from ..semantic._tag_hasher import TagCodes, known_tag_codes, learn_tag_codes
-from ..tags import TagMatrix, encode_tags
+from ..neighbors._ids import kind_of, name_some
+from ..semantic._tag_hasher import known_tag_codes, learn_tag_codes
+from ..tags import encode_tags
 from ._encoding import decision_values, default_hasher, learn_hasher, reason_unreadable
 from ._folder import read_folder, write_folder
 from ._input import (
@@ -31,10 +32,8 @@ from ._input import (
     check_arrivals,
     check_count,
     check_having,
-    check_ids,
+    check_names,
     check_queries,
-    id_kind,
-    listing,
     rows_of_tags,
     tag_rows,
 )
@@ -194,7 +193,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         """
         check_is_fitted(self)
         photos = self.photos_
-        return rows_of_tags(photos.tags, photos.rows(check_ids(ids)))
+        return rows_of_tags(photos.tags, photos.rows(check_names(ids)))
 
     # Photos come and go.
 
@@ -309,7 +308,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         """
         check_is_fitted(self)
         with _changing:
-            self.photos_ = self.photos_.without(self.photos_.rows(check_ids(ids)))
+            self.photos_ = self.photos_.without(self.photos_.rows(check_names(ids)))
         return self
 
     def update(self, X: Any, y: Any = None, ids: Any = None) -> Self:
@@ -343,14 +342,14 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         self.photos_.rows(new.ids)
         values, readable = decision_values(self.hasher_, new.X, images=new.images)
         with _changing:
-            photos = self.photos_
-            rows = photos.rows(new.ids)
+            photos, ids = self.photos_, new.ids
+            rows = photos.rows(ids)
             if y is None:
                 new = replace(new, tags=tag_rows(photos.tags, rows))
             if readable.any():
                 others = photos.without(rows[readable])
-                self.photos_ = others.join(self._as_photos(new, new.ids, values, readable))
-            self._report(new, new.ids, readable, "left as they were")
+                self.photos_ = others.join(self._as_photos(new, ids, values, readable))
+            self._report(new, ids, readable, "left as they were")
         return self
 
     # Questions and answers.
@@ -460,7 +459,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         """
         check_is_fitted(self)
         photos = self.photos_
-        rows = photos.rows(check_ids(ids))
+        rows = photos.rows(check_names(ids))
         directions = None
         if photos.directions is not None:
             directions = photos.directions[rows].astype(np.float32)
@@ -575,9 +574,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         """
         check_is_fitted(self)
         model = copy.copy(self)
-        photos = vars(model).pop("photos_")
-        vars(model).pop("skipped_")
-        write_folder(folder, model, photos, backbone=backbone)
+        del model.photos_, model.skipped_
+        write_folder(folder, model, self.photos_, backbone=backbone)
 
     @classmethod
     def load(cls, folder: PathLike, *, modules: Any = None, weights: PathLike = "DEFAULT") -> Self:
@@ -629,19 +627,19 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         known = [name for name in ([] if ids is None else ids.tolist()) if name in self]
         if known:
             raise ValueError(
-                f"ids has names of photos that are in the search already: {listing(known)}; "
+                f"ids has names of photos that are in the search already: {name_some(known)}; "
                 "use update() for these."
             )
 
     def _take_ids(self, new: Arrivals) -> NDArray[Any]:
         """The ids of new photos; where they have none, the next numbers."""
         ids = np.arange(self._next_id, self._next_id + len(new)) if new.ids is None else new.ids
-        if len(self) and id_kind(ids) != id_kind(self.photos_.ids):
+        if len(self) and kind_of(ids) != kind_of(self.photos_.ids):
             raise TypeError(
-                f"ids of the search are {id_kind(self.photos_.ids)}, those of the new photos "
-                f"{id_kind(ids)}: give ids of the same kind."
+                f"ids of the search are {kind_of(self.photos_.ids)}, those of the new photos "
+                f"{kind_of(ids)}: give ids of the same kind."
             )
-        if id_kind(ids) == "int" and len(ids):
+        if kind_of(ids) == "int" and len(ids):
             self._next_id = max(self._next_id, int(ids.max()) + 1)
         return ids
 
@@ -689,7 +687,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         if len(unread):
             warnings.warn(
                 f"{len(unread)} of {len(new)} photos cannot be read, and are {fate}: "
-                f"{listing(ids[unread].tolist())}. See skipped_ for the reasons.",
+                f"{name_some(ids[unread].tolist())}. See skipped_ for the reasons.",
                 UserWarning,
                 stacklevel=3,
             )

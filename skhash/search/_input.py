@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import _num_samples
 
 from ..images import holds_images, kind_of
+from ..neighbors._ids import Ids, check_ids
 from ..tags import TagMatrix, clean_tag, encode_tags
 
 __all__ = [
@@ -21,15 +21,11 @@ __all__ = [
     "check_arrivals",
     "check_count",
     "check_having",
-    "check_ids",
+    "check_names",
     "check_queries",
-    "id_kind",
-    "listing",
     "rows_of_tags",
     "tag_rows",
 ]
-
-Ids = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def check_arrivals(X: Any, y: Any, ids: Any) -> Arrivals:
         images,
         paths,
         _no_tags(n_photos) if y is None else encode_tags(y, n_samples=n_photos),
-        None if ids is None else check_ids(ids, n_photos),
+        None if ids is None else check_names(ids, n_photos),
     )
 
 
@@ -103,59 +99,17 @@ def _as_images(X: Any) -> Any:
     return X if isinstance(X, np.ndarray) and X.ndim > 1 else list(X)
 
 
-def check_ids(ids: Any, n_photos: int | None = None) -> Ids:
-    """Check names of photos.
-
-    Parameters
-    ----------
-    ids : str, int or sequence of them
-        Names; paths count as their str.
-    n_photos : int, default=None
-        How many there must be.
-
-    Returns
-    -------
-    ndarray of shape (n_ids,), int64 or object (str)
-        The names.
+def check_names(ids: Any, n_photos: int | None = None) -> Ids:
+    """Check ids of photos: of one, or a sequence of them.
 
     Raises
     ------
-    TypeError
-        If they are not all str or all int.
-    ValueError
-        If one is given twice, is empty or no 64-bit integer, or there are too
-        many or too few.
+    ValueError, TypeError
+        See :func:`skhash.neighbors._ids.check_ids`.
     """
     if isinstance(ids, str | os.PathLike | Integral):
         ids = [ids]
-    if isinstance(ids, bytes | dict) or not (hasattr(ids, "__len__") and hasattr(ids, "__iter__")):
-        raise TypeError(f"ids must be a sequence of str or int, got {type(ids).__name__}.")
-    names = [os.fspath(name) if isinstance(name, os.PathLike) else name for name in ids]
-    if n_photos is not None and len(names) != n_photos:
-        raise ValueError(f"ids has {len(names)} names for {n_photos} photos; give one each.")
-    if names and all(isinstance(name, str) for name in names):
-        if "" in names:
-            raise ValueError("ids has an empty name; give every photo a name.")
-        array = np.empty(len(names), object)
-        array[:] = [str(name) for name in names]  # no longer NumPy's
-    elif all(isinstance(name, Integral) and not isinstance(name, bool) for name in names):
-        try:
-            array = np.array([int(name) for name in names], np.int64)
-        except OverflowError:
-            raise ValueError("ids has a number of more than 64 bits; use str instead.") from None
-    else:
-        kinds = " and ".join(sorted({type(name).__name__ for name in names}))
-        raise TypeError(f"ids must be all str or all int, got {kinds}.")
-    different, counts = np.unique(array, return_counts=True)
-    if len(different) < len(array):
-        twice = different[counts > 1].tolist()
-        raise ValueError(f"ids names photos twice: {listing(twice)}; give each its own name.")
-    return array
-
-
-def id_kind(ids: Ids) -> str:
-    """What ids are, "str" or "int"."""
-    return "str" if ids.dtype == object else "int"
+    return check_ids(ids, n_samples=n_photos)
 
 
 def check_count(value: Any, name: str) -> int:
@@ -205,9 +159,3 @@ def rows_of_tags(tags: TagMatrix, rows: Any = None) -> list[list[Any]]:
 
 def _no_tags(n_photos: int) -> TagMatrix:
     return TagMatrix(sp.csr_array((n_photos, 0), dtype=np.float32), np.empty(0, object))
-
-
-def listing(names: Sequence[Any], limit: int = 5) -> str:
-    """Names for a message: the first few, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(repr, names[:limit])) + more

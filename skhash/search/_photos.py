@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from ..neighbors import HammingNeighbors
+from ..neighbors._ids import Ids, name_some
 from ..tags import TagMatrix, encode_tags
-from ._input import listing, tag_rows
+from ._input import tag_rows
 
 __all__ = ["Photos"]
 
-Ids = NDArray[Any]
 Rows = NDArray[np.intp]
 
 
@@ -70,7 +70,7 @@ class Photos:
         """
         unknown = [name for name in ids.tolist() if name not in self.row_of]
         if unknown:
-            raise ValueError(f"ids has names of no photo in the search: {listing(unknown)}.")
+            raise ValueError(f"ids has names of no photo in the search: {name_some(unknown)}.")
         return np.array([self.row_of[name] for name in ids.tolist()], np.intp)
 
     def indexed(self, **columns: Any) -> Self:
@@ -149,11 +149,11 @@ class Photos:
         if not n or not len(codes):
             empty = np.empty((len(codes), n), np.intp)
             return empty.astype(np.int32), empty
-        if among is None:
-            return self.neighbors.kneighbors(codes, n)
-        some = HammingNeighbors(packed=True, n_bits=self.neighbors.n_bits).fit(self.codes[among])
-        distances, places = some.kneighbors(codes, n)
-        return distances, among[places]
+        neighbors = self.neighbors
+        if among is not None:
+            neighbors = clone(neighbors).fit(self.codes[among])
+        distances, rows = cast(tuple[Any, Any], neighbors.kneighbors(codes, n))
+        return distances, rows if among is None else among[rows]
 
 
 def _join_tags(some: TagMatrix, more: TagMatrix) -> TagMatrix:
