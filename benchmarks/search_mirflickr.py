@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import _mirflickr
@@ -32,7 +31,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
 from skhash import ImageSearch, TagITQ
-from skhash.search._ranking import nearest_photos
+from skhash.search._ranking import nearest_photos, queries_by_value
 
 N_WANTED = 10
 FACTORS = (4, 10, 40)
@@ -66,15 +65,12 @@ def rank_anew(searches: dict[int, ImageSearch], data: Any) -> dict[int, list[flo
     for start in range(0, len(queries), 100):
         rows = slice(start, start + 100)
         _, values = searches[1]._encode_queries(queries[rows])
-        codes, directions = searches[1]._coded(values)
+        asked = queries_by_value(values)
         truth = labels[data.query[rows]] @ labels[data.database].T > 0
-        _, by_codes = photos.nearest(codes, len(photos))
+        _, by_codes = photos.nearest(asked.codes, len(photos))
         for factor, (maps, precisions) in found.items():
             n = factor * N_WANTED
-            heads: Sequence[Any] = [by_codes[i, :0] for i in range(len(codes))]
-            if factor:
-                heads = [r for _, r in nearest_photos(photos, codes, n, directions=directions)]
-            for i, head in enumerate(heads):
+            for i, (_, head) in enumerate(nearest_photos(photos, asked, n, n_candidates=1)):
                 relevant = truth[i, np.concatenate([head, by_codes[i, n:]])]
                 maps.append(average_precision(relevant, int(truth[i].sum())))
                 precisions.append(relevant[:N_WANTED].mean())
