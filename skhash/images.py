@@ -214,6 +214,21 @@ def _open(source: Any, formats: Sequence[str]) -> Iterator[Image.Image]:
         )
 
 
+def holds_images(X: Any) -> bool:
+    """Whether X is images, well-formed or not, rather than a matrix of numbers."""
+    if isinstance(X, str | bytes | os.PathLike):
+        return True
+    shape = getattr(X, "shape", None)
+    if shape is not None and len(shape) != 1:
+        return len(shape) == 4 or (len(shape) > 2 and getattr(X, "dtype", None) == np.uint8)
+    if not isinstance(X, Sequence | np.ndarray) and shape is None:
+        return False
+    first = next(iter(X), None)
+    return isinstance(first, str | bytes | os.PathLike | Image.Image) or (
+        isinstance(first, np.ndarray) and first.ndim > 1
+    )
+
+
 def kind_of(value: Any) -> str:
     """How messages call a value that is no image."""
     if isinstance(value, np.ndarray):

@@ -23,8 +23,8 @@ from torch import nn
 
 from skhash import DSHHasher, ImageFeatures, SemanticSpace, WeaklySupervisedHasher
 from skhash.codes import missing_rows
+from skhash.images import holds_images
 from skhash.networks import Backbone, make_backbone
-from skhash.networks._images import holds_images
 from skhash.networks._placement import placed
 from skhash.networks._torchvision import models
 

@@ -29,7 +29,7 @@ from ..base import (
     warn_constant_bits,
 )
 from ..codes import MISSING, sign_bits
-from ..images import MAX_PIXELS
+from ..images import MAX_PIXELS, holds_images
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._extract import (
     ComputesOnce,
@@ -44,7 +44,7 @@ from ._extract import (
 )
 from ._fingerprint import object_digest
 from ._head import HashHead
-from ._images import Images, holds_images
+from ._images import Images
 from ._trainer import HashNet, RoundNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher", "NetworkParameters"]

@@ -16,7 +16,7 @@ from PIL import Image
 from .._files import open_regular
 from ..images import MAX_PIXELS, ImageReadError, kind_of, read_image
 
-__all__ = ["Images", "holds_images", "unchanged"]
+__all__ = ["Images", "unchanged"]
 
 _FORMS = (
     "a sequence of image files (str or path-like), of PIL images or of uint8 arrays (H, W, 3), "
@@ -138,21 +138,6 @@ class Images:
             return hashlib.blake2b(self._read(row).tobytes(), digest_size=16).digest()
         except (OSError, ValueError):
             return b""
-
-
-def holds_images(X: Any) -> bool:
-    """Whether X is images, well-formed or not, rather than a matrix of numbers."""
-    if isinstance(X, str | bytes | os.PathLike):
-        return True
-    shape = getattr(X, "shape", None)
-    if shape is not None and len(shape) != 1:
-        return len(shape) == 4 or (len(shape) > 2 and getattr(X, "dtype", None) == np.uint8)
-    if not isinstance(X, Sequence | np.ndarray) and shape is None:
-        return False
-    first = next(iter(X), None)
-    return isinstance(first, str | bytes | os.PathLike | Image.Image) or (
-        isinstance(first, np.ndarray) and first.ndim > 1
-    )
 
 
 def _new_digest() -> Any:
