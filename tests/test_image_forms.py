@@ -12,9 +12,10 @@ from PIL import Image
 from test_networks_inference import small_net
 
 from skhash import DSHHasher, ImageFeatures
+from skhash._image_rows import gather, holds_images
 from skhash.images import ImageReadError, read_image, read_thumbnail
 from skhash.networks import Backbone
-from skhash.networks._images import Images, gather, holds_images
+from skhash.networks._images import Images
 
 
 @pytest.fixture

@@ -284,15 +284,13 @@ def test_without_faiss_auto_searches_and_faiss_names_the_extra(monkeypatch, forg
 
 @needs_faiss
 def test_a_faiss_with_another_order_of_ties_is_refused(monkeypatch, forget_faiss):
-    class LastFirst(faiss.IndexBinaryFlat):
-        def add(self, codes):
-            super().add(np.ascontiguousarray(codes[::-1]))
+    plain = faiss.knn_hamming
 
-        def search(self, queries, k):
-            distances, indices = super().search(queries, k)
-            return distances, self.ntotal - 1 - indices
+    def last_first(queries, codes, k, variant):
+        distances, indices = plain(queries, np.ascontiguousarray(codes[::-1]), k, variant)
+        return distances, len(codes) - 1 - indices
 
-    monkeypatch.setattr(faiss, "IndexBinaryFlat", LastFirst)
+    monkeypatch.setattr(faiss, "knn_hamming", last_first)
     monkeypatch.setattr(_backends, "_WORTH_FAISS", 1)
     with pytest.raises(ImportError, match="order of the database"):
         HammingNeighbors(backend="faiss").fit(make_codes(20, 16))
@@ -305,7 +303,7 @@ def test_faiss_leaves_many_neighbors_of_long_codes_to_numpy(monkeypatch):
     expected = HammingNeighbors(backend="numpy").fit(codes).kneighbors()
     neighbors = HammingNeighbors(backend="faiss").fit(codes)
     monkeypatch.setattr(_backends.FaissBackend, "_QUERY_MEMORY", 0)
-    monkeypatch.setattr(neighbors._backend, "_index", SimpleNamespace(d=64))  # cannot search
+    monkeypatch.setattr(faiss, "knn_hamming", None)
     assert_array_equal(neighbors.kneighbors(), expected)
 
 
@@ -315,7 +313,7 @@ def test_faiss_runs_in_one_thread_and_its_setting_is_restored(monkeypatch):
     before = faiss.omp_get_max_threads()
     seen = []
 
-    def fail(*args):
+    def fail(*args, **kwargs):
         seen.append(faiss.omp_get_max_threads())
         raise MemoryError
 
@@ -324,9 +322,8 @@ def test_faiss_runs_in_one_thread_and_its_setting_is_restored(monkeypatch):
         neighbors.kneighbors()
         neighbors.radius_neighbors()
         assert faiss.omp_get_max_threads() == 3
-        monkeypatch.setattr(
-            neighbors._backend, "_index", SimpleNamespace(d=64, search=fail, range_search=fail)
-        )
+        monkeypatch.setattr(faiss, "knn_hamming", fail)
+        monkeypatch.setattr(faiss, "hamming_range_search", fail)
         for method in (neighbors.kneighbors, neighbors.radius_neighbors):
             with pytest.raises(MemoryError):
                 method()
@@ -668,8 +665,8 @@ def test_other_files_are_refused(saved, tmp_path):
     path.write_bytes(pickle.dumps(HammingNeighbors()))
     with pytest.raises(ValueError, match="is not a file of HammingNeighbors"):
         HammingNeighbors.load(path)
-    path.write_bytes(content[:8] + bytes([2]) + content[9:])
-    with pytest.raises(ValueError, match="is in version 2"):
+    path.write_bytes(content[:8] + bytes([3]) + content[9:])
+    with pytest.raises(ValueError, match="is in version 3"):
         HammingNeighbors.load(path)
     with pytest.raises(FileNotFoundError):
         HammingNeighbors.load(tmp_path / "absent")
@@ -706,7 +703,7 @@ def test_other_files_are_refused(saved, tmp_path):
 def test_a_sound_file_with_a_senseless_header_is_refused(saved, change):
     _, path = saved
     header, payload = _files.read_bytes(path)
-    _files.write_bytes(path, header | change, payload)
+    _files.write_bytes(path, header | change, [payload], version=1)
     with pytest.raises(ValueError, match="does not make sense") as caught:
         HammingNeighbors.load(path)
     assert str(path) in str(caught.value)
@@ -732,7 +729,7 @@ def test_a_header_that_is_no_json_object_is_refused(saved, text, monkeypatch):
     header = SimpleNamespace(encode=lambda: text)
     with monkeypatch.context() as patch:
         patch.setattr(_files.json, "dumps", lambda _: header)
-        _files.write_bytes(path, {}, payload)
+        _files.write_bytes(path, {}, [payload], version=1)
     with pytest.raises(ValueError, match="header that does not make sense") as caught:
         HammingNeighbors.load(path)
     assert str(path) in str(caught.value)

@@ -1,14 +1,14 @@
-"""The backends of HammingNeighbors: each holds packed codes and answers queries exactly.
+"""The backends of HammingNeighbors: each searches one array of packed codes, exactly.
 
-A backend is a class with the two methods of :class:`Backend`; :func:`make_backend` is the one
-place that knows them all.
+A backend is a class with what :class:`Backend` has; :func:`make_backend` is the one place that
+knows them all. None changes after it is made: threads may share it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -29,9 +29,10 @@ _WORTH_FAISS = 2**14
 
 
 class Backend(Protocol):
-    """What HammingNeighbors asks of a backend; queries are packed as the stored codes are."""
+    """What HammingNeighbors asks of a backend; queries are packed as its codes are."""
 
     name: ClassVar[str]
+    packed: Packed
 
     def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
         """Nearest k codes of every query, by distance, equal distances by position.
@@ -51,10 +52,12 @@ class Backend(Protocol):
 
 
 def make_backend(packed: Packed, name: str) -> Backend:
-    """Choose and fill a backend; its name is "auto", "numpy" or "faiss"."""
+    """Choose a backend; its name is "auto", "numpy" or "faiss"."""
+    if not len(packed):
+        return NumpyBackend(packed)
     if name == "auto":
-        # faiss copies the codes, which is what a memory map is there to avoid.
-        if len(packed) < _WORTH_FAISS or _is_memory_mapped(packed):
+        # faiss copies codes of most lengths, which is what a memory map is there to avoid.
+        if len(packed) < _WORTH_FAISS or is_memory_mapped(packed):
             return NumpyBackend(packed)
         try:
             return FaissBackend(packed)
@@ -63,7 +66,8 @@ def make_backend(packed: Packed, name: str) -> Backend:
     return FaissBackend(packed) if name == "faiss" else NumpyBackend(packed)
 
 
-def _is_memory_mapped(array: Any) -> bool:
+def is_memory_mapped(array: Any) -> bool:
+    """Whether an array is a part of a file that is mapped to memory."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap):
             return True
@@ -77,12 +81,12 @@ class NumpyBackend:
     name: ClassVar[str] = "numpy"
 
     def __init__(self, packed: Packed) -> None:
-        self._packed = packed
+        self.packed = packed
 
     def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
         distances = np.empty((len(queries), k), np.int32)
         indices = np.empty((len(queries), k), np.intp)
-        for rows, block in hamming_blocks(queries, self._packed, working_memory=_WORKING_MEMORY):
+        for rows, block in hamming_blocks(queries, self.packed, working_memory=_WORKING_MEMORY):
             indices[rows] = smallest(block, k)
             distances[rows] = np.take_along_axis(block, indices[rows], axis=1)
         return distances, indices
@@ -91,9 +95,9 @@ class NumpyBackend:
         self, queries: Packed, radius: int
     ) -> tuple[NDArray[np.intp], Distances, Indices]:
         counts, distances, indices = [], [], []
-        for _, block in hamming_blocks(queries, self._packed, working_memory=_WORKING_MEMORY):
+        for _, block in hamming_blocks(queries, self.packed, working_memory=_WORKING_MEMORY):
             flat = np.flatnonzero(block <= radius)
-            rows, columns = np.divmod(flat, len(self._packed))
+            rows, columns = np.divmod(flat, len(self.packed))
             counts.append(np.bincount(rows, minlength=len(block)))
             distances.append(block.ravel()[flat].astype(np.int32))
             indices.append(columns)
@@ -102,7 +106,7 @@ class NumpyBackend:
 
 
 class FaissBackend(NumpyBackend):
-    """faiss's flat binary index; numpy where that would need too much memory.
+    """faiss's search of an array of codes; numpy where that would need too much memory.
 
     faiss runs in the calling thread: with its own threads small batches wait for each other far
     longer than they compute. Whoever wants threads gives each a part of the queries.
@@ -118,47 +122,71 @@ class FaissBackend(NumpyBackend):
     def __init__(self, packed: Packed) -> None:
         super().__init__(packed)
         self._faiss = _load_faiss()
-        self._index = _flat_index(self._faiss, packed)
+
+    @cached_property
+    def _wide(self) -> Packed:
+        return _widen(self.packed)
 
     def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
-        memory = (self._index.d + 1) * k * np.dtype(np.int64).itemsize
+        memory = (8 * self._wide.shape[1] + 1) * k * np.dtype(np.int64).itemsize
         if memory > self._QUERY_MEMORY:
             return super().kneighbors(queries, k)
-        self._index.query_batch_size = min(32, max(1, self._BATCH_MEMORY // memory))
+        n_together = min(32, max(1, self._BATCH_MEMORY // memory))
+        queries = _widen(queries)
+        distances = np.empty((len(queries), k), np.int32)
+        indices = np.empty((len(queries), k), np.intp)
         with _in_calling_thread(self._faiss):
-            return self._index.search(_widen(queries), k)
+            for start in range(0, len(queries), n_together):
+                rows = slice(start, start + n_together)
+                # By counting ("mc") and not with a heap, faiss files codes under their distance in
+                # the order of the database and keeps the first k of each: faster, and ties come
+                # out as they should.
+                distances[rows], indices[rows] = self._faiss.knn_hamming(
+                    queries[rows], self._wide, k, variant="mc"
+                )
+        return distances, indices
 
     def radius_neighbors(
         self, queries: Packed, radius: int
     ) -> tuple[NDArray[np.intp], Distances, Indices]:
-        with _in_calling_thread(self._faiss):
-            # faiss means "nearer than".
-            limits, distances, indices = self._index.range_search(_widen(queries), radius + 1)
-        indptr = limits.astype(np.intp)
+        faiss, queries = self._faiss, _widen(queries)
+        found = faiss.RangeSearchResult(len(queries))
+        with _in_calling_thread(faiss):
+            faiss.hamming_range_search(
+                faiss.swig_ptr(queries),
+                faiss.swig_ptr(self._wide),
+                len(queries),
+                len(self._wide),
+                radius + 1,  # faiss means "nearer than"
+                self._wide.shape[1],
+                found,
+            )
+        indptr = faiss.rev_swig_ptr(found.lims, len(queries) + 1).astype(np.intp)
+        n_found = int(indptr[-1])
+        if not n_found:
+            return indptr, np.empty(0, np.int32), np.empty(0, np.intp)
+        distances = faiss.rev_swig_ptr(found.distances, n_found)
+        indices = faiss.rev_swig_ptr(found.labels, n_found)
         # faiss promises no order.
         order = np.lexsort((indices, np.repeat(np.arange(len(queries)), np.diff(indptr))))
-        return indptr, distances[order].astype(np.int32), indices[order]
+        return indptr, distances[order].astype(np.int32), indices[order].astype(np.intp)
 
 
 def _widen(packed: Packed) -> Packed:
-    """Pad codes with zeros to a width for which faiss has a fast loop; distances stay the same."""
+    """Pad codes with zeros to a width for which faiss has a fast loop; distances stay the same.
+
+    Codes that have such a width already are not copied.
+    """
     n_bytes = packed.shape[1]
     width = next((w for w in (8, 16, 32, 64) if w >= n_bytes), -(-n_bytes // 8) * 8)
-    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, width - n_bytes))))
-
-
-def _flat_index(faiss: Any, packed: Packed) -> Any:
-    codes = _widen(packed)
-    index = faiss.IndexBinaryFlat(8 * codes.shape[1])
-    # Without a heap faiss files codes under their distance in the order of the database and keeps
-    # the first k of each: faster, and ties come out as they should.
-    index.use_heap = False
-    index.add(codes)
-    return index
+    if width > n_bytes:
+        packed = np.pad(packed, ((0, 0), (0, width - n_bytes)))
+    return np.ascontiguousarray(packed)
 
 
 @contextmanager
 def _in_calling_thread(faiss: Any) -> Iterator[None]:
+    """Keep faiss to one thread; OpenMP has this setting once for each calling thread."""
     n_threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -188,11 +216,10 @@ def _ties_in_database_order(faiss: Any) -> bool:
     """Ask a small problem full of ties.
 
     faiss documents no order among equal distances. The versions known to us have the right one
-    (see _flat_index); one that had not must not go unnoticed.
+    (see FaissBackend.kneighbors); one that had not must not go unnoticed.
     """
     packed = np.random.default_rng(0).integers(0, 8, size=(2**17, 1), dtype=np.uint8)
     queries = np.arange(8, dtype=np.uint8)[:, None]
-    index = _flat_index(faiss, packed)
     with _in_calling_thread(faiss):
-        found = index.search(_widen(queries), 500)[1]
+        found = faiss.knn_hamming(_widen(queries), _widen(packed), 500, variant="mc")[1]
     return np.array_equal(found, NumpyBackend(packed).kneighbors(queries, 500)[1])

@@ -21,8 +21,11 @@ from .._files import PathLike
 from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
-from ._backends import Backend, Distances, Indices, make_backend
-from ._files import read_bytes, write_bytes
+from ._backends import Distances, Indices, Packed
+from ._ids import Ids, check_ids
+from ._memory import MemoryStore, View
+from ._saving import add_to_folder, read_index, write_index
+from ._store import IsStore, Store, StoreView, check_store
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_THREAD = 16
@@ -36,6 +39,12 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     numbers of bits and that equal distances come in the order of the
     database, whatever the backend.
 
+    The database grows and shrinks: :meth:`partial_fit` adds codes at its end,
+    and :meth:`remove` takes codes out by their ids. After either the answers
+    are those of a fit on the codes that are there, in their order. Threads
+    may search one estimator at the same time, also while another adds or
+    removes: each search sees the database before a change or after it.
+
     Parameters
     ----------
     n_neighbors : int, default=5
@@ -43,11 +52,14 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     radius : float, default=2
         Hamming distance, in bits, up to which (inclusive)
         :meth:`radius_neighbors` returns neighbors.
-    backend : {"auto", "numpy", "faiss"}, default="auto"
+    backend : {"auto", "numpy", "faiss"} or store, default="auto"
         What computes. All return the same. faiss is faster, most of all for
         long codes; it comes with ``pip install "scikit-hash[faiss]"`` and
-        keeps a second copy of the packed codes. "auto" takes it if it is
-        installed and there are at least 16,384 codes, not memory-mapped.
+        keeps a second copy of codes that do not have 64, 128, 256 or 512
+        bits. "auto" takes it if it is installed and there are at least 16,384
+        codes, not memory-mapped. A :class:`~skhash.neighbors.Store` keeps the
+        codes as well, inside the process or elsewhere: fit replaces what it
+        holds, ``partial_fit`` adds to it.
     packed : bool, default=False
         Whether codes are given as bytes, as :func:`skhash.codes.pack` makes
         them, or else as arrays of 0 and 1 with one column per bit.
@@ -63,11 +75,13 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     ----------
     packed_codes_ : ndarray of shape (n_samples_fit_, ceil(n_bits_ / 8)), uint8
         The database, packed.
+    ids_ : ndarray of shape (n_samples_fit_,), int64 or object with str
+        Their ids, in the order of the database.
     n_bits_ : int
         Length of the codes in bits.
     n_samples_fit_ : int
         Number of codes in the database.
-    backend_ : {"numpy", "faiss"}
+    backend_ : {"numpy", "faiss"} or store
         The backend in use.
     n_features_in_ : int
         Number of columns seen in fit: bits, or bytes if ``packed``.
@@ -77,6 +91,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     See Also
     --------
     skhash.codes.hamming_distances : All distances between two sets of codes.
+    skhash.neighbors.Store : What ``backend`` may be beside a name.
 
     Examples
     --------
@@ -94,25 +109,35 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
            [2, 0],
            [0, 1],
            [1, 2]])
+
+    With ids, codes can be added and removed:
+
+    >>> neighbors = HammingNeighbors(n_neighbors=2).fit(codes, ids=["a", "b", "c", "d"])
+    >>> neighbors.predict([[1, 1, 1, 0]])
+    array([['b', 'd']], dtype=object)
+    >>> neighbors.remove(["b"]).partial_fit([[1, 1, 1, 0]], ids=["e"])
+    HammingNeighbors(n_neighbors=2)
+    >>> neighbors.predict([[1, 1, 1, 0]])
+    array([['e', 'd']], dtype=object)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "radius": [Interval(Real, 0, None, closed="left")],
-        "backend": [StrOptions({"auto", "numpy", "faiss"})],
+        "backend": [StrOptions({"auto", "numpy", "faiss"}), IsStore()],
         "packed": ["boolean"],
         "n_bits": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
     }
 
-    _backend: Backend
+    _store: Store
 
     def __init__(
         self,
         n_neighbors: int = 5,
         *,
         radius: float = 2,
-        backend: Literal["auto", "numpy", "faiss"] = "auto",
+        backend: Literal["auto", "numpy", "faiss"] | Store = "auto",
         packed: bool = False,
         n_bits: int | None = None,
         n_jobs: int | None = None,
@@ -124,8 +149,28 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         self.n_bits = n_bits
         self.n_jobs = n_jobs
 
+    @property
+    def packed_codes_(self) -> Packed:
+        """The database, packed."""
+        return self._view().codes
+
+    @property
+    def ids_(self) -> Ids:
+        """Ids of the codes, in the order of the database."""
+        return self._view().ids
+
+    @property
+    def n_samples_fit_(self) -> int:
+        """Number of codes in the database."""
+        return len(self._view())
+
+    @property
+    def backend_(self) -> str | Store:
+        """The backend in use."""
+        return self._view().backend
+
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: Any = None, *, ids: Any = None) -> Self:
         """Take codes as the database.
 
         Parameters
@@ -135,9 +180,11 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             bytes of dtype uint8, which are not copied: do not change them
             afterwards.
         y : None
-            Ignored; here for the interface. Names of the samples, such as
-            paths, are told by being all different, and bring a warning: the
-            search knows samples by their rows.
+            Ignored; here for the interface. Names of the samples, recognised
+            by being all different, bring a warning: they belong into ``ids``.
+        ids : sequence of int or of str of shape (n_samples,), default=None
+            An id for each code, such as the path of its photo, all different.
+            None means the row numbers.
 
         Returns
         -------
@@ -147,27 +194,164 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If X holds no codes, or does not agree with ``n_bits``.
+            If X holds no codes, or does not agree with ``n_bits``; if ids are
+            not all different, not of one kind, or not as many as X has rows.
+            The estimator stays as it was.
         ImportError
             If ``backend="faiss"`` and faiss cannot be imported.
         """
-        self.packed_codes_ = self._validate_codes(X, reset=True)
-        if _are_names(y, len(self.packed_codes_)):
-            warnings.warn(
-                "y is ignored: HammingNeighbors answers with row numbers. Keep the names beside "
-                "it, and look them up: `np.asarray(names)[indices]`.",
-                UserWarning,
-                stacklevel=3,  # of the wrapper that checks parameters
-            )
-        self.n_samples_fit_ = len(self.packed_codes_)
-        self._open_backend()
+        _warn_of_names(y)
+        before = self.__dict__.copy()
+        try:
+            packed = self._validate_codes(X, reset=True)
+            if ids is not None:
+                ids = check_ids(ids, n_samples=len(packed))
+            if isinstance(self.backend, str):
+                store: Store = MemoryStore(self.backend)
+            else:
+                store = self.backend
+                store.clear()
+            store.add(ids, packed, self.n_bits_)
+        except BaseException:
+            self.__dict__ = before
+            raise
+        self._store = store
         return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: ArrayLike, y: Any = None, *, ids: Any = None) -> Self:
+        """Add codes at the end of the database; the first time, the same as :meth:`fit`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_bits) or (n_samples, n_bytes)
+            Codes in the form of those of fit.
+        y : None
+            Ignored, see :meth:`fit`.
+        ids : sequence of int or of str of shape (n_samples,), default=None
+            An id for each code, of the kind of those in the database and none
+            of them. None means the numbers after the largest that the database
+            ever had, and is not possible where ids are str.
+
+        Returns
+        -------
+        self : HammingNeighbors
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X holds no codes, or others than the database has; if an id is in
+            the database already, or they are not all different, not of one
+            kind, or not as many as X has rows. The database stays as it was.
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y, ids=ids)
+        _warn_of_names(y)
+        packed = self._validate_codes(X, reset=False)
+        if ids is not None:
+            ids = check_ids(ids, n_samples=len(packed))
+        self._store.add(ids, packed, self.n_bits_)
+        return self
+
+    def remove(self, ids: Any) -> Self:
+        """Remove codes from the database; the others stay in their order.
+
+        Parameters
+        ----------
+        ids : sequence of int or of str
+            Ids of codes in the database, all different.
+
+        Returns
+        -------
+        self : HammingNeighbors
+            The estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an id is not in the database, or occurs twice. The database
+            stays as it was.
+        """
+        check_is_fitted(self)
+        self._store.remove(check_ids(ids))
+        return self
+
+    def positions(self, ids: Any) -> Indices:
+        """Where codes are in the database.
+
+        Parameters
+        ----------
+        ids : sequence of int or of str
+            Of any codes; they may repeat.
+
+        Returns
+        -------
+        ndarray of shape (n_ids,), intp
+            Row numbers in the database, -1 for an id that is not there.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ids are not of one kind.
+
+        Examples
+        --------
+        >>> from skhash import HammingNeighbors
+        >>> neighbors = HammingNeighbors().fit([[0, 1], [1, 1]], ids=["a", "b"])
+        >>> neighbors.positions(["b", "c"])
+        array([ 1, -1])
+        """
+        check_is_fitted(self)
+        ids = check_ids(ids, unique=False)
+        store = self._store
+        return (store if isinstance(store, MemoryStore) else StoreView(store)).positions(ids)
+
+    @classmethod
+    def from_store(cls, store: Store, **params: Any) -> Self:
+        """Search the codes that a store holds already.
+
+        Parameters
+        ----------
+        store : Store
+            It must not be empty.
+        **params : dict
+            Parameters of the constructor, other than ``backend``.
+
+        Returns
+        -------
+        HammingNeighbors
+            The fitted estimator.
+
+        Raises
+        ------
+        TypeError
+            If it is no store; the message names what it lacks.
+        ValueError
+            If it has no codes yet.
+        """
+        check_store(store)
+        estimator = cls(backend=store, **params)
+        estimator._validate_params()
+        if store.n_bits is None:
+            raise ValueError("store has no codes yet: use HammingNeighbors(backend=store).fit.")
+        if estimator.n_bits not in (None, store.n_bits):
+            raise ValueError(
+                f"store has codes of {store.n_bits} bits where n_bits={estimator.n_bits}."
+            )
+        estimator.n_bits_ = store.n_bits
+        n_bytes = -(-store.n_bits // 8)
+        estimator.n_features_in_ = n_bytes if estimator.packed else store.n_bits
+        estimator._store = store
+        return estimator
 
     def kneighbors(
         self,
         X: ArrayLike | None = None,
         n_neighbors: int | None = None,
         return_distance: bool = True,
+        *,
+        return_ids: bool = False,
     ) -> tuple[Distances, Indices] | Indices:
         """Find the nearest codes.
 
@@ -180,6 +364,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             How many; None means the estimator's parameter.
         return_distance : bool, default=True
             Whether to return the distances too.
+        return_ids : bool, default=False
+            Whether to return ids in place of row numbers. This is the same as
+            ``ids_[indices]``, but also while other threads change the
+            database, and without reading all ids of a store.
 
         Returns
         -------
@@ -187,6 +375,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             Hamming distances in bits, ascending; only if ``return_distance``.
         indices : ndarray of shape (n_queries, n_neighbors), intp
             Row numbers in the database; equal distances in ascending order.
+            Ids if ``return_ids``.
 
         Raises
         ------
@@ -194,7 +383,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             If ``n_neighbors`` exceeds the number of codes (without the query
             itself), or X does not fit the database.
         """
-        distances, indices = self._nearest(X, n_neighbors)
+        view, distances, found = self._nearest(X, n_neighbors)
+        indices = view.ids_of(found) if return_ids else view.positions_of(found)
         return (distances, indices) if return_distance else indices
 
     def radius_neighbors(
@@ -203,6 +393,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         radius: float | None = None,
         return_distance: bool = True,
         sort_results: bool = False,
+        *,
+        return_ids: bool = False,
     ) -> tuple[NDArray[np.object_], NDArray[np.object_]] | NDArray[np.object_]:
         """Find all codes within a distance.
 
@@ -220,20 +412,24 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             Whether the neighbors of a query are in the order of distance
             (equal ones in the order of the database) instead of that of the
             database alone.
+        return_ids : bool, default=False
+            Whether to return ids in place of row numbers; see
+            :meth:`kneighbors`.
 
         Returns
         -------
         distances : ndarray of shape (n_queries,) of arrays, int32
             Hamming distances in bits; only if ``return_distance``.
         indices : ndarray of shape (n_queries,) of arrays, intp
-            Row numbers in the database.
+            Row numbers in the database; ids if ``return_ids``.
 
         Raises
         ------
         ValueError
             If ``radius`` is negative, or X does not fit the database.
         """
-        indptr, distances, indices = self._within(X, radius, sort_results)
+        view, indptr, distances, found = self._within(X, radius, sort_results)
+        indices = view.ids_of(found) if return_ids else view.positions_of(found)
         if return_distance:
             return _split(distances, indptr), _split(indices, indptr)
         return _split(indices, indptr)
@@ -263,9 +459,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             distance of 0 stored like any other.
         """
         _check_mode(mode)
-        distances, indices = self._nearest(X, n_neighbors)
-        indptr = np.arange(len(indices) + 1) * indices.shape[1]
-        return self._graph(indptr, distances.ravel(), indices.ravel(), mode)
+        view, distances, found = self._nearest(X, n_neighbors)
+        indptr = np.arange(len(found) + 1) * found.shape[1]
+        return _graph(view, indptr, distances.ravel(), found.ravel(), mode)
 
     def radius_neighbors_graph(
         self,
@@ -297,36 +493,72 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             other.
         """
         _check_mode(mode)
-        return self._graph(*self._within(X, radius, sort_results), mode)
+        return _graph(*self._within(X, radius, sort_results), mode)
 
-    def save(self, path: PathLike) -> None:
-        """Write the estimator and its database to one file, without pickle.
+    def predict(self, X: ArrayLike, *, n_neighbors: int | None = None) -> Ids:
+        """Ids of the nearest codes.
 
-        A file already there is replaced only when the new one is complete: an
+        At the end of a :class:`~sklearn.pipeline.Pipeline` this is how it is
+        searched by what its first step takes: ``pipeline.predict(photos)``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_bits) or (n_queries, n_bytes)
+            Query codes, in the form of those of fit.
+        n_neighbors : int, default=None
+            How many; None means the estimator's parameter.
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_neighbors), int64 or object with str
+            Nearest first; equally near ones in the order of the database.
+
+        Raises
+        ------
+        ValueError
+            If ``n_neighbors`` exceeds the number of codes, or X does not fit
+            the database.
+
+        See Also
+        --------
+        kneighbors : Distances too, and row numbers.
+        """
+        view, _, found = self._nearest(X, n_neighbors)
+        return view.ids_of(found)
+
+    def save(self, path: PathLike, *, incremental: bool = False) -> None:
+        """Write the estimator and its database, without pickle.
+
+        What is there already is replaced only when all is written: an
         interrupted save leaves it as it was.
 
         Parameters
         ----------
         path : str or path-like
-            Where to write.
+            Where to write: a file, or a folder if ``incremental``.
+        incremental : bool, default=False
+            Whether to bring a folder up to date by writing only what changed
+            since this estimator was last saved or loaded, if that was there:
+            codes that came, and marks of those that went. Now and then parts of the
+            folder are written together, so that there are few. A folder that
+            holds another database is written anew.
+
+        Raises
+        ------
+        TypeError
+            If the codes are in a store that was given as ``backend``.
+        RuntimeError
+            If another process saves to the folder at the same time.
+        OSError
+            If it cannot be written.
 
         See Also
         --------
         load : The inverse.
         """
         check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        header = {
-            # Numbers may be numpy's, which JSON does not know.
-            "params": {
-                name: value.item() if isinstance(value, np.generic) else value
-                for name, value in self.get_params(deep=False).items()
-            },
-            "n_bits": self.n_bits_,
-            "n_samples": self.n_samples_fit_,
-            "feature_names": None if names is None else list(names),
-        }
-        write_bytes(path, header, self.packed_codes_)
+        write = add_to_folder if incremental else write_index
+        write(path, self._header(), self._kept())
 
     @classmethod
     def load(
@@ -341,11 +573,13 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         path : str or path-like
-            The file.
+            The file, or the folder of ``save(path, incremental=True)``.
         mmap_mode : {"r"}, default=None
             "r" leaves the codes on the disk, memory-mapped, to be read as
             searches need them. The file must then stay where it is (saving to
-            its path again is safe, except on Windows).
+            its path again is safe, except on Windows). Of a folder, those
+            parts are read to memory of which codes were removed; so is what
+            :meth:`remove` takes codes from.
         backend : {"auto", "numpy", "faiss"}, default=None
             Another backend than that of the saved estimator.
 
@@ -357,40 +591,58 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the file is of another kind, truncated or corrupt.
+            If the file is of another kind, truncated or corrupt, or one of the
+            folder is missing or another; the message names it.
         ImportError
             If the backend is "faiss" and faiss cannot be imported.
         """
         if mmap_mode not in (None, "r"):
             raise ValueError(f'mmap_mode must be None or "r", got {mmap_mode!r}.')
-        header, payload = read_bytes(path, mmap_mode=mmap_mode)
+        header, contents = read_index(path, mmap_mode=mmap_mode)
         try:
-            estimator = cls._from_header(header, payload)
+            estimator = cls._from_header(header)
+            for array in contents["arrays"]:
+                estimator._check_unused_bits(array, "the array")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} has a header that does not make sense: {error}") from error
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
-        estimator._open_backend()
+        store = MemoryStore(str(estimator.backend))
+        store._fill(**contents)
+        estimator._store = store
         return estimator
 
+    def _kept(self) -> MemoryStore:
+        """The store, if it is one that files keep."""
+        if isinstance(self._store, MemoryStore) and isinstance(self.backend, str):
+            return self._store
+        raise TypeError(
+            f"the codes are in a store, {type(self.backend).__name__}, which keeps them itself: "
+            "there is nothing to save. HammingNeighbors.from_store(store) searches them again."
+        )
+
+    def _header(self) -> dict[str, Any]:
+        """What files keep of the estimator beside its store."""
+        names = getattr(self, "feature_names_in_", None)
+        return {
+            # Numbers may be numpy's, which JSON does not know.
+            "params": {
+                name: value.item() if isinstance(value, np.generic) else value
+                for name, value in self.get_params(deep=False).items()
+            },
+            "feature_names": None if names is None else list(names),
+        }
+
     @classmethod
-    def _from_header(cls, header: dict[str, Any], payload: NDArray[np.uint8]) -> Self:
-        """Put together what :meth:`save` wrote, taking nothing for granted."""
+    def _from_header(cls, header: dict[str, Any]) -> Self:
+        """Make an estimator of what :meth:`_header` kept, taking nothing for granted."""
         estimator = cls(**header["params"])
         estimator._validate_params()
-        n_samples, n_bits, names = (header[key] for key in ("n_samples", "n_bits", "feature_names"))
-        for key, value in {"n_samples": n_samples, "n_bits": n_bits}.items():
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{key} must be a whole number of at least 1.")
-        n_bytes = -(-n_bits // 8)
-        if n_samples * n_bytes != len(payload):
-            raise ValueError(f"{len(payload)} bytes do not hold so many codes of so many bits.")
+        n_bits, names = header["n_bits"], header["feature_names"]
         if estimator.n_bits not in (None, n_bits):
             raise ValueError("n_bits differs between the parameters and the codes.")
-        estimator.n_bits_, estimator.n_samples_fit_ = n_bits, n_samples
-        estimator.packed_codes_ = payload.reshape(n_samples, n_bytes)
-        estimator._check_unused_bits(estimator.packed_codes_, "the array")
-        estimator.n_features_in_ = n_bytes if estimator.packed else n_bits
+        estimator.n_bits_ = n_bits
+        estimator.n_features_in_ = -(-n_bits // 8) if estimator.packed else n_bits
         if names is not None:
             if len(names) != estimator.n_features_in_ or not all(type(n) is str for n in names):
                 raise ValueError("feature_names must have a str for each column.")
@@ -398,18 +650,28 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return estimator
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "packed_codes_")
+        return hasattr(self, "_store")
 
     def __getstate__(self) -> dict[str, Any]:
-        # An index of faiss cannot be pickled, and is made again in no time.
+        # Plain values and arrays, for skhash.save as well.
         state = super().__getstate__().copy()
-        state.pop("_backend", None)
+        store = state.get("_store")
+        if isinstance(store, MemoryStore) and store is not self.backend:
+            state["_store"] = store.__getstate__()
         return state
 
-    def _open_backend(self) -> Backend:
-        self._backend = make_backend(self.packed_codes_, self.backend)
-        self.backend_ = self._backend.name
-        return self._backend
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state.get("_store"), dict):
+            store = MemoryStore.__new__(MemoryStore)
+            store.__setstate__(state["_store"])
+            state = {**state, "_store": store}
+        super().__setstate__(state)
+
+    def _view(self) -> View | StoreView:
+        """The database as it is now."""
+        if not self.__sklearn_is_fitted__():  # no attribute ending in "_" before fit
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet: call fit first.")
+        return self._store.view if isinstance(self._store, MemoryStore) else StoreView(self._store)
 
     def _validate_codes(self, X: Any, *, reset: bool) -> NDArray[np.uint8]:
         """Validate codes in the form that the parameters say, and pack them."""
@@ -443,14 +705,14 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
                 "pack() leaves 0."
             )
 
-    def _check_n_neighbors(self, n_neighbors: int | None, limit: int) -> int:
+    def _check_n_neighbors(self, n_neighbors: int | None, n_codes: int, without: bool) -> int:
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral) or isinstance(k, bool):
             raise TypeError(f"n_neighbors must be an integer, got {k!r}.")
-        if not 1 <= k <= limit:
+        if not 1 <= k <= n_codes - without:
             raise ValueError(
-                f"n_neighbors must be between 1 and {limit}, got {k}: the database has "
-                f"{self.n_samples_fit_} codes, and a query from it does not count itself."
+                f"n_neighbors must be between 1 and {n_codes - without}, got {k}: the database has "
+                f"{n_codes} codes, and a query from it does not count itself."
             )
         return int(k)
 
@@ -462,69 +724,84 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             raise ValueError(f"radius must be a Hamming distance of at least 0, got {r}.")
         return int(min(r, self.n_bits_))
 
-    def _nearest(self, X: ArrayLike | None, n_neighbors: int | None) -> tuple[Distances, Indices]:
+    def _nearest(
+        self, X: ArrayLike | None, n_neighbors: int | None
+    ) -> tuple[View | StoreView, Distances, Any]:
         check_is_fitted(self)
-        queries = self.packed_codes_ if X is None else self._validate_codes(X, reset=False)
-        k = self._check_n_neighbors(n_neighbors, self.n_samples_fit_ - (X is None))
-        parts = self._in_threads(
-            lambda backend, part: backend.kneighbors(part, k + (X is None)), queries
-        )
-        distances, indices = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        if X is None:
-            itself = indices == np.arange(len(queries))[:, None]
+        view, alone = self._view(), X is None
+        queries = view.codes if X is None else self._validate_codes(X, reset=False)
+        k = self._check_n_neighbors(n_neighbors, len(view), alone)
+        parts = self._in_threads(view, lambda part: view.kneighbors(part, k + alone), queries)
+        distances, found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        if alone:
+            itself = found == view.own[:, None]
             # Not among the nearest k + 1: so many codes before it equal it. Drop the last instead.
             itself[:, -1] |= ~itself.any(axis=1)
-            distances, indices = (a[~itself].reshape(-1, k) for a in (distances, indices))
-        return distances, indices
+            distances, found = (a[~itself].reshape(-1, k) for a in (distances, found))
+        return view, distances, found
 
     def _within(
         self, X: ArrayLike | None, radius: float | None, sort_results: bool
-    ) -> tuple[NDArray[np.intp], Distances, Indices]:
+    ) -> tuple[View | StoreView, NDArray[np.intp], Distances, Any]:
         """Neighbors within a radius as the parts of a CSR matrix."""
         check_is_fitted(self)
-        queries = self.packed_codes_ if X is None else self._validate_codes(X, reset=False)
+        view = self._view()
+        queries = view.codes if X is None else self._validate_codes(X, reset=False)
         r = self._check_radius(radius)
-        parts = self._in_threads(lambda backend, part: backend.radius_neighbors(part, r), queries)
-        indptrs, distances_, indices_ = zip(*parts, strict=True)
+        parts = self._in_threads(view, lambda part: view.radius_neighbors(part, r), queries)
+        indptrs, distances_, found_ = zip(*parts, strict=True)
         counts = np.concatenate([np.diff(indptr) for indptr in indptrs])
-        distances, indices = np.concatenate(distances_), np.concatenate(indices_)
+        distances, found = np.concatenate(distances_), np.concatenate(found_)
         rows = np.repeat(np.arange(len(queries)), counts)
         if X is None:
-            others = rows != indices
-            rows, distances, indices = rows[others], distances[others], indices[others]
+            others = view.own[rows] != found
+            rows, distances, found = rows[others], distances[others], found[others]
             counts -= 1
         if sort_results:
             order = np.lexsort((distances, rows))  # stable
-            distances, indices = distances[order], indices[order]
-        return np.concatenate([[0], np.cumsum(counts)]), distances, indices
+            distances, found = distances[order], found[order]
+        return view, np.concatenate([[0], np.cumsum(counts)]), distances, found
 
     def _in_threads(
-        self, search: Callable[[Backend, NDArray[np.uint8]], Any], queries: NDArray[np.uint8]
+        self, view: View | StoreView, search: Callable[[Packed], Any], queries: Packed
     ) -> list[Any]:
         """Results of a search for consecutive parts of the queries, one per thread."""
-        backend = self._backend if hasattr(self, "_backend") else self._open_backend()
-        n_threads = min(effective_n_jobs(self.n_jobs), -(-len(queries) // _QUERIES_PER_THREAD))
-        if n_threads == 1:
-            return [search(backend, queries)]
+        n_threads = 1
+        if view.takes_threads:
+            n_threads = min(effective_n_jobs(self.n_jobs), -(-len(queries) // _QUERIES_PER_THREAD))
+        if n_threads <= 1:
+            return [search(queries)]
         parts = gen_even_slices(len(queries), n_threads)
         return Parallel(n_threads, require="sharedmem")(
-            delayed(search)(backend, queries[part]) for part in parts
+            delayed(search)(queries[part]) for part in parts
         )
 
-    def _graph(
-        self, indptr: NDArray[np.intp], distances: Distances, indices: Indices, mode: str
-    ) -> sp.csr_array:
-        data = np.ones(len(indices)) if mode == "connectivity" else distances.astype(np.float64)
-        return sp.csr_array((data, indices, indptr), shape=(len(indptr) - 1, self.n_samples_fit_))
+
+def _graph(
+    view: View | StoreView, indptr: NDArray[np.intp], distances: Distances, found: Any, mode: str
+) -> sp.csr_array:
+    data = np.ones(len(found)) if mode == "connectivity" else distances.astype(np.float64)
+    shape = len(indptr) - 1, len(view)
+    return sp.csr_array((data, view.positions_of(found), indptr), shape=shape)
 
 
-def _are_names(y: Any, n_samples: int) -> bool:
-    """Whether ``y`` has a name for each sample, all different, rather than tags or classes."""
+def _warn_of_names(y: Any) -> None:
+    if _are_names(y):
+        warnings.warn(
+            "y is ignored: HammingNeighbors answers with row numbers. Give the names as ids, "
+            "`fit(codes, ids=names)`: then ids_ and predict have them.",
+            UserWarning,
+            stacklevel=4,  # of the wrapper that checks parameters
+        )
+
+
+def _are_names(y: Any) -> bool:
+    """Whether ``y`` has names, all different, rather than tags or classes."""
     if isinstance(y, str) or not hasattr(y, "__len__") or getattr(y, "ndim", 1) != 1:
         return False
-    if len(y) != n_samples or not all(isinstance(name, str | os.PathLike) for name in y):
+    if not all(isinstance(name, str | os.PathLike) for name in y):
         return False
-    return len({os.fspath(name) for name in y}) == n_samples > 1
+    return len({os.fspath(name) for name in y}) == len(y) > 1
 
 
 def _check_mode(mode: str) -> None:

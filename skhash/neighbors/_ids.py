@@ -1,0 +1,84 @@
+"""Ids of codes: whatever a user calls them, as one array."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[Any]
+
+
+def check_ids(ids: Any, *, n_samples: int | None = None, unique: bool = True) -> Ids:
+    """Make ids an array of one dimension, of int64 or of str (dtype object).
+
+    Parameters
+    ----------
+    ids : iterable of int or of str
+        Paths count as the str that names them.
+    n_samples : int, default=None
+        How many there must be; None means any number.
+    unique : bool, default=True
+        Whether all must be different.
+
+    Raises
+    ------
+    ValueError
+        If some are equal, there are too many or too few, or a number is beyond 64 bits.
+    TypeError
+        If they are neither all int nor all str.
+    """
+    array = _as_array(ids)
+    if n_samples is not None and len(array) != n_samples:
+        raise ValueError(f"ids has {len(array)} entries and X {n_samples} rows; give one for each.")
+    if unique and not is_ascending(array):
+        values, counts = np.unique(array, return_counts=True)
+        if len(values) < len(array):
+            raise ValueError(
+                f"ids must differ, but {name_some(values[counts > 1])} occur more than once; "
+                "give each code an id of its own."
+            )
+    return array
+
+
+def _as_array(ids: Any) -> Ids:
+    if (
+        getattr(ids, "ndim", 1) != 1
+        or isinstance(ids, str | bytes)
+        or not isinstance(ids, Iterable)
+    ):
+        raise TypeError(f"ids must be a sequence of int or of str, got {ids!r:.100}.")
+    if isinstance(ids, np.ndarray) and ids.dtype.kind == "i":
+        return ids.astype(np.int64)
+    values = [os.fspath(i) if isinstance(i, os.PathLike) else i for i in ids]
+    if all(isinstance(i, str) for i in values) and values:
+        array = np.empty(len(values), dtype=object)
+        array[:] = [str(i) for i in values]  # no longer numpy's
+        return array
+    if all(isinstance(i, Integral) and not isinstance(i, bool) for i in values):
+        try:
+            return np.array([int(i) for i in values], dtype=np.int64)
+        except OverflowError:
+            raise ValueError("ids must be numbers of 64 bits; give larger ones as str.") from None
+    kinds = ", ".join(sorted({type(i).__name__ for i in values}))
+    raise TypeError(f"ids must be all int or all str, got {kinds}.")
+
+
+def kind_of(ids: Ids) -> str:
+    """What ids are: "int" or "str"."""
+    return "str" if ids.dtype == object else "int"
+
+
+def is_ascending(ids: Ids) -> bool:
+    """Whether ids are numbers, each larger than the one before."""
+    return ids.dtype != object and bool((ids[1:] > ids[:-1]).all())
+
+
+def name_some(ids: Any) -> str:
+    """The first few ids, for a message."""
+    shown = ", ".join(repr(i) for i in np.asarray(ids, dtype=object)[:5].tolist())
+    return shown + f" and {len(ids) - 5} more" * (len(ids) > 5)

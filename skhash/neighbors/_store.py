@@ -1,0 +1,222 @@
+"""The protocol of what keeps codes, and how HammingNeighbors looks at a store of a user."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._sklearn import HasMethods
+from ._backends import Distances, Indices, Packed
+from ._ids import Ids
+
+__all__ = ["Store", "check_store"]
+
+
+class Store(Protocol):
+    """What keeps the codes of :class:`HammingNeighbors` and searches them.
+
+    Any object with these members can be given as ``backend=``: it need not
+    derive from this class. It may keep its codes in this process, as
+    :class:`MemoryStore` does, or elsewhere, such as in a table of a database.
+
+    The contract, which all methods share:
+
+    - Codes come packed, as :func:`skhash.codes.pack` makes them, in arrays of
+      shape (n, ceil(n_bits / 8)), uint8; all of a store have the same number
+      of bits.
+    - Each code has an id, and an id has one code. All ids of a store are int
+      (of 64 bits) or all are str. Arrays of them are int64, or object with str.
+    - The order of the store is that in which its codes were added, also after
+      some were removed; a code that was removed and added again is the last.
+      A table needs a column for that, a number that only grows.
+    - Searches are exact. Distances are Hamming distances in bits; equal ones
+      come in the order of the store.
+    - A method that raises leaves the store as it was.
+
+    The tests of this package hold a function, ``check_store`` in
+    ``tests/_stores.py``, that puts a store through all of this.
+
+    Attributes
+    ----------
+    n_bits : int or None
+        Length of the codes in bits; None as long as nothing was added.
+
+    See Also
+    --------
+    MemoryStore : The store behind ``backend="auto"``, "numpy" and "faiss".
+    """
+
+    @property
+    def n_bits(self) -> int | None:
+        """Length of the codes in bits; None as long as nothing was added."""
+
+    def __len__(self) -> int:
+        """Number of codes."""
+
+    def ids(self) -> Ids:
+        """All ids, in the order of the store.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64 or object with str
+        """
+
+    def codes(self) -> Packed:
+        """All codes, packed, in the order of the store.
+
+        Returns
+        -------
+        ndarray of shape (n, n_bytes), uint8
+        """
+
+    def add(self, ids: Ids | None, packed: Packed, n_bits: int) -> None:
+        """Add codes at the end.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_new,), int64 or object with str, or None
+            All different. None asks for the next numbers: those from 0 in an
+            empty store, else those after the largest id.
+        packed : ndarray of shape (n_new, n_bytes), uint8
+            Their codes.
+        n_bits : int
+            Length of the codes in bits.
+
+        Raises
+        ------
+        ValueError
+            If the store has one of the ids, or has ids of the other kind, or
+            codes of another length.
+        """
+
+    def remove(self, ids: Ids) -> None:
+        """Remove codes.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_old,), int64 or object with str
+            All different.
+
+        Raises
+        ------
+        ValueError
+            If the store lacks one of them.
+        """
+
+    def clear(self) -> None:
+        """Remove all codes; those added next may have another length, and ids of another kind."""
+
+    def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Ids]:
+        """Nearest k codes of every query.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (n_queries, n_bytes), uint8
+            Packed codes.
+        k : int
+            From 1 to the number of codes.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_queries, k), int32
+            Ascending; equal ones in the order of the store.
+        ids : ndarray of shape (n_queries, k), int64 or object with str
+        """
+
+    def radius_neighbors(
+        self, queries: Packed, radius: int
+    ) -> tuple[NDArray[np.intp], Distances, Ids]:
+        """All codes within a distance of every query, in the order of the store.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (n_queries, n_bytes), uint8
+            Packed codes.
+        radius : int
+            In bits, inclusive.
+
+        Returns
+        -------
+        indptr : ndarray of shape (n_queries + 1,), intp
+            What was found for query i is at ``indptr[i]:indptr[i + 1]`` of the
+            others.
+        distances : ndarray of shape (n_found,), int32
+        ids : ndarray of shape (n_found,), int64 or object with str
+        """
+
+
+_NAMES = [name for name in vars(Store) if not name.startswith("_")] + ["__len__"]
+
+
+def check_store(store: Any) -> None:
+    """Raise TypeError, naming what is missing, if an object is no store."""
+    missing = sorted(name for name in _NAMES if not hasattr(store, name))
+    if missing:
+        raise TypeError(
+            f"backend must be a name or a store, and {type(store).__name__} lacks "
+            f"{', '.join(missing)}; see skhash.neighbors.Store."
+        )
+
+
+class IsStore(HasMethods):
+    """Constraint of a parameter to stores, which names what an object lacks to be one."""
+
+    def __init__(self) -> None:
+        super().__init__(_NAMES)
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        if isinstance(val, str):
+            return False
+        check_store(val)
+        return True
+
+    def __str__(self) -> str:
+        return "a store (see skhash.neighbors.Store)"
+
+
+class StoreView:
+    """A store of a user, as HammingNeighbors looks at it: what it finds are ids."""
+
+    takes_threads = False  # it may serve one only
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.kneighbors = store.kneighbors
+        self.radius_neighbors = store.radius_neighbors
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def backend(self) -> Store:
+        return self._store
+
+    @cached_property
+    def ids(self) -> Ids:
+        return self._store.ids()
+
+    @property
+    def own(self) -> Ids:
+        """What a search for each code finds when it finds that code itself."""
+        return self.ids
+
+    @cached_property
+    def codes(self) -> Packed:
+        return self._store.codes()
+
+    def ids_of(self, found: Ids) -> Ids:
+        return found
+
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        return {name: place for place, name in enumerate(self.ids.tolist())}
+
+    def positions(self, ids: Ids) -> Indices:
+        get = self._places.get
+        places = np.fromiter((get(i, -1) for i in ids.ravel().tolist()), np.intp, ids.size)
+        return places.reshape(ids.shape)
+
+    positions_of = positions
