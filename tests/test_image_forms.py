@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from test_networks_inference import small_net
 
-from skhash import DSHHasher, ImageFeatures
+from skhash import DSHHasher, ImageFeatures, ImageSearch
 from skhash._image_rows import gather, holds_images
 from skhash.images import ImageReadError, read_image, read_thumbnail
 from skhash.networks import Backbone
@@ -302,3 +302,20 @@ def test_a_checkpoint_goes_on_with_images_in_memory(paths, tmp_path):
     first = hasher.fit(X, [0, 1] * 3).n_iter_
     again = hasher.set_params(max_epochs=3).fit(X, [0, 1] * 3)
     assert (first, again.n_iter_) == (2, 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*bits:UserWarning")
+@pytest.mark.parametrize("collection", ["generator", "lazy", "frame", "series", "dataset"])
+def test_a_search_takes_them(paths, collection):
+    hasher = DSHHasher(8, backbone=Backbone(small_net(), 16), max_epochs=1, random_state=0)
+    y = [["sea"], ["sky"]] * 3
+    expected = ImageSearch(hasher).fit([str(path) for path in paths], y).photos_.codes
+    search = ImageSearch(hasher).fit(ALL[collection]([str(path) for path in paths]), y)
+    np.testing.assert_array_equal(search.photos_.codes, expected)
+    assert search.photos_.paths.tolist() == [str(path) for path in paths]
+    rows = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
+    search = ImageSearch(hasher).fit(ALL[collection](rows), y)
+    np.testing.assert_array_equal(search.photos_.codes, expected)
+    assert search.photos_.paths.tolist() == [None] * 6  # no files of these names are there
+    for form in ("str", "bytes", "file", "row", "PIL"):
+        assert len(search.query(ONE[form](paths[2]), 2).to_frame()) == 2
