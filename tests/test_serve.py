@@ -29,6 +29,11 @@ from skhash.networks import ImageFeatures
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "serve_search.py"
 _N_CLIENTS = 16
+# The service hides these two itself; pytest resets that for each test.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:tags has words"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+]
 
 
 @pytest.fixture(scope="module")

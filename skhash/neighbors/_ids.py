@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 Ids = NDArray[Any]
 
 
-def check_ids(ids: Any, *, n_samples: int | None = None) -> Ids:
+def check_ids(ids: Any, *, n_samples: int | None = None, unique: bool = True) -> Ids:
     """Make ids an array of one dimension, of int64 or of str (dtype object).
 
     Parameters
     ----------
     ids : iterable of int or of str
-        All different. Paths count as the str that names them.
+        Paths count as the str that names them.
     n_samples : int, default=None
         How many there must be; None means any number.
+    unique : bool, default=True
+        Whether all must be different.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def check_ids(ids: Any, *, n_samples: int | None = None) -> Ids:
     array = _as_array(ids)
     if n_samples is not None and len(array) != n_samples:
         raise ValueError(f"ids has {len(array)} entries and X {n_samples} rows; give one for each.")
-    if not is_ascending(array):
+    if unique and not is_ascending(array):
         values, counts = np.unique(array, return_counts=True)
         if len(values) < len(array):
             raise ValueError(
@@ -44,7 +46,11 @@ def check_ids(ids: Any, *, n_samples: int | None = None) -> Ids:
 
 
 def _as_array(ids: Any) -> Ids:
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable) or np.ndim(ids) > 1:
+    if (
+        getattr(ids, "ndim", 1) != 1
+        or isinstance(ids, str | bytes)
+        or not isinstance(ids, Iterable)
+    ):
         raise TypeError(f"ids must be a sequence of int or of str, got {ids!r:.100}.")
     if isinstance(ids, np.ndarray) and ids.dtype.kind == "i":
         return ids.astype(np.int64)
@@ -55,7 +61,7 @@ def _as_array(ids: Any) -> Ids:
         return array
     if all(isinstance(i, Integral) and not isinstance(i, bool) for i in values):
         try:
-            return np.array(values, dtype=np.int64)
+            return np.array([int(i) for i in values], dtype=np.int64)
         except OverflowError:
             raise ValueError("ids must be numbers of 64 bits; give larger ones as str.") from None
     kinds = ", ".join(sorted({type(i).__name__ for i in values}))

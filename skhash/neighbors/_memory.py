@@ -58,12 +58,20 @@ class View:
         arrays = [backend.packed for backend in self.backends]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
+    def slices(self, start: int, stop: int) -> list[Packed]:
+        """Some consecutive codes, in an array for each of those that they are in."""
+        parts = [
+            backend.packed[max(start - first, 0) : max(stop - first, 0)]
+            for backend, first in zip(self.backends, self._starts[:-1].tolist(), strict=True)
+        ]
+        return [part for part in parts if len(part)]
+
     @property
     def own(self) -> Indices:
         """What a search for each code finds when it finds that code itself."""
         return np.arange(len(self))
 
-    @cached_property
+    @property
     def keys(self) -> NDArray[np.int64]:
         return np.arange(len(self)) if self.given_keys is None else self.given_keys
 
@@ -124,6 +132,10 @@ class _Growing:
     An array that was handed out never changes: rows are written behind it, and once.
     """
 
+    # Where no more than this share of the rows goes, what lies between is copied as a whole: ten
+    # times as fast.
+    _FEW = 0.01
+
     def __init__(self) -> None:
         self._room: NDArray[Any] = np.empty(0)
         self._last: NDArray[Any] | None = None
@@ -140,10 +152,16 @@ class _Growing:
 
     def select(self, array: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[Any]:
         """Some rows of an array."""
-        n = np.count_nonzero(rows)
+        others = np.flatnonzero(~rows)
+        n = len(array) - len(others)
         self._make_room(n, array)
         self._last = self._room[:n]
-        np.compress(rows, array, axis=0, out=self._last)
+        if len(others) > self._FEW * len(array):
+            np.compress(rows, array, axis=0, out=self._last)
+            return self._last
+        starts, stops = [0, *(others + 1).tolist()], [*others.tolist(), len(array)]
+        for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            self._last[start - i : stop - i] = array[start:stop]
         return self._last
 
     def _make_room(self, n: int, like: NDArray[Any]) -> None:
@@ -168,6 +186,8 @@ class MemoryStore:
     ----------
     n_bits : int or None
         Length of the codes in bits; None as long as nothing was added.
+    view : object
+        The codes at this time, for :class:`HammingNeighbors`.
 
     See Also
     --------
@@ -236,6 +256,8 @@ class MemoryStore:
             # Where ids are not the keys: the key of each.
             self._key_of: dict[Any, int] | None = None
             self._codes, self._keys, self._ids = _Growing(), _Growing(), _Growing()
+            # What a file of skhash.neighbors._saving was made of that holds part of this.
+            self._saved: Any = None
             # Which rows of the view are not removed; those behind its end are not. None means all.
             self._alive: NDArray[np.bool_] | None = None
             self._view = View((), None, None)
@@ -320,6 +342,8 @@ class MemoryStore:
             if self._key_of is not None:
                 for i in ids.tolist():
                     del self._key_of[i]
+            if not self._alive.any():
+                self._compact()
 
     def positions(self, ids: Ids) -> Indices:
         """Where codes are in the order of the store.
@@ -382,47 +406,49 @@ class MemoryStore:
         indptr, distances, found = view.radius_neighbors(queries, radius)
         return indptr, distances, view.ids_of(found)
 
-    def contents(self) -> dict[str, Any]:
-        """All that the store holds, as plain values and arrays; see :meth:`fill`."""
+    def _contents(self) -> tuple[dict[str, Any], View]:
+        """All that the store holds: a view, and numbers for :meth:`_fill`."""
         with self._lock:
-            view = self.view
-            return {
-                "arrays": [backend.packed for backend in view.backends],
+            numbers = {
                 "n_bits": self._n_bits,
-                "keys": view.given_keys,
-                "ids": view.given_ids,
                 "next_key": self._next_key,
                 "next_id": self._next_id,
             }
+            return numbers, self.view
 
-    def fill(
+    def _fill(
         self,
         arrays: list[Packed],
         *,
         n_bits: int | None,
-        keys: NDArray[np.int64] | None = None,
-        ids: Ids | None = None,
-        next_key: int | None = None,
-        next_id: int | None = None,
+        keys: NDArray[np.int64] | None,
+        ids: Ids | None,
+        next_key: int,
+        next_id: int,
+        saved: Any = None,
     ) -> None:
-        """Hold what another store held; see :meth:`contents`."""
+        """Hold what another store held; see :meth:`_contents`."""
         with self._lock:
             self.clear()
             backends = tuple(make_backend(packed, self.backend) for packed in arrays)
-            self._view = view = View(backends, keys, ids)
-            if n_bits is not None:
-                self._n_bits, self._kind = n_bits, "int" if ids is None else kind_of(ids)
-            self._next_key = len(view) if next_key is None else next_key
-            self._next_id = self._next_key if next_id is None else next_id
+            self._view = View(backends, keys, ids)
+            self._n_bits = n_bits
+            if len(self._view):
+                self._kind = "int" if ids is None else kind_of(ids)
+            self._next_key, self._next_id = next_key, next_id
             if ids is not None:
-                self._key_of = dict(zip(ids.tolist(), view.keys.tolist(), strict=True))
+                self._key_of = dict(zip(ids.tolist(), self._view.keys.tolist(), strict=True))
+            self._saved = saved
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"backend": self.backend, "contents": self.contents()}
+        numbers, view = self._contents()
+        arrays = [backend.packed for backend in view.backends]
+        contents = {"arrays": arrays, "keys": view.given_keys, "ids": view.given_ids, **numbers}
+        return {"backend": self.backend, "contents": contents}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["backend"])  # type: ignore[misc]
-        self.fill(**state["contents"])
+        self._fill(**state["contents"])
 
     def _new_ids(self, ids: Ids | None, n: int) -> Ids:
         """Make ids where none are given; check the kind of others."""
@@ -481,6 +507,7 @@ class MemoryStore:
         if self._alive is None:
             return
         alive, view = self._alive_rows(), self._view
+        keys = view.keys
         backends, start = [], 0
         for backend in view.backends:
             kept = alive[start : start + len(backend.packed)]
@@ -490,11 +517,13 @@ class MemoryStore:
                 backend = make_backend(packed, self.backend)
             if kept.any():
                 backends.append(backend)
-        if not backends:  # nothing is left, but the length of codes
-            backends = [make_backend(view.codes[:0].copy(), self.backend)]
+        if not backends:  # nothing is left but the length of codes: ids may be of another kind
+            self._view = View((make_backend(view.codes[:0].copy(), self.backend),), keys[:0], None)
+            self._kind = self._key_of = self._alive = None
+            return
         self._view = View(
             tuple(backends),
-            self._keys.select(view.keys, alive),
+            self._keys.select(keys, alive),
             None if view.given_ids is None else self._ids.select(view.given_ids, alive),
         )
         self._alive = None

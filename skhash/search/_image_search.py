@@ -38,7 +38,13 @@ from ._input import (
     tag_rows,
 )
 from ._photos import Photos
-from ._ranking import nearest_photos, unit_vectors
+from ._ranking import (
+    Queries,
+    nearest_photos,
+    queries_by_row,
+    queries_by_value,
+    unit_vectors,
+)
 from ._results import SearchResult
 from ._suggest import TagSuggestion, vote
 
@@ -98,6 +104,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
     skipped_ : list of (id, reason)
         The photos that the last ``fit``, ``add`` or ``update`` left out, as
         they could not be read.
+    n_bits_ : int
+        Length of the codes.
     n_features_in_ : int
         Number of features, if X is features.
 
@@ -217,7 +225,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         -------
         ImageSearch
             The fitted search. Photos that cannot be read are left out, with a
-            warning; ``skipped_`` names them.
+            warning; ``skipped_`` names them. (Their tags may have a part in what
+            a network learns of the meaning of tags.)
 
         Raises
         ------
@@ -234,7 +243,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             tags = new.tags if new.tags.indicator.nnz else None
             hasher = self.hasher
             if hasher is None:
-                hasher = default_hasher(new.X, images=new.images, tagged=tags is not None)
+                hasher = default_hasher(new.X, new.tags, images=new.images)
             self.hasher_, values, readable = learn_hasher(hasher, new.X, tags, images=new.images)
             if not readable.any():
                 raise ImageReadError(f"none of the {len(new)} photos of X can be read.")
@@ -390,9 +399,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             os.fspath(file) if isinstance(file, str | os.PathLike) else f"row {row}"
             for row, file in enumerate(files)
         ]
-        return self._answer(
-            photos, *self._coded(values), n_neighbors, having, names=names, images=files
-        )
+        queries = queries_by_value(values)
+        return self._answer(photos, queries, n_neighbors, having, names=names, images=files)
 
     def query_tags(self, tags: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
         """Find photos by words.
@@ -425,15 +433,16 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         check_is_fitted(self)
         photos = self.photos_
         if self._words is None:
-            raise ValueError("query_tags needs a search that was fitted with tags; fit it with y.")
+            raise ValueError(
+                "query_tags needs a search that was fitted with tags, not all the same; fit it "
+                "with y."
+            )
         encoded = encode_tags([tags] if isinstance(tags, str) else tags, name="tags")
         values = self._words.values(encoded) / self._words.tag_scale
         names = [", ".join(map(str, words)) for words in rows_of_tags(encoded)]
-        # Nothing is found by words of which not one is known.
         known = ~np.isnan(values).any(axis=1)
-        return self._answer(
-            photos, *self._coded(values[known]), n_neighbors, having, names=names, known=known
-        )
+        queries = queries_by_value(values[known])
+        return self._answer(photos, queries, n_neighbors, having, names=names, known=known)
 
     def query_ids(self, ids: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
         """Find the photos that are most like some in the search.
@@ -460,18 +469,13 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         check_is_fitted(self)
         photos = self.photos_
         rows = photos.rows(check_names(ids))
-        directions = None
-        if photos.directions is not None:
-            directions = photos.directions[rows].astype(np.float32)
         return self._answer(
             photos,
-            photos.codes[rows],
-            directions,
+            queries_by_row(photos, rows),
             n_neighbors,
             having,
             names=list(map(str, photos.ids[rows].tolist())),
             images=list(photos.paths[rows]),
-            own_rows=rows,
         )
 
     def suggest_tags(
@@ -516,7 +520,9 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         n_neighbors = check_count(n_neighbors, "n_neighbors")
         photos = self.photos_
         _, values = self._encode_queries(X)
-        return vote(photos, pack(sign_bits(values)), n_tags=n_tags, n_neighbors=n_neighbors)
+        queries = queries_by_value(values)
+        found = self._nearest(photos, queries, n_neighbors, photos.tagged())
+        return vote(photos, [rows for _, rows in found], n_tags=n_tags)
 
     def score(self, X: Any, y: Any = None, labels: Any = None) -> float:
         """Mean average precision of leave-one-out retrieval within X, by the fitted hasher.
@@ -555,8 +561,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         folder : path
             Where to; made if missing. It holds ``search.json`` and a folder
             with ``codes.npy`` (packed codes, a row per photo), ``photos.jsonl``
-            (a line per photo: its id, path and tags), ``values.npy`` if
-            ``rescore``, and ``model.skhash`` (the hasher, see
+            (a line per photo: its id, path and tags), ``directions.npy``
+            if ``rescore``, and ``model.skhash`` (the hasher, see
             :func:`skhash.save`). All but the last are read by any tool.
         backbone : {"weights", "digest"}, default="weights"
             As in :func:`skhash.save`.
@@ -702,34 +708,37 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             raise ImageReadError(f"X[{row}] cannot be searched with: {reason_unreadable(X[row])}")
         return X, self._scaled(values)
 
-    def _coded(self, values: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-        """Packed codes of queries, and their directions if they are of use."""
-        return pack(sign_bits(values)), unit_vectors(values) if self.rescore else None
+    def _nearest(
+        self,
+        photos: Photos,
+        queries: Queries,
+        n_neighbors: int,
+        among: NDArray[np.intp] | None,
+    ) -> list[tuple[NDArray[Any], NDArray[np.intp]]]:
+        return nearest_photos(
+            photos,
+            queries,
+            n_neighbors,
+            n_candidates=_CANDIDATES if self.rescore is True else int(self.rescore),
+            among=None if among is not None and len(among) == len(photos) else among,
+        )
 
     def _answer(
         self,
         photos: Photos,
-        codes: NDArray[np.uint8],
-        directions: NDArray[np.float32] | None,
+        queries: Queries,
         n_neighbors: int,
         having: Any,
         *,
         names: list[str],
         images: list[Any] | None = None,
         known: NDArray[np.bool_] | None = None,
-        own_rows: NDArray[np.intp] | None = None,
     ) -> SearchResult:
+        """Search, and look up what was found; nothing is found for what is not ``known``."""
         n_neighbors = check_count(n_neighbors, "n_neighbors")
         tags = check_having(having)
-        found = nearest_photos(
-            photos,
-            codes,
-            n_neighbors,
-            directions=None if photos.directions is None else directions,
-            n_candidates=_CANDIDATES if self.rescore is True else int(self.rescore),
-            own_rows=own_rows,
-            among=None if tags is None else photos.with_tags(tags),
-        )
+        among = None if tags is None else photos.with_tags(tags)
+        found = self._nearest(photos, queries, n_neighbors, among)
         if known is not None:
             in_order, nothing = iter(found), (np.empty(0, np.int32), np.empty(0, np.intp))
             found = [next(in_order) if one else nothing for one in known]
