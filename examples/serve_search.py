@@ -111,7 +111,7 @@ class Service:
         """Photos of words. Those that nobody has used as a tag are left out, if others remain."""
         asked = in_url(request)
         if request.method == "POST":
-            asked = in_json(await request.body())
+            asked |= in_json(await request.body())
         n, having = self.options(asked, {"words", "n", "having"})
         words = check_words(asked.get("words"), "words")
 

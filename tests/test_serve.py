@@ -175,10 +175,11 @@ def test_words_are_answered_like_a_direct_query(client, search, photos):
 
     in_url = client.get("/search/words", params={"words": words, "n": 7})
     in_json = client.post("/search/words", json={"words": words, "n": 7})
+    in_both = client.post("/search/words?n=7", json={"words": words})
     some_unknown = json.dumps({"words": [*words, "?!\ud800"], "n": 7})
     with_unknown = client.post("/search/words", content=some_unknown)
 
-    assert in_url.json() == in_json.json() == with_unknown.json() == expected
+    assert in_url.json() == in_json.json() == in_both.json() == with_unknown.json() == expected
 
 
 def test_a_photo_of_the_search_is_named_by_its_id(client, search):
