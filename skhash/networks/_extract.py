@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from .._decisions import settled_values
+from .._image_rows import gather
 from ..images import ImageReadError
 from ._backbones import Backbone
 from ._cache import FeatureCache
@@ -277,7 +278,7 @@ class ComputesOnce:
             The same as of ``fit(X, y).transform(X)``.
         """
         with computing_once():
-            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
+            return super().fit_transform(gather(X), y, **fit_params)  # type: ignore[misc]
 
 
 def once(images: Images, backbone: Backbone, compute: Callable[[], Any]) -> Any:
