@@ -120,7 +120,7 @@ def histories(draw):
 def test_any_history_answers_as_brute_force_on_what_is_left(backend, effort, tmp_path):
     counter = iter(range(10**6))
 
-    @explore(40 * effort, history=histories())
+    @explore(20 * effort, history=histories())
     def check(history):
         n_bits, steps = history
         index, model = HammingNeighbors(1, backend=backend), Model(n_bits)
