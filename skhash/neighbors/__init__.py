@@ -1,4 +1,4 @@
-"""Exact nearest-neighbour search among binary codes, and what keeps them."""
+"""Nearest-neighbour search among binary codes, and what keeps them."""
 
 from ._duckdb import DuckDBStore
 from ._hamming import HammingNeighbors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import numpy as np
@@ -165,7 +165,8 @@ class DuckDBStore(TableStore):
                 yield c
                 c.commit()
             except BaseException:
-                c.rollback()
+                with suppress(_load_duckdb().Error):  # it may be over
+                    c.rollback()
                 raise
 
     @contextmanager
