@@ -90,21 +90,6 @@ class SQLiteStore:
             self._database.execute("delete from codes")
             self.add(ids, packed, n_bits)
 
-    def remove(self, ids: np.ndarray) -> None:
-        with self._database:
-            for i in ids.tolist():
-                if not self._database.execute("delete from codes where id = ?", (i,)).rowcount:
-                    raise ValueError(f"ids {i!r} is not in the store.")
-
-    def replace(self, ids: np.ndarray | None, packed: np.ndarray, n_bits: int) -> None:
-        self._database.execute("savepoint change")
-        try:
-            self._database.execute("delete from codes")
-            self.add(ids, packed, n_bits)
-        except BaseException:
-            self._database.execute("rollback to change")
-            raise
-
     def kneighbors(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         rows = [
             self._all(
