@@ -1,0 +1,96 @@
+"""Networks as ONNX models."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["OPSET", "check_installed", "onnx_model"]
+
+OPSET = 20
+_EXPORTER = ("onnx", "onnxscript")
+# Packages that are needed, and the extra that installs them.
+_NEEDS = {
+    "onnx": (_EXPORTER, "onnx"),
+    "onnxruntime": ((*_EXPORTER, "onnxruntime"), "onnx"),
+    "openvino": ((*_EXPORTER, "openvino"), "openvino"),
+}
+_lock = Lock()  # what traces a module keeps states that threads share
+
+
+def check_installed(use: str, what: str) -> None:
+    """Refuse to go on without the packages of a use: "onnx", "onnxruntime" or "openvino".
+
+    Raises
+    ------
+    ImportError
+        If one of them is missing; the message begins with ``what`` needs it.
+    """
+    packages, extra = _NEEDS[use]
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise ImportError(
+            f"{what} needs {' and '.join(missing)}: `pip install scikit-hash[{extra}]`."
+        )
+
+
+def onnx_model(module: nn.Module, example: torch.Tensor, *, names: tuple[str, str]) -> Any:
+    """Translate a module, for any number of rows.
+
+    Parameters
+    ----------
+    module : nn.Module
+        On the CPU, in evaluation mode; takes one tensor and gives one.
+    example : Tensor of shape (n, ...), n > 1
+        An input, which decides all sizes but the first.
+    names : tuple of 2 str
+        What the model calls its input and output.
+
+    Returns
+    -------
+    onnx.ModelProto
+        With its weights.
+
+    Raises
+    ------
+    Exception
+        Of many kinds, if the module cannot be translated; such as one whose computation depends on
+        the values that it is given.
+    """
+    with _lock, _silence():
+        # The input alone must have any number of rows, not any one of the tracer's choice.
+        rows = {0: torch.export.Dim("n", min=1)}
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_shapes=(rows,),
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what exporters have to say about their own insides from users."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
