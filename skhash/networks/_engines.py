@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ._backbones import Backbone
-from ._export import check_installed, onnx_model
+from ._export import cause_of, check_installed, onnx_model
 from ._placement import autocast, placed, resolve_device
 
 __all__ = ["ENGINES", "check_engine", "choose_engine", "make_forward"]
@@ -166,26 +166,20 @@ def _compile(backbone: Backbone, engine: str, amp: bool) -> Forward:
         forward = _LOADERS[engine](model.SerializeToString(), amp)
         found = forward(probes)
     except Exception as error:  # whatever exporters and compilers raise
-        raise ValueError(_refusal(module, engine, f"cannot compile it ({_first(error)})")) from error
+        raise ValueError(
+            _refusal(module, engine, f"cannot compile it ({cause_of(error)})")
+        ) from error
     if not amp:
         expected = _torch_forward(backbone, torch.device("cpu"), amp)(probes)
         off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
         if not off <= _TOLERANCE:
-            raise ValueError(_refusal(module, engine, f"gives features that are {off:.1e} off"))
+            raise ValueError(_refusal(module, engine, f"would be {off:.1e} off there"))
     return forward
 
 
 def _refusal(module: nn.Module, engine: str, fault: str) -> str:
     name = type(module.net).__name__
     return f"engine={engine!r} does not suit the backbone {name!r}: it {fault}; use engine='torch'."
-
-
-def _first(error: Exception) -> str:
-    """The cause of an error in one line."""
-    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"
 
 
 def _onnxruntime_forward(model: bytes, amp: bool) -> Forward:

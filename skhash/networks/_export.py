@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["OPSET", "check_installed", "onnx_model"]
+__all__ = ["cause_of", "check_installed", "onnx_model"]
 
-OPSET = 20
+_OPSET = 20
 _EXPORTER = ("onnx", "onnxscript")
 # Packages that are needed, and the extra that installs them.
 _NEEDS = {
@@ -72,7 +72,7 @@ def onnx_model(module: nn.Module, example: torch.Tensor, *, names: tuple[str, st
             module,
             (example,),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=_OPSET,
             input_names=names[:1],
             output_names=names[1:],
             dynamic_shapes=(rows,),
@@ -81,6 +81,14 @@ def onnx_model(module: nn.Module, example: torch.Tensor, *, names: tuple[str, st
         )
     assert program is not None
     return program.model_proto
+
+
+def cause_of(error: BaseException) -> str:
+    """Say in a line why a module cannot be translated; exporters write pages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"
 
 
 @contextmanager
