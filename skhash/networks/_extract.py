@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
@@ -205,7 +204,7 @@ def _read_ahead(
     images: Images, rows: NDArray[np.intp], batch_size: int
 ) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
     """Batches that threads read while the one before is computed; Pillow lets them run."""
-    parts = (rows[part] for part in gen_batches(len(rows), batch_size))
+    parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     n_threads = torch.get_num_threads()
     if n_threads == 1 or not images.thread_safe:
         yield from map(images.__getitems__, parts)
