@@ -29,8 +29,8 @@ ENGINES = {"auto", "onnxruntime", "openvino", "torch"}
 # Takes uint8 images (n, 3, H, W), gives features (n, d).
 Forward = Callable[[torch.Tensor], NDArray[np.float32]]
 
-# How far features may be from torch's, relative to the largest. On real photos compilers were off by
-# a quarter of this, and then outputs of heads by a tenth of what hashers take for rounding.
+# How far features may be from torch's, relative to the largest. Compilers were off by a quarter of
+# this on real photos, and then outputs of heads by a tenth of what hashers take for rounding.
 _TOLERANCE = 2e-5
 _N_PROBES = 2
 
