@@ -85,21 +85,23 @@ def rough_engine(monkeypatch):
 
 
 @compilers
-def test_features_are_those_of_torch_in_batches_of_any_size(engine, pixels):
+def test_features_are_those_of_torch_in_batches_of_any_size(engine, pixels, three_threads):
     need(engine)
     images, _ = pixels
     exact = features_of(images)
     tolerance = 1e-5 * np.abs(exact).max()
     features = ImageFeatures(small_net(), image_size=16, engine=engine, batch_size=16).fit(images)
+    whole = features.transform(images)
     for batch in (images, images[:1], images[:5]):  # 16 + 16 + 8, 1, 5
         found = features.transform(batch)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, exact[: len(batch)], rtol=0, atol=tolerance)
+        np.testing.assert_array_equal(found, whole[: len(batch)])  # each image is computed alone
     found = joblib.Parallel(4, prefer="threads")(
         joblib.delayed(features.transform)(images) for _ in range(8)
     )
     for threaded in found:
-        np.testing.assert_allclose(threaded, exact, rtol=0, atol=tolerance)
+        np.testing.assert_array_equal(threaded, whole)
 
 
 def test_a_network_that_was_changed_is_compiled_anew(pixels, rough_engine):
@@ -214,7 +216,9 @@ def test_an_engine_that_is_far_off_is_refused(factor, pixels, monkeypatch):
         _engines, "onnx_model", lambda *_, **__: SimpleNamespace(SerializeToString=bytes)
     )
     monkeypatch.setitem(
-        _engines._LOADERS, "onnxruntime", lambda *_: lambda batch: factor * exact(batch)
+        _engines._LOADERS,
+        "onnxruntime",
+        lambda *_: lambda images: factor * exact(torch.from_numpy(images)),
     )
     with pytest.raises(ValueError, match=r"engine='onnxruntime'.* off.*use engine='torch'"):
         features_of(images, engine="onnxruntime")

@@ -42,17 +42,21 @@ def check_installed(use: str, what: str) -> None:
         )
 
 
-def onnx_model(module: nn.Module, example: torch.Tensor, *, names: tuple[str, str]) -> Any:
-    """Translate a module, for any number of rows.
+def onnx_model(
+    module: nn.Module, example: torch.Tensor, *, names: tuple[str, str], any_number: bool = False
+) -> Any:
+    """Translate a module.
 
     Parameters
     ----------
     module : nn.Module
         On the CPU, in evaluation mode; takes one tensor and gives one.
-    example : Tensor of shape (n, ...), n > 1
-        An input, which decides all sizes but the first.
+    example : Tensor of shape (n, ...)
+        An input, of the sizes that the model takes.
     names : tuple of 2 str
         What the model calls its input and output.
+    any_number : bool, default=False
+        Whether it takes any number of rows, and not n alone; n must be 2 or more then.
 
     Returns
     -------
@@ -66,8 +70,6 @@ def onnx_model(module: nn.Module, example: torch.Tensor, *, names: tuple[str, st
         the values that it is given.
     """
     with _lock, _silence():
-        # The input alone must have any number of rows, not any one of the tracer's choice.
-        rows = {0: torch.export.Dim("n", min=1)}
         program = torch.onnx.export(
             module,
             (example,),
@@ -75,7 +77,7 @@ def onnx_model(module: nn.Module, example: torch.Tensor, *, names: tuple[str, st
             opset_version=_OPSET,
             input_names=names[:1],
             output_names=names[1:],
-            dynamic_shapes=(rows,),
+            dynamic_shapes=({0: torch.export.Dim("n")},) if any_number else None,
             external_data=False,
             verbose=False,
         )

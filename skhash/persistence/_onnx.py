@@ -108,8 +108,9 @@ def to_onnx(estimator: Any, path: PathLike) -> None:
     values = nn.Sequential(*stages).eval()
     with torch.no_grad():
         n_bits = values(example).shape[1]
+    module = nn.Sequential(values, _Packed(n_bits))
     try:
-        model = onnx_model(nn.Sequential(values, _Packed(n_bits)), example, names=(name, "codes"))
+        model = onnx_model(module, example, names=(name, "codes"), any_number=True)
     except Exception as error:  # whatever exporters raise
         raise ValueError(
             f"{type(estimator).__name__} cannot be written as ONNX: {cause_of(error)}. Change the "
