@@ -304,6 +304,16 @@ def test_threads_read_images_in_their_order(pixels, files, three_threads):
     np.testing.assert_allclose(twice, expected[[0] * 8], rtol=1e-5)
 
 
+def test_threads_read_turned_images(pixels, three_threads):
+    images, _ = pixels
+    network = {"backbone": small_net(), "image_size": 16, "max_epochs": 1, "random_state": 0}
+    hasher = skhash.DeepBit(4, **network, rotation=1.0).fit(images)
+    torch.set_num_threads(1)
+    alone = skhash.DeepBit(4, **network, rotation=1.0).fit(images)
+    for name, weights in hasher.head_.state_dict().items():
+        torch.testing.assert_close(weights, alone.head_.state_dict()[name])
+
+
 def test_threads_name_the_first_unreadable_image(files, three_threads):
     for i in (17, 5):
         files[i].write_bytes(b"torn")

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -214,10 +215,15 @@ def _load_onnxruntime(model: bytes, amp: bool) -> Run:
     return run
 
 
-def _load_openvino(model: bytes, amp: bool) -> Run:
+@cache
+def _openvino_core() -> Any:
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _load_openvino(model: bytes, amp: bool) -> Run:
+    core = _openvino_core()
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if amp else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -80,7 +80,9 @@ class Images:
         """Read a batch of uint8, shape (n_rows, 3, size, size)."""
         return _as_batch([self._read(int(i)) for i in rows])
 
-    def __getitems__(self, rows: Sequence[int]) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+    def __getitems__(
+        self, rows: Sequence[int] | NDArray[np.integer[Any]]
+    ) -> tuple[torch.Tensor, NDArray[np.bool_]]:
         """Read a batch, and which of its images were readable."""
         return self.collate(map(self.read, rows))
 
