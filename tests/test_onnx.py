@@ -22,9 +22,13 @@ from skhash.codes import pack
 from skhash.datasets import make_social_images
 from skhash.images import read_image
 from skhash.networks import Backbone
+from skhash.networks._export import check_installed
 
-pytest.importorskip("onnxscript")
-onnxruntime = pytest.importorskip("onnxruntime")
+try:
+    check_installed("onnxruntime", "this module")
+except ImportError as error:
+    pytest.skip(str(error), allow_module_level=True)
+import onnxruntime
 
 GUIDE = Path(__file__).parents[1] / "docs" / "user_guide" / "persistence.rst"
 # One of each kind of decision; networks have a test of their own.

@@ -23,6 +23,9 @@ _NEEDS = {
     "onnxruntime": ((*_EXPORTER, "onnxruntime"), "onnx"),
     "openvino": ((*_EXPORTER, "openvino"), "openvino"),
 }
+# The oldest tested. That of 2.6 cannot export batch normalisation, and traces in silence what it
+# cannot export, whatever it hangs on.
+_TORCH = 2, 13
 _lock = Lock()  # what traces a module keeps states that threads share
 
 
@@ -32,8 +35,11 @@ def check_installed(use: str, what: str) -> None:
     Raises
     ------
     ImportError
-        If one of them is missing; the message begins with ``what`` needs it.
+        If one of them is missing, or torch too old; the message begins with ``what`` needs it.
     """
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
+        newer = ".".join(map(str, _TORCH))
+        raise ImportError(f"{what} needs torch {newer} or newer: `pip install -U torch`.")
     packages, extra = _NEEDS[use]
     missing = [package for package in packages if find_spec(package) is None]
     if missing:

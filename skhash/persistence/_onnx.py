@@ -65,8 +65,8 @@ def to_onnx(estimator: Any, path: PathLike) -> None:
         If a network of your own cannot be translated, as one whose computation
         depends on the values that it is given.
     ImportError
-        If onnx or onnxscript is not installed:
-        ``pip install "scikit-hash[onnx]"``.
+        If onnx or onnxscript is not installed, ``pip install
+        "scikit-hash[onnx]"``, or torch is older than 2.13.
     OSError
         If a file cannot be written; what was there stays.
 
