@@ -251,20 +251,27 @@ def read_checked(path: PathLike) -> io.BytesIO:
         If it cannot be read.
     """
     n_tail = len(_MARK) + _DIGEST_SIZE
+    content = io.BytesIO()
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        content, tail = file.read(max(size - n_tail, 0)), file.read()
+        size = os.fstat(file.fileno()).st_size - n_tail
+        if size > 0:
+            content.seek(size - 1)
+            content.write(b"\0")
+            size = file.readinto(content.getbuffer())  # the only copy, which may be written to
+        content.truncate(max(size, 0))
+        tail = file.read()
     if tail[: len(_MARK)] != _MARK:
         raise ValueError(f"{path} is truncated, damaged, or no file that skhash wrote.")
     digest = _new_digest()
-    digest.update(content)
+    digest.update(content.getbuffer())
     if tail[len(_MARK) :] != digest.digest():
         raise ValueError(f"{path} is damaged: its contents do not match its checksum.")
-    return io.BytesIO(content)
+    content.seek(0)
+    return content
 
 
 def _new_digest() -> Any:
-    return hashlib.blake2b(digest_size=_DIGEST_SIZE)
+    return hashlib.sha256()  # processors have instructions for it, and files may be large
 
 
 def reserve(file: BinaryIO, size: int) -> None:

@@ -273,6 +273,33 @@ def test_a_small_transformer_of_timm_loads_in_a_new_process(timm, images, tmp_pa
     assert_same_in_a_new_process(first, images, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "image_size"),
+    [
+        (VIT, None),
+        (VIT, 224),
+        (VIT, 32),
+        ("timm/tf_efficientnet_lite0", 64),
+    ],
+)
+def test_a_saved_model_of_timm_needs_only_its_name(timm, images, tmp_path, name, image_size):
+    features = ImageFeatures(name, weights=None, image_size=image_size, random_state=0).fit(images)
+    skhash.save(features, tmp_path / "features.skhash")
+    loaded = skhash.load(tmp_path / "features.skhash")
+    np.testing.assert_array_equal(loaded.transform(images), features.transform(images))
+    assert loaded.backbone_.fingerprint() == features.backbone_.fingerprint()
+
+
+def test_a_saved_model_of_timm_that_was_changed_is_given_again(timm, images, tmp_path):
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=2, img_size=32).eval()
+    features = ImageFeatures(model, image_size=32).fit(images)
+    skhash.save(features, tmp_path / "features.skhash")
+    with pytest.raises(ValueError, match=r"network of your own, VisionTransformer.*modules="):
+        skhash.load(tmp_path / "features.skhash")
+    loaded = skhash.load(tmp_path / "features.skhash", modules=model)
+    np.testing.assert_array_equal(loaded.transform(images), features.transform(images))
+
+
 @needs_weights
 def test_timm_takes_weights_from_a_file(timm, images, tmp_path):
     name = "tf_efficientnet_lite0"

@@ -53,7 +53,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
       again in each round (the paper: one iteration of each in turn, from an
       untrained network on; the program: codes once, network once);
     - the outputs of the network weigh more (``nu``; 0.001);
-    - after that start the rounds take a tenth of ``lr``;
+    - after that start the rounds take a tenth of ``lr``, without dropout;
     - the head has a hidden layer and decays strongly, which matters more than
       the rest where tags are noisy (a linear layer on fc7, hardly decaying).
 
@@ -75,7 +75,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         Units of the head's hidden layers; () is a linear head, whose start on
         features is a closed form.
     dropout : float, default=0.5
-        As in DeepHasher.
+        As in DeepHasher; with ``init="semantic"`` of the start alone.
     weight_decay : float, default=3.0
         As in DeepHasher.
     threshold : {"zero", "mean", "bit-mean"}, default="zero"
@@ -272,8 +272,12 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             history.extend({"round": round_, **row} for row in solver.history[n_before:])
             return solver.codes
 
-        # Codes of clean tags end below their start if the rounds take large steps from it.
-        lr = self.lr * (_NEAR if semantic else 1.0)
+        lr = self.lr
+        if semantic:
+            # Codes of clean tags end below their start if the rounds leave it by large steps, or
+            # with dropout, under which the head cannot follow its own codes.
+            lr *= _NEAR
+            self.head_.drop_nothing()
         self.epochs_ = self.train_in_rounds(inputs, solve, self.n_rounds, nn.MSELoss(), lr=lr)
         self.transfer_ = solver.transfer
         self.history_ = history

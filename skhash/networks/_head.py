@@ -139,6 +139,12 @@ class HashHead(nn.Module):
             torch.as_tensor(intercept, dtype=torch.float64) + matrix @ self.mean.double()
         )
 
+    def drop_nothing(self) -> None:
+        """Turn dropout off for training to come."""
+        for layer in self.layers:
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+
     def before_tanh(self) -> HashHead:
         """Return the same head, weights shared, without its tanh."""
         head = copy.copy(self)

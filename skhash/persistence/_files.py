@@ -2,15 +2,18 @@
 
 A file is a zip archive as ``numpy.savez`` writes it, followed by a digest of all of it. Its member
 ``model.json`` says what the estimator is made of, see :mod:`skhash.persistence._objects`; the other
-members are the arrays.
+members are the arrays, whose data begin at multiples of 64 bytes and are used where they are read.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
+import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -35,6 +38,17 @@ _FORMAT = 1
 _MODEL = "model.json"
 _NEEDED = ("numpy", "scipy", "scikit-learn")
 _NETWORKS = ("torch", "torchvision")
+# Zip archives: the header of a member, whose last fields are the sizes of its name and extra.
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_PADDING = struct.Struct("<2H")
+_ZIP64_SIZE = 20
+_ALIGNMENT = 64
+# Of arrays.
+_LONGEST_HEADER = 2**14
+_HEADERS: dict[tuple[int, int], Callable[[BinaryIO], tuple[Any, bool, np.dtype[Any]]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 _INPUTS = {
     "HammingNeighbors": "codes",
     "ImageFeatures": "images",
@@ -112,8 +126,9 @@ def save(estimator: Any, path: PathLike, *, backbone: str = "weights") -> None:
     text = json.dumps(about, separators=(",", ":"))
 
     def write(file: BinaryIO) -> None:
-        np.savez(file, *writer.arrays)
-        with zipfile.ZipFile(file, "a") as archive:
+        with zipfile.ZipFile(file, "w") as archive:
+            for place, array in enumerate(writer.arrays):
+                _write_array(archive, file.tell(), _member(place), array)
             archive.writestr(_MODEL, text)
 
     write_checked(path, write)
@@ -176,8 +191,7 @@ def load(
                 )
 
             def array(place: int) -> NDArray[Any]:
-                with archive.open(f"arr_{place}.npy") as member:
-                    return np.lib.format.read_array(member, allow_pickle=False)
+                return _read_array(content, archive.getinfo(_member(place)))
 
             return Reader(array, _listed(modules), weights).read(about["nodes"])
     except (ValueError, OSError, ImportError) as error:
@@ -189,6 +203,41 @@ def load(
             f"{name} is no file of skhash.save, or makes no sense ({error!r}): save the estimator "
             "again."
         ) from error
+
+
+def _member(place: int) -> str:
+    return f"arr_{place}.npy"
+
+
+def _write_array(
+    archive: zipfile.ZipFile, position: int, name: str, array: NDArray[np.generic]
+) -> None:
+    """Add an array to an archive, its data at a multiple of the alignment."""
+    info = zipfile.ZipInfo(name)
+    # Before the data of a member come its header, its name and what is extra: this padding, under
+    # the number that Android's zipalign uses, and sizes of 64 bits.
+    start = position + _LOCAL_HEADER.size + len(name) + _PADDING.size + _ZIP64_SIZE
+    n_bytes = -start % _ALIGNMENT
+    info.extra = _PADDING.pack(0xD935, n_bytes) + bytes(n_bytes)
+    with archive.open(info, "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _read_array(content: io.BytesIO, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """An array of an archive, as a part of its contents."""
+    data = content.getbuffer()
+    *_, n_name, n_extra = _LOCAL_HEADER.unpack_from(data, info.header_offset)
+    start = info.header_offset + _LOCAL_HEADER.size + n_name + n_extra
+    member = data[start : start + info.file_size]
+    header = io.BytesIO(member[:_LONGEST_HEADER])
+    version = np.lib.format.read_magic(header)
+    if info.compress_type != zipfile.ZIP_STORED or version not in _HEADERS:
+        raise ValueError(f"its member {info.filename} is in another format")
+    shape, by_columns, dtype = _HEADERS[version](header)
+    if dtype.hasobject:
+        raise ValueError(f"its member {info.filename} holds Python objects")
+    array = np.frombuffer(member, dtype, math.prod(shape), header.tell())
+    return np.require(array.reshape(shape, order="F" if by_columns else "C"), requirements="A")
 
 
 def _listed(modules: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from torch import nn
 from ..networks import Backbone, make_backbone
 from ..networks._backbones import blank_network
 from ..networks._fingerprint import module_digest, object_digest
+from ..networks._timm import PREFIX, fit_to_size, timm_model
 from ._classes import class_name, find_class
 from ._objects import Node, Reader, Writer
 
@@ -33,7 +34,11 @@ def network_node(writer: Writer, value: Any, path: str) -> Node | None:
         return None
     if all(class_name(type(module), "module") for module in value.modules()):
         return _module_node(writer, value, path)
-    return _torchvision_node(writer, value, path) or _given_node(writer, value, path)
+    return (
+        _torchvision_node(writer, value, path)
+        or _timm_node(writer, value, path)
+        or _given_node(writer, value, path)
+    )
 
 
 def make_network(reader: Reader, node: Node) -> Any:
@@ -52,6 +57,8 @@ def make_network(reader: Reader, node: Node) -> Any:
             return _with_weights(blank_network(name, output), reader.value(state))
         case {"torchvision": name, "output": output, "digest": digest}:
             return _with_digest(name, output, digest, reader.weights)
+        case {"timm": name, "image_size": size, "weights": state}:
+            return _of_timm(name, reader.value(size), reader.value(state))
         case {"given": name, "weights": state}:
             return _given_again(reader.modules, name, reader.value(state))
         case {"module": name, "attributes": attributes}:
@@ -164,6 +171,28 @@ def _with_digest(name: str, output: str, digest: str, weights: Any) -> nn.Module
             "of those that the hasher was fitted with"
         )
     return net
+
+
+def _timm_node(writer: Writer, net: Any, path: str) -> Node | None:
+    """Describe a model of timm by its name, if that and the size of images are all it is."""
+    if not type(net).__module__.startswith("timm.models."):
+        return None
+    name = net.pretrained_cfg["architecture"]
+    fitted = getattr(getattr(net, "patch_embed", None), "img_size", None)
+    digest, state = module_digest(net, weights=False), dict(net.state_dict())
+    for size in [None] if fitted is None else [None, int(fitted[0])]:
+        with suppress(RuntimeError, ValueError):  # other settings, other shapes
+            if module_digest(_of_timm(name, size, state), weights=False) == digest:
+                weights = writer.write(state, path)
+                return {"timm": name, "image_size": writer.write(size, path), "weights": weights}
+    return None
+
+
+def _of_timm(name: str, image_size: int | None, state: dict[str, torch.Tensor]) -> nn.Module:
+    net, *_ = timm_model(PREFIX + name, pretrained=False)
+    if image_size is not None:
+        fit_to_size(net, image_size)
+    return _with_weights(net, state).eval()
 
 
 def _given_node(writer: Writer, module: nn.Module, path: str) -> Node:

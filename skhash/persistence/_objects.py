@@ -33,7 +33,7 @@ _SPARSE = ("csr_array", "csr_matrix", "csc_array", "csc_matrix")
 _PLAIN = "biufcSUmM"
 _REFERENCE = "@"
 _ROUTED = ("fit", "partial_fit", "predict", "transform", "inverse_transform", "score")
-_NETWORK_NODES = {"backbone", "given", "module", "tensor", "torchvision"}
+_NETWORK_NODES = {"backbone", "given", "module", "tensor", "timm", "torchvision"}
 
 
 class Writer:
