@@ -20,7 +20,7 @@ from .._decisions import settled_values
 from ..images import ImageReadError
 from ._backbones import Backbone
 from ._cache import FeatureCache
-from ._images import Images, unchanged
+from ._images import Images, gather, unchanged
 from ._placement import autocast, place, placed, resolve_device
 
 __all__ = [
@@ -277,7 +277,7 @@ class ComputesOnce:
             The same as of ``fit(X, y).transform(X)``.
         """
         with computing_once():
-            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
+            return super().fit_transform(gather(X), y, **fit_params)  # type: ignore[misc]
 
 
 def once(images: Images, backbone: Backbone, compute: Callable[[], Any]) -> Any:
