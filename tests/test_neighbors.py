@@ -665,8 +665,8 @@ def test_other_files_are_refused(saved, tmp_path):
     path.write_bytes(pickle.dumps(HammingNeighbors()))
     with pytest.raises(ValueError, match="is not a file of HammingNeighbors"):
         HammingNeighbors.load(path)
-    path.write_bytes(content[:8] + bytes([2]) + content[9:])
-    with pytest.raises(ValueError, match="is in version 2"):
+    path.write_bytes(content[:8] + bytes([3]) + content[9:])
+    with pytest.raises(ValueError, match="is in version 3"):
         HammingNeighbors.load(path)
     with pytest.raises(FileNotFoundError):
         HammingNeighbors.load(tmp_path / "absent")
@@ -703,7 +703,7 @@ def test_other_files_are_refused(saved, tmp_path):
 def test_a_sound_file_with_a_senseless_header_is_refused(saved, change):
     _, path = saved
     header, payload = _files.read_bytes(path)
-    _files.write_bytes(path, header | change, payload)
+    _files.write_bytes(path, header | change, [payload], version=1)
     with pytest.raises(ValueError, match="does not make sense") as caught:
         HammingNeighbors.load(path)
     assert str(path) in str(caught.value)
@@ -729,7 +729,7 @@ def test_a_header_that_is_no_json_object_is_refused(saved, text, monkeypatch):
     header = SimpleNamespace(encode=lambda: text)
     with monkeypatch.context() as patch:
         patch.setattr(_files.json, "dumps", lambda _: header)
-        _files.write_bytes(path, {}, payload)
+        _files.write_bytes(path, {}, [payload], version=1)
     with pytest.raises(ValueError, match="header that does not make sense") as caught:
         HammingNeighbors.load(path)
     assert str(path) in str(caught.value)

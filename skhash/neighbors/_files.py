@@ -1,7 +1,7 @@
-"""One file for a header and an array of bytes, written whole or not at all.
+"""One file for a header and arrays of bytes, written whole or not at all.
 
 The layout, little-endian: 8 bytes of magic, version (uint32), length of the header (uint32),
-length of the file (uint64); the header in JSON (UTF-8); zeros up to a multiple of 64; the array;
+length of the file (uint64); the header in JSON (UTF-8); zeros up to a multiple of 64; the arrays;
 the CRC-32 of everything before (uint32).
 """
 
@@ -11,6 +11,7 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -20,31 +21,38 @@ from .._files import PathLike, open_regular, replacing
 
 # Like PNG's: not text, and spoiled by anything that translates line ends.
 _MAGIC = b"\x89SKHN\r\n\n"
-_VERSION = 1
+_VERSIONS = (1, 2)
 _PREFIX = struct.Struct("<8sIIQ")
 _CHECKSUM = struct.Struct("<I")
 _ALIGNMENT = 64
 
 
-def write_bytes(path: PathLike, header: dict[str, Any], array: NDArray[np.uint8]) -> None:
-    """Write a header that JSON can hold and an array of bytes."""
+def write_bytes(
+    path: PathLike, header: dict[str, Any], arrays: Iterable[NDArray[Any]], *, version: int
+) -> int:
+    """Write a header that JSON can hold and the bytes of arrays; return the checksum."""
     text = json.dumps(header).encode()
     start = -(-(_PREFIX.size + len(text)) // _ALIGNMENT) * _ALIGNMENT
-    total = start + array.nbytes + _CHECKSUM.size
-    head = (_PREFIX.pack(_MAGIC, _VERSION, len(text), total) + text).ljust(start, b"\0")
-    payload = np.ascontiguousarray(array).reshape(-1)
+    payloads = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
+    total = start + sum(payload.nbytes for payload in payloads) + _CHECKSUM.size
+    head = (_PREFIX.pack(_MAGIC, version, len(text), total) + text).ljust(start, b"\0")
+    checksum = zlib.crc32(head)
     with replacing(path) as file:
         file.write(head)
-        file.write(payload.data)
-        file.write(_CHECKSUM.pack(zlib.crc32(payload.data, zlib.crc32(head))))
+        for payload in payloads:
+            file.write(payload.data)
+            checksum = zlib.crc32(payload.data, checksum)
+        file.write(_CHECKSUM.pack(checksum))
+    return checksum
 
 
 def read_bytes(
-    path: PathLike, *, mmap_mode: Literal["r"] | None = None
+    path: PathLike, *, mmap_mode: Literal["r"] | None = None, checksum: int | None = None
 ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """Read back what :func:`write_bytes` wrote; the array comes back flat.
+    """Read back what :func:`write_bytes` wrote; the arrays come back as one, flat.
 
-    The whole file is read once to check it, also where the array is then memory-mapped.
+    The whole file is read once to check it, also where the arrays are then memory-mapped. A file
+    that is whole, but has another checksum than is given, is refused as well.
 
     Raises
     ------
@@ -61,10 +69,10 @@ def read_bytes(
         if len(prefix) < _PREFIX.size:
             raise ValueError(f"{path} is truncated: it has only {size} bytes.")
         _, version, n_text, total = _PREFIX.unpack(prefix)
-        if version != _VERSION:
+        if version not in _VERSIONS:
             raise ValueError(
-                f"{path} is in version {version} of the format, this release reads version "
-                f"{_VERSION}: load it with the release that wrote it, or fit and save again."
+                f"{path} is in version {version} of the format, this release reads up to version "
+                f"{max(_VERSIONS)}: load it with the release that wrote it, or fit and save again."
             )
         if size != total:
             what = "truncated" if size < total else "corrupt"
@@ -81,8 +89,11 @@ def read_bytes(
             file.seek(start + n_payload)
         else:
             payload = np.fromfile(file, np.uint8, n_payload)
-        if file.read() != _CHECKSUM.pack(zlib.crc32(payload.data, zlib.crc32(head))):
+        found = zlib.crc32(payload.data, zlib.crc32(head))
+        if file.read() != _CHECKSUM.pack(found):
             raise corrupt
+        if checksum not in (None, found):
+            raise ValueError(f"{path} is another file than was saved there.")
     try:
         header = json.loads(
             head[_PREFIX.size : _PREFIX.size + n_text], object_pairs_hook=_without_repetition
@@ -100,29 +111,3 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         raise ValueError("a key occurs twice")
     return content
-
-
-def write_index(path: PathLike, header: dict[str, Any], contents: dict[str, Any]) -> None:
-    """Write a header and the contents of a MemoryStore to one file."""
-    n_samples = sum(map(len, contents["arrays"]))
-    payload = np.concatenate([array.reshape(-1) for array in contents["arrays"]])
-    header = {**header, "n_bits": contents["n_bits"], "n_samples": n_samples}
-    write_bytes(path, header, payload)
-
-
-def read_index(
-    path: PathLike, *, mmap_mode: Literal["r"] | None = None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what :func:`write_index` wrote."""
-    header, payload = read_bytes(path, mmap_mode=mmap_mode)
-    try:
-        n_samples, n_bits = header["n_samples"], header["n_bits"]
-        for key, value in {"n_samples": n_samples, "n_bits": n_bits}.items():
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{key} must be a whole number of at least 1.")
-        n_bytes = -(-n_bits // 8)
-        if n_samples * n_bytes != len(payload):
-            raise ValueError(f"{len(payload)} bytes do not hold so many codes of so many bits.")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has a header that does not make sense: {error}") from error
-    return header, {"arrays": [payload.reshape(n_samples, n_bytes)], "n_bits": n_bits}

@@ -19,13 +19,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._files import PathLike
 from .._parameters import ParametersMixin
-from .._sklearn import HasMethods, Interval, StrOptions, fit_context
+from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
 from ._backends import Distances, Indices, Packed
-from ._files import read_index, write_index
 from ._ids import Ids, check_ids
 from ._memory import MemoryStore, View
-from ._store import Store, StoreView, check_store
+from ._saving import add_to_folder, read_index, write_index
+from ._store import IsStore, Store, StoreView, check_store
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_THREAD = 16
@@ -124,7 +124,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "radius": [Interval(Real, 0, None, closed="left")],
-        "backend": [StrOptions({"auto", "numpy", "faiss"}), HasMethods(["kneighbors"])],
+        "backend": [StrOptions({"auto", "numpy", "faiss"}), IsStore()],
         "packed": ["boolean"],
         "n_bits": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
@@ -201,21 +201,19 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             If ``backend="faiss"`` and faiss cannot be imported.
         """
         _warn_of_names(y)
-        before = vars(self).copy()
+        before = self.__dict__.copy()
         try:
             packed = self._validate_codes(X, reset=True)
             if ids is not None:
                 ids = check_ids(ids, n_samples=len(packed))
-            store: Store = self.backend
-            if isinstance(store, str):
-                store = MemoryStore(store)
+            if isinstance(self.backend, str):
+                store: Store = MemoryStore(self.backend)
             else:
-                check_store(store)
+                store = self.backend
                 store.clear()
             store.add(ids, packed, self.n_bits_)
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__ = before
             raise
         self._store = store
         return self
@@ -528,23 +526,39 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         view, _, found = self._nearest(X, n_neighbors)
         return view.ids_of(found)
 
-    def save(self, path: PathLike) -> None:
-        """Write the estimator and its database to one file, without pickle.
+    def save(self, path: PathLike, *, incremental: bool = False) -> None:
+        """Write the estimator and its database, without pickle.
 
-        A file already there is replaced only when the new one is complete: an
+        What is there already is replaced only when all is written: an
         interrupted save leaves it as it was.
 
         Parameters
         ----------
         path : str or path-like
-            Where to write.
+            Where to write: a file, or a folder if ``incremental``.
+        incremental : bool, default=False
+            Whether to bring a folder up to date by writing only what changed
+            since this estimator was saved there or loaded from there: codes
+            that came, and marks of those that went. Now and then parts of the
+            folder are written together, so that there are few. A folder that
+            holds another database is written anew.
+
+        Raises
+        ------
+        TypeError
+            If the codes are in a store that was given as ``backend``.
+        RuntimeError
+            If another process saves to the folder at the same time.
+        OSError
+            If it cannot be written.
 
         See Also
         --------
         load : The inverse.
         """
         check_is_fitted(self)
-        write_index(path, self._header(), self._kept().contents())
+        write = add_to_folder if incremental else write_index
+        write(path, self._header(), self._kept())
 
     @classmethod
     def load(
@@ -559,11 +573,13 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         path : str or path-like
-            The file.
+            The file, or the folder of ``save(path, incremental=True)``.
         mmap_mode : {"r"}, default=None
             "r" leaves the codes on the disk, memory-mapped, to be read as
             searches need them. The file must then stay where it is (saving to
-            its path again is safe, except on Windows).
+            its path again is safe, except on Windows). Of a folder, those
+            parts are read to memory of which codes were removed; so is what
+            :meth:`remove` takes codes from.
         backend : {"auto", "numpy", "faiss"}, default=None
             Another backend than that of the saved estimator.
 
@@ -575,7 +591,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the file is of another kind, truncated or corrupt.
+            If the file is of another kind, truncated or corrupt, or one of the
+            folder is missing or another; the message names it.
         ImportError
             If the backend is "faiss" and faiss cannot be imported.
         """
@@ -590,8 +607,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             raise ValueError(f"{path} has a header that does not make sense: {error}") from error
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
-        estimator._store = MemoryStore(estimator.backend)
-        estimator._store.fill(**contents)
+        store = MemoryStore(str(estimator.backend))
+        store.fill(**contents)
+        estimator._store = store
         return estimator
 
     def _kept(self) -> MemoryStore:

@@ -44,7 +44,11 @@ def check_ids(ids: Any, *, n_samples: int | None = None) -> Ids:
 
 
 def _as_array(ids: Any) -> Ids:
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable) or np.ndim(ids) > 1:
+    if (
+        getattr(ids, "ndim", 1) != 1
+        or isinstance(ids, str | bytes)
+        or not isinstance(ids, Iterable)
+    ):
         raise TypeError(f"ids must be a sequence of int or of str, got {ids!r:.100}.")
     if isinstance(ids, np.ndarray) and ids.dtype.kind == "i":
         return ids.astype(np.int64)
@@ -55,7 +59,7 @@ def _as_array(ids: Any) -> Ids:
         return array
     if all(isinstance(i, Integral) and not isinstance(i, bool) for i in values):
         try:
-            return np.array(values, dtype=np.int64)
+            return np.array([int(i) for i in values], dtype=np.int64)
         except OverflowError:
             raise ValueError("ids must be numbers of 64 bits; give larger ones as str.") from None
     kinds = ", ".join(sorted({type(i).__name__ for i in values}))

@@ -58,12 +58,20 @@ class View:
         arrays = [backend.packed for backend in self.backends]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
+    def slices(self, start: int, stop: int) -> list[Packed]:
+        """Some consecutive codes, in an array for each of those that they are in."""
+        parts = [
+            backend.packed[max(start - first, 0) : max(stop - first, 0)]
+            for backend, first in zip(self.backends, self._starts[:-1].tolist(), strict=True)
+        ]
+        return [part for part in parts if len(part)]
+
     @property
     def own(self) -> Indices:
         """What a search for each code finds when it finds that code itself."""
         return np.arange(len(self))
 
-    @cached_property
+    @property
     def keys(self) -> NDArray[np.int64]:
         return np.arange(len(self)) if self.given_keys is None else self.given_keys
 
@@ -140,7 +148,7 @@ class _Growing:
 
     def select(self, array: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[Any]:
         """Some rows of an array."""
-        n = np.count_nonzero(rows)
+        n = int(np.count_nonzero(rows))
         self._make_room(n, array)
         self._last = self._room[:n]
         np.compress(rows, array, axis=0, out=self._last)
@@ -236,6 +244,8 @@ class MemoryStore:
             # Where ids are not the keys: the key of each.
             self._key_of: dict[Any, int] | None = None
             self._codes, self._keys, self._ids = _Growing(), _Growing(), _Growing()
+            # What a file of skhash.neighbors._saving was made of that holds part of this.
+            self.saved: Any = None
             # Which rows of the view are not removed; those behind its end are not. None means all.
             self._alive: NDArray[np.bool_] | None = None
             self._view = View((), None, None)
@@ -382,43 +392,44 @@ class MemoryStore:
         indptr, distances, found = view.radius_neighbors(queries, radius)
         return indptr, distances, view.ids_of(found)
 
-    def contents(self) -> dict[str, Any]:
-        """All that the store holds, as plain values and arrays; see :meth:`fill`."""
+    def contents(self) -> tuple[dict[str, Any], View]:
+        """All that the store holds: a view, and numbers for :meth:`fill`."""
         with self._lock:
-            view = self.view
-            return {
-                "arrays": [backend.packed for backend in view.backends],
+            numbers = {
                 "n_bits": self._n_bits,
-                "keys": view.given_keys,
-                "ids": view.given_ids,
                 "next_key": self._next_key,
                 "next_id": self._next_id,
             }
+            return numbers, self.view
 
     def fill(
         self,
         arrays: list[Packed],
         *,
         n_bits: int | None,
-        keys: NDArray[np.int64] | None = None,
-        ids: Ids | None = None,
-        next_key: int | None = None,
-        next_id: int | None = None,
+        keys: NDArray[np.int64] | None,
+        ids: Ids | None,
+        next_key: int,
+        next_id: int,
+        saved: Any = None,
     ) -> None:
         """Hold what another store held; see :meth:`contents`."""
         with self._lock:
             self.clear()
             backends = tuple(make_backend(packed, self.backend) for packed in arrays)
-            self._view = view = View(backends, keys, ids)
+            self._view = View(backends, keys, ids)
             if n_bits is not None:
                 self._n_bits, self._kind = n_bits, "int" if ids is None else kind_of(ids)
-            self._next_key = len(view) if next_key is None else next_key
-            self._next_id = self._next_key if next_id is None else next_id
+            self._next_key, self._next_id = next_key, next_id
             if ids is not None:
-                self._key_of = dict(zip(ids.tolist(), view.keys.tolist(), strict=True))
+                self._key_of = dict(zip(ids.tolist(), self._view.keys.tolist(), strict=True))
+            self.saved = saved
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"backend": self.backend, "contents": self.contents()}
+        numbers, view = self.contents()
+        arrays = [backend.packed for backend in view.backends]
+        contents = {"arrays": arrays, "keys": view.given_keys, "ids": view.given_ids, **numbers}
+        return {"backend": self.backend, "contents": contents}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["backend"])  # type: ignore[misc]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .._sklearn import HasMethods
 from ._backends import Distances, Indices, Packed
 from ._ids import Ids
 
@@ -158,6 +159,22 @@ def check_store(store: Any) -> None:
             f"backend must be a name or a store, and {type(store).__name__} lacks "
             f"{', '.join(missing)}; see skhash.neighbors.Store."
         )
+
+
+class IsStore(HasMethods):
+    """Constraint of a parameter to stores, which names what an object lacks to be one."""
+
+    def __init__(self) -> None:
+        super().__init__(_NAMES)
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        if isinstance(val, str):
+            return False
+        check_store(val)
+        return True
+
+    def __str__(self) -> str:
+        return "a store (see skhash.neighbors.Store)"
 
 
 class StoreView:

@@ -24,7 +24,7 @@ from ..images import ImageReadError
 from ..neighbors import HammingNeighbors
 from ..neighbors._ids import kind_of, name_some
 from ..semantic._tag_hasher import known_tag_codes, learn_tag_codes
-from ..tags import encode_tags
+from ..tags import TagMatrix, encode_tags
 from ._encoding import decision_values, default_hasher, learn_hasher, reason_unreadable
 from ._folder import read_folder, write_folder
 from ._input import (
@@ -55,6 +55,13 @@ class Skipped(NamedTuple):
 
     id: str | int
     reason: str
+
+
+def _tell_apart(tags: TagMatrix) -> bool:
+    """Whether not all photos that have tags have the same."""
+    n_tagged = np.count_nonzero(np.diff(tags.indicator.indptr))
+    counts = np.bincount(tags.indicator.indices)
+    return bool((counts[counts > 0] < n_tagged).any())
 
 
 class ImageSearch(ParametersMixin, BaseEstimator):
@@ -217,7 +224,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         -------
         ImageSearch
             The fitted search. Photos that cannot be read are left out, with a
-            warning; ``skipped_`` names them.
+            warning; ``skipped_`` names them. (Their tags may have a part in what
+            a network learns of the meaning of tags.)
 
         Raises
         ------
@@ -234,7 +242,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             tags = new.tags if new.tags.indicator.nnz else None
             hasher = self.hasher
             if hasher is None:
-                hasher = default_hasher(new.X, images=new.images, tagged=tags is not None)
+                hasher = default_hasher(new.X, images=new.images, tagged=_tell_apart(new.tags))
             self.hasher_, values, readable = learn_hasher(hasher, new.X, tags, images=new.images)
             if not readable.any():
                 raise ImageReadError(f"none of the {len(new)} photos of X can be read.")
@@ -425,7 +433,10 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         check_is_fitted(self)
         photos = self.photos_
         if self._words is None:
-            raise ValueError("query_tags needs a search that was fitted with tags; fit it with y.")
+            raise ValueError(
+                "query_tags needs a search that was fitted with tags, not all the same; fit it "
+                "with y."
+            )
         encoded = encode_tags([tags] if isinstance(tags, str) else tags, name="tags")
         values = self._words.values(encoded) / self._words.tag_scale
         names = [", ".join(map(str, words)) for words in rows_of_tags(encoded)]
@@ -516,7 +527,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         n_neighbors = check_count(n_neighbors, "n_neighbors")
         photos = self.photos_
         _, values = self._encode_queries(X)
-        return vote(photos, pack(sign_bits(values)), n_tags=n_tags, n_neighbors=n_neighbors)
+        found = self._nearest(photos, *self._coded(values), n_neighbors, among=photos.tagged())
+        return vote(photos, [rows for _, rows in found], n_tags=n_tags)
 
     def score(self, X: Any, y: Any = None, labels: Any = None) -> float:
         """Mean average precision of leave-one-out retrieval within X, by the fitted hasher.
@@ -706,6 +718,25 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         """Packed codes of queries, and their directions if they are of use."""
         return pack(sign_bits(values)), unit_vectors(values) if self.rescore else None
 
+    def _nearest(
+        self,
+        photos: Photos,
+        codes: NDArray[np.uint8],
+        directions: NDArray[np.float32] | None,
+        n_neighbors: int,
+        own_rows: NDArray[np.intp] | None = None,
+        among: NDArray[np.intp] | None = None,
+    ) -> list[tuple[NDArray[Any], NDArray[np.intp]]]:
+        return nearest_photos(
+            photos,
+            codes,
+            n_neighbors,
+            directions=None if photos.directions is None else directions,
+            n_candidates=_CANDIDATES if self.rescore is True else int(self.rescore),
+            own_rows=own_rows,
+            among=None if among is not None and len(among) == len(photos) else among,
+        )
+
     def _answer(
         self,
         photos: Photos,
@@ -721,15 +752,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
     ) -> SearchResult:
         n_neighbors = check_count(n_neighbors, "n_neighbors")
         tags = check_having(having)
-        found = nearest_photos(
-            photos,
-            codes,
-            n_neighbors,
-            directions=None if photos.directions is None else directions,
-            n_candidates=_CANDIDATES if self.rescore is True else int(self.rescore),
-            own_rows=own_rows,
-            among=None if tags is None else photos.with_tags(tags),
-        )
+        among = None if tags is None else photos.with_tags(tags)
+        found = self._nearest(photos, codes, directions, n_neighbors, own_rows, among)
         if known is not None:
             in_order, nothing = iter(found), (np.empty(0, np.int32), np.empty(0, np.intp))
             found = [next(in_order) if one else nothing for one in known]

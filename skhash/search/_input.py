@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,9 @@ def check_having(having: Any) -> list[Any] | None:
         raise ValueError("having has no tags; give None to find any photo.")
     if "" in tags:
         raise ValueError("having has an empty tag.")
+    others = [tag for tag in tags if not isinstance(tag, str | Real)]
+    if others:
+        raise TypeError(f"having must be a sequence of tags, got {others[0]!r:.100} as one.")
     return tags
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ._photos import Photos
+from ._photos import Photos, Rows
 
 __all__ = ["TagSuggestion", "vote"]
 
@@ -28,38 +27,30 @@ class TagSuggestion(NamedTuple):
     score: float
 
 
-def vote(
-    photos: Photos, codes: NDArray[np.uint8], *, n_tags: int, n_neighbors: int
-) -> list[list[TagSuggestion]]:
-    """The tags that the nearest photos with tags have more often than all.
+def vote(photos: Photos, voters: list[Rows], *, n_tags: int) -> list[list[TagSuggestion]]:
+    """The tags that some photos have more often than all photos with tags.
 
     Parameters
     ----------
     photos : Photos
-        Who votes.
-    codes : ndarray of shape (n_queries, n_bytes), uint8
-        Packed codes of the photos to find tags for.
+        All photos.
+    voters : list of ndarray of int
+        For each query, rows of photos that have tags.
     n_tags : int
         How many tags at most.
-    n_neighbors : int
-        How many photos vote.
 
     Returns
     -------
     list of list of TagSuggestion
-        For each photo, best first; equal scores in the order of the vocabulary.
+        For each query, best first; equal scores in the order of the vocabulary.
     """
-    tagged = photos.tagged()
-    if not len(tagged):
-        return [[] for _ in codes]
-    among = None if len(tagged) == len(photos) else tagged
-    _, voters = photos.nearest(codes, n_neighbors, among)
     indicator, words = photos.tags.indicator, photos.tags.vocabulary
-    prior = np.asarray(indicator.sum(axis=0)).ravel() / len(tagged)
+    counts = np.bincount(indicator.indices, minlength=len(words))
+    prior = counts / max(len(photos.tagged()), 1)
     suggestions = []
     for rows in voters:
         votes = np.bincount(indicator[rows].indices, minlength=len(words))
-        scores = votes / len(rows) - prior
+        scores = votes / max(len(rows), 1) - prior
         # Only tags with a vote can be above chance.
         some = np.flatnonzero(scores > 0)
         best = some[np.argsort(-scores[some], kind="stable")[:n_tags]]

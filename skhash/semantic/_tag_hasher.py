@@ -107,12 +107,17 @@ def learn_tag_codes(
     target: Any = "ppmi",
     ridge: float | str = "auto",
     random_state: int = 0,
-) -> TagCodes:
-    """Learn codes of words from the tags of images, and their decision values by any hasher."""
+) -> TagCodes | None:
+    """Learn codes of words from the tags of images, and their decision values by any hasher.
+
+    None if the tags tell no image from another.
+    """
     targets = SemanticTargets(target, random_state=random_state)
     vectors = targets.fit_transform(tags)
     # A photo that could not be read has no values.
     readable = np.flatnonzero(np.isfinite(values).all(axis=1))
+    if not len(tagged_rows(vectors[readable])):
+        return None
     return TagCodes(
         targets, vectors[readable], values[readable], ridge=ridge, random_state=random_state
     )
@@ -319,9 +324,12 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
         values = np.asarray(self.hasher.decision_function(X))
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         tags = encode_tags(y, n_samples=len(values))
-        self._codes = learn_tag_codes(
+        codes = learn_tag_codes(
             tags, values, target=self.target, ridge=self.ridge, random_state=seed
         )
+        if codes is None:
+            raise ValueError("y tells no image from another: all that have tags have the same.")
+        self._codes = codes
         self.vocabulary_ = self._codes.targets.vocabulary_
         self.coef_, self.intercept_ = self._codes.coef, self._codes.intercept
         return self

@@ -1,0 +1,337 @@
+"""The contents of a MemoryStore in one file, or in a folder to which only what is new is written.
+
+The file holds the codes, behind them the keys unless they follow each other, and the ids unless
+they are the keys. The folder holds such files, its parts, in the order of the database, and a file
+that names them, which is replaced last: until then the folder is what it was. Codes that were
+removed since a part was written stay in it, and are marked in the file that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._files import PathLike, folder_lock
+from ._files import read_bytes, write_bytes
+from ._ids import Ids, is_ascending
+from ._memory import MemoryStore, View
+
+__all__ = ["add_to_folder", "read_index", "write_index"]
+
+_INDEX = "index.skhn"
+_PART = re.compile(r"[0-9a-f]{16}\.part\.skhn")
+# What is new is written together with the part before it if it is more than this share of that.
+_SHARE_NEW = 0.5
+# A part is written anew if fewer than this share of its codes are left.
+_SHARE_LEFT = 0.5
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a folder."""
+
+    name: str
+    checksum: int
+    keys: range | NDArray[np.int64]
+
+    def alive_in(self, view: View) -> NDArray[np.bool_]:
+        """Which of its codes a view has."""
+        keys = self.keys
+        return (
+            view.places(np.arange(keys[0], keys[-1] + 1) if isinstance(keys, range) else keys) >= 0
+        )
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a store knows of the folder that it was last saved to, or comes from."""
+
+    token: str
+    parts: tuple[Part, ...]
+
+
+def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> None:
+    """Write a header and the contents of a store to one file."""
+    contents, view = store.contents()
+    about, arrays = _rows(view, 0, len(view))
+    header = {**header, "n_bits": contents["n_bits"], "n_samples": len(view)}
+    if about == {"first_key": 0, "ids": None} and contents["next_id"] == len(view):
+        write_bytes(path, header, arrays, version=1)  # which says all of it
+        return
+    numbers = {name: contents[name] for name in ("next_key", "next_id")}
+    write_bytes(path, {**header, **about, **numbers}, arrays, version=2)
+
+
+def read_index(
+    path: PathLike, *, mmap_mode: Literal["r"] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what the other two functions wrote: a header, and arguments of MemoryStore.fill.
+
+    Raises
+    ------
+    ValueError
+        If a file is of another kind, damaged or missing, or does not make sense; the message begins
+        with its path.
+    """
+    if os.path.isdir(path):
+        return _read_folder(Path(path), mmap_mode)
+    header, payload = read_bytes(path, mmap_mode=mmap_mode)
+    with _sense(path):
+        codes, keys, ids = _rows_of(header, payload)
+        if not len(codes) and "next_key" not in header:
+            raise ValueError("n_samples must be a whole number of at least 1.")
+        return header, _contents(header, [codes], keys, ids)
+
+
+def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) -> None:
+    """Bring a folder up to date, writing only what it lacks of the codes of a store.
+
+    A folder that holds something else than the store held when it was last saved there is
+    written anew. Files of other names are left alone.
+
+    Raises
+    ------
+    ValueError
+        If the file that names the parts is damaged.
+    RuntimeError
+        If another process saves there.
+    """
+    folder = Path(folder)
+    with folder_lock(folder):
+        contents, view = store.contents()
+        parts, alive = [], []
+        for step in _plan(view, _known(folder, store.saved)):
+            if isinstance(step, Part):
+                part = step
+                alive.append(part.alive_in(view))
+            else:
+                start, stop = step
+                about, arrays = _rows(view, start, stop)
+                about |= {"n_bits": contents["n_bits"], "n_samples": stop - start}
+                name = f"{secrets.token_hex(8)}.part.skhn"
+                checksum = write_bytes(folder / name, about, arrays, version=2)
+                part = Part(name, checksum, _short(view.keys[start:stop]))
+                alive.append(np.ones(stop - start, bool))
+            parts.append(part)
+        left = np.concatenate([np.empty(0, bool), *alive])
+        saved = Saved(secrets.token_hex(16), tuple(parts))
+        header = {
+            **header,
+            **contents,
+            "n_stored": len(left),
+            "parts": [{"name": part.name, "checksum": part.checksum} for part in parts],
+            "token": saved.token,
+        }
+        removed = [] if left.all() else [np.packbits(~left)]
+        write_bytes(folder / _INDEX, header, removed, version=2)
+        store.saved = saved
+        names = {part.name for part in parts}
+        for path in folder.iterdir():
+            if _PART.fullmatch(path.name) and path.name not in names:
+                with suppress(OSError):  # Windows removes no file that is mapped
+                    path.unlink()
+
+
+def _known(folder: Path, saved: Saved | None) -> tuple[Part, ...]:
+    """Parts of a folder that hold codes of the store."""
+    if saved is None or not (folder / _INDEX).exists():
+        return ()
+    header, _ = read_bytes(folder / _INDEX)
+    return saved.parts if header.get("token") == saved.token else ()
+
+
+def _plan(view: View, known: tuple[Part, ...]) -> list[Part | tuple[int, int]]:
+    """Which parts to keep and which rows to write, in the order of the database."""
+    steps: list[Part | tuple[int, int]] = []
+    stop, keys = 0, view.keys
+    for part in known:
+        start, stop = np.searchsorted(keys, [part.keys[0], part.keys[-1] + 1]).tolist()
+        if stop - start >= _SHARE_LEFT * len(part.keys):
+            steps.append(part)
+        elif stop > start:
+            steps.append((start, stop))
+    start, stop = stop, len(view)
+    while steps and start < stop:
+        last = steps[-1]
+        if isinstance(last, Part) and stop - start <= _SHARE_NEW * len(last.keys):
+            break
+        first = last[0] if isinstance(last, tuple) else np.searchsorted(keys, last.keys[0])
+        start = int(first)
+        steps.pop()
+    return [*steps, (start, stop)] if start < stop else steps
+
+
+def _rows(view: View, start: int, stop: int) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """Some codes with their keys and ids: what a header says of them, and their arrays."""
+    keys = view.keys[start:stop]
+    arrays: list[NDArray[Any]] = view.slices(start, stop)
+    about: dict[str, Any] = {"first_key": int(keys[0]) if len(keys) else 0, "ids": None}
+    if len(keys) and keys[-1] - keys[0] != len(keys) - 1:
+        about["first_key"] = None
+        arrays.append(keys.astype("<i8"))
+    if view.given_ids is not None:
+        ids = view.given_ids[start:stop]
+        about["ids"] = "str" if ids.dtype == object else "int"
+        if about["ids"] == "int":
+            arrays.append(ids.astype("<i8"))
+        else:
+            text = "".join(ids.tolist()).encode("utf-8", "surrogatepass")
+            lengths = np.fromiter(map(len, ids.tolist()), "<i8", len(ids))
+            arrays += [lengths, np.frombuffer(text, np.uint8)]
+    return about, arrays
+
+
+def _rows_of(
+    header: dict[str, Any], payload: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], Ids | None]:
+    """Codes, keys and ids as :func:`_rows` gave them, taking nothing for granted."""
+    n, n_bits = (_whole(header, name) for name in ("n_samples", "n_bits"))
+    n_bytes = -(-n_bits // 8)
+    first, kind = header.get("first_key", 0), header.get("ids")
+    size = n * (n_bytes + 8 * (first is None) + 8 * (kind is not None))
+    if n_bits < 1 or (len(payload) < size if kind == "str" else len(payload) != size):
+        raise ValueError(f"{len(payload)} bytes do not hold so many codes of so many bits.")
+    codes, rest = payload[: n * n_bytes].reshape(n, n_bytes), payload[n * n_bytes :]
+    if first is None:
+        keys, rest = _numbers(rest[: 8 * n]), rest[8 * n :]
+        if not is_ascending(keys) or keys[:1] < 0:
+            raise ValueError("the keys of codes do not ascend.")
+    else:
+        first = _whole(header, "first_key") if "first_key" in header else 0
+        if first + n >= 2**63:
+            raise ValueError("first_key is too large.")
+        keys = np.arange(first, first + n)
+    if kind is None:
+        return codes, keys, None
+    if kind == "int":
+        return codes, keys, _numbers(rest)
+    if kind != "str":
+        raise ValueError(f"ids are {kind!r}.")
+    lengths, text = (
+        _numbers(rest[: 8 * n]),
+        rest[8 * n :].tobytes().decode("utf-8", "surrogatepass"),
+    )
+    ends = np.cumsum([0, *lengths.tolist()]).tolist()
+    if (lengths < 0).any() or ends[-1] != len(text):
+        raise ValueError("the lengths of ids do not add up.")
+    ids = np.empty(n, dtype=object)
+    ids[:] = [text[start:stop] for start, stop in pairwise(ends)]
+    return codes, keys, ids
+
+
+def _contents(
+    header: dict[str, Any],
+    arrays: list[NDArray[np.uint8]],
+    keys: NDArray[np.int64],
+    ids: Ids | None,
+) -> dict[str, Any]:
+    n = len(keys)
+    next_key = _whole(header, "next_key") if "next_key" in header else n
+    next_id = _whole(header, "next_id") if "next_id" in header else n
+    if ids is not None and len(set(ids.tolist())) < n:
+        raise ValueError("an id occurs twice.")
+    if not is_ascending(keys) or (n and next_key <= keys[-1]):
+        raise ValueError("the keys of codes do not ascend.")
+    numbers = keys if ids is None else ids
+    if n and numbers.dtype != object and next_id <= numbers.max():
+        raise ValueError("the next id is there already.")
+    return {
+        "arrays": arrays,
+        "n_bits": header["n_bits"],
+        "keys": None if n and keys[-1] == n - 1 else keys,
+        "ids": ids,
+        "next_key": next_key,
+        "next_id": next_id,
+    }
+
+
+def _read_folder(
+    folder: Path, mmap_mode: Literal["r"] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    path = folder / _INDEX
+    header, removed = read_bytes(path)
+    with _sense(path):
+        for name in ("n_bits", "n_stored", "next_key", "next_id"):
+            _whole(header, name)
+        named = [(str(part["name"]), part["checksum"]) for part in header["parts"]]
+        if not all(_PART.fullmatch(name) for name, _ in named):
+            raise ValueError("it names files that are no parts of an index.")
+    parts, arrays, keys_of, ids = [], [], [], []
+    for name, checksum in named:
+        try:
+            about, payload = read_bytes(folder / name, mmap_mode=mmap_mode, checksum=checksum)
+        except FileNotFoundError as error:
+            if read_bytes(path)[0].get("token") != header["token"]:  # saved again in the meantime
+                return _read_folder(folder, mmap_mode)
+            raise ValueError(f"{folder / name} is missing, which {path} names.") from error
+        with _sense(folder / name):
+            if about["n_bits"] != header["n_bits"]:
+                raise ValueError("its codes have another length than those of other parts.")
+            codes, keys, own = _rows_of(about, payload)
+            if not len(codes):
+                raise ValueError("it has no codes.")
+        arrays.append(codes)
+        keys_of.append(keys)
+        ids.append(own)
+        parts.append(Part(name, checksum, _short(keys)))
+    with _sense(path):
+        keys = np.concatenate([np.empty(0, np.int64), *keys_of])
+        if len(keys) != header["n_stored"] or len(removed) not in (0, -(-len(keys) // 8)):
+            raise ValueError("its parts have more or fewer codes than it says.")
+        alive = np.ones(len(keys), bool)
+        if len(removed):
+            alive = np.unpackbits(removed, count=len(keys)) == 0
+        for i, place in enumerate(np.cumsum([0, *map(len, arrays)])[:-1].tolist()):
+            kept = alive[place : place + len(arrays[i])]
+            if not kept.all():
+                arrays[i] = arrays[i][kept]
+        arrays = [array for array in arrays if len(array)]
+        if mmap_mode is None or not arrays:
+            n_bytes = -(-header["n_bits"] // 8)
+            arrays = [np.concatenate([np.empty((0, n_bytes), np.uint8), *arrays])]
+        names = None
+        if any(own is not None for own in ids):
+            names = np.concatenate(
+                [
+                    own_keys if own is None else own
+                    for own, own_keys in zip(ids, keys_of, strict=True)
+                ]
+            )[alive]
+        contents = _contents(header, arrays, keys[alive], names)
+    return header, {**contents, "saved": Saved(str(header["token"]), tuple(parts))}
+
+
+@contextmanager
+def _sense(path: PathLike) -> Iterator[None]:
+    """Say of which file it is that its contents are impossible."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} has a header that does not make sense: {error}") from error
+
+
+def _whole(header: dict[str, Any], name: str) -> int:
+    value = header[name]
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{name} must be a whole number of at least 0.")
+    return value
+
+
+def _numbers(payload: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return payload.copy().view("<i8").astype(np.int64, copy=False)
+
+
+def _short(keys: NDArray[np.int64]) -> range | NDArray[np.int64]:
+    """Keys that follow each other as a range, which needs no memory."""
+    follow = keys[-1] - keys[0] == len(keys) - 1
+    return range(int(keys[0]), int(keys[-1]) + 1) if follow else keys
