@@ -7,6 +7,7 @@ Here are the options, and what becomes of answers and errors; what the commands 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args.progress = not args.quiet and (args.verbose or sys.stderr.isatty())
     try:
-        with warnings.catch_warnings():
+        # Answers alone go to the standard output.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.showwarning = lambda message, *_, **__: remark(args, in_options(message))
             from . import _tasks
 

@@ -125,9 +125,8 @@ def _check_free(folder: Path, *, force: bool) -> None:
             raise ValueError(
                 f"{folder} holds other files; give --out a new folder, or an empty one."
             ) from None
-    except ValueError:
-        if not force:
-            raise
+    except ValueError as error:
+        raise ValueError(f"{error} Remove {folder}, or give --out another folder.") from error
     else:
         if not force:
             raise ValueError(
