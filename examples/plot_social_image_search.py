@@ -24,7 +24,7 @@ from PIL import Image
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skhash import ITQ, LSH, PCAH, DSTDHLinear, ImageFeatures, ImageSearch, TagITQ
+from skhash import ITQ, LSH, PCAH, DSTDHLinear, HammingNeighbors, ImageFeatures, ImageSearch, TagITQ
 from skhash.datasets import load_tagged_images, make_social_images
 from skhash.metrics import NeighborsDisplay, compare_hashers
 from skhash.tags import encode_tags, share_any
@@ -69,25 +69,34 @@ for file, words in zip(files[:4], tags, strict=False):
     print(f"{file}: {', '.join(words)}")
 
 # %%
-# One photo in six will be searched with; the search gets the others.
+# What is to be seen
+# ------------------
+# A network that has learned from ImageNet looks at each photo: EfficientNet-Lite0, whose weights
+# are installed with the examples. It keeps what it has seen, for all that follows and for the next
+# run. A photo that cannot be read is left out, with a warning.
 
 rows = np.random.default_rng(args.seed).permutation(len(files))[: args.n_images]
-query, database = rows[: max(len(rows) // 6, 1)], rows[max(len(rows) // 6, 1) :]
-print(f"{len(query)} queries, {len(database)} photos in the search")
+network = ImageFeatures(
+    "efficientnet_lite0", on_error="skip", cache=args.output / "features", verbose=1
+)
+features = network.fit_transform(files[rows])
+network.set_params(verbose=0)
+readable = ~np.isnan(features).any(axis=1)
+rows, features = rows[readable], features[readable]
+files, tags, truth = files[rows], tags[rows], truth[rows]
 
 # %%
 # Learn
 # -----
-# ``ImageSearch()`` would do as well: this is what it takes if it is given nothing. A network that
-# has learned from ImageNet looks at each photo (EfficientNet-Lite0, whose weights are installed
-# with the examples), and TagITQ learns from the tags how to make 64 bits of what it sees. Written
-# out, the network can keep what it has seen, and show how far it is.
+# One photo in six will be searched with; the search gets the others. TagITQ learns from their tags
+# how to make 64 bits of what the network sees. ``ImageSearch()`` would do as well: this is what it
+# takes if it is given nothing.
 
-network = ImageFeatures("efficientnet_lite0", cache=args.output / "features", verbose=1)
+query, database = slice(len(files) // 6), slice(len(files) // 6, None)
 search = ImageSearch(make_pipeline(network, TagITQ(64, random_state=args.seed)))
 search.fit(files[database], tags[database])
-search.hasher_.set_params(imagefeatures__verbose=0)  # what follows takes no time
-print(f"{len(search)} photos, {search.photos_.codes.shape[1]} bytes each")
+print(f"{len(files[query])} queries, {len(search)} photos in the search")
+print(f"{search.photos_.codes.shape[1]} bytes each")
 
 # %%
 # Photos by photos
@@ -95,7 +104,7 @@ print(f"{len(search)} photos, {search.photos_.codes.shape[1]} bytes each")
 # The first photo of each row was searched with, and is not in the search. Below the others stand
 # their names, and the number of bits in which the codes differ.
 
-found = search.query(files[query[:4]], n_neighbors=7)
+found = search.query(files[query][:4], n_neighbors=7)
 found.plot()
 
 # %%
@@ -117,17 +126,18 @@ found_by_words.plot()
 # ---------------
 # The most similar photos vote for their tags. The score is the share of votes above that of chance.
 
-for row, suggested in zip(query[:3], search.suggest_tags(files[query[:3]]), strict=True):
-    print(f"{files[row]}: {', '.join(f'{tag} {score:.2f}' for tag, score in suggested)}")
-    print(f"   its owner wrote: {', '.join(tags[row])}")
+suggestions = search.suggest_tags(files[query][:3])
+for file, suggested, own in zip(files[query], suggestions, tags[query], strict=False):
+    print(f"{file}: {', '.join(f'{tag} {score:.2f}' for tag, score in suggested)}")
+    print(f"   its owner wrote: {', '.join(own)}")
 
 # %%
 # It grows
 # --------
 # Photos come and go; nothing is learned anew for that.
 
-newcomers = files[query[:3]]
-search.add(newcomers, tags[query[:3]])
+newcomers = files[query][:3]
+search.add(newcomers, tags[query][:3])
 print(len(search), newcomers[0] in search)
 search.remove(newcomers)
 print(len(search), newcomers[0] in search)
@@ -140,7 +150,7 @@ print(len(search), newcomers[0] in search)
 
 search.save(args.output / "search")
 again = ImageSearch.load(args.output / "search")
-same = again.query(files[query[:4]], n_neighbors=7)
+same = again.query(files[query][:4], n_neighbors=7)
 print(all(np.array_equal(a, b) for a, b in zip(found.ids, same.ids, strict=True)))
 found.to_html(args.output / "answers.html")
 
@@ -151,10 +161,7 @@ found.to_html(args.output / "answers.html")
 # part in the code of a photo here. The mean average precision (MAP) is 1 if all photos of the same
 # things come before all others.
 
-features = search.hasher_[0].transform(files)
-read = ~np.isnan(features).any(axis=1)
-query, database = query[read[query]], database[read[database]]
-n_bits = min(64, len(database))
+n_bits = min(64, len(search))
 hashers = {
     type(hasher).__name__: make_pipeline(StandardScaler(), hasher).fit(
         features[database], tags[database]
@@ -187,14 +194,14 @@ figure, (curves, sheet) = plt.subplots(
 )
 comparison.plot(ax=curves, linewidth=2)
 curves.set_title(f"{n_bits} bits: precision and recall")
-shown = query[:6]
-nearest = ImageSearch(hashers["TagITQ"], tag_weight=0)
-nearest.fit(features[database], tags[database], ids=database)
-neighbors = np.array(nearest.query(features[shown], n_neighbors=min(8, len(database))).ids)
-relevant = share_any(truth[shown], truth[neighbors.ravel()]).toarray()
-own = np.arange(neighbors.size).reshape(neighbors.shape)
+codes, query_codes = (hashers["TagITQ"].transform(features[part]) for part in (database, query))
+nearest = HammingNeighbors(8).fit(codes).kneighbors(query_codes[:6], return_distance=False)
+relevant = share_any(truth[query][:6], truth[database]).toarray()
 NeighborsDisplay(
-    files[shown], files, neighbors, relevant=np.take_along_axis(relevant, own, axis=1)
+    files[query][:6],
+    files[database],
+    nearest,
+    relevant=np.take_along_axis(relevant, nearest, axis=1),
 ).plot(sheet)
 sheet.set_title(f"Queries, and their nearest photos by {n_bits} bits of TagITQ")
 figure.savefig(args.output / "social_image_search.png", dpi=100)
