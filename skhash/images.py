@@ -204,11 +204,18 @@ def _read(
 
 @contextmanager
 def open_photo(source: Any, formats: Sequence[str] = PHOTO_FORMATS) -> Iterator[Image.Image]:
-    """An image in any of the forms that :func:`resolve` gives, open but not decoded."""
-    if isinstance(source, str | os.PathLike | bytes):
+    """An image in any of the forms that :func:`resolve` gives, open but not decoded.
+
+    It may also be an open file at its start, which is closed at the end.
+    """
+    if isinstance(source, str | os.PathLike | bytes) or is_open_file(source):
         Image.init()
         known = [name for name in formats if name in Image.OPEN]  # not every Pillow has AVIF
-        file = io.BytesIO(source) if isinstance(source, bytes) else open_regular(source)
+        file = source
+        if isinstance(source, bytes):
+            file = io.BytesIO(source)
+        elif isinstance(source, str | os.PathLike):
+            file = open_regular(source)
         with file, Image.open(file, formats=known) as image:
             yield image
     elif isinstance(source, Image.Image):
@@ -263,49 +270,6 @@ def path_of(image: Any) -> str | None:
     """The path of an image, for messages; None if it has none."""
     path = image.get("path") if is_row(image) else image
     return os.fspath(path) if isinstance(path, str | os.PathLike) else None
-
-
-def holds_images(X: Any) -> bool:
-    """Whether X is images, well-formed or not, rather than a matrix of numbers."""
-    if is_one_image(X):
-        return True
-    shape = getattr(X, "shape", None)
-    if shape is None or len(shape) == 1:
-        if not is_sequence(X):
-            return False
-        try:
-            return is_image(X[0] if shape is None else next(iter(X)))
-        except (IndexError, StopIteration):
-            return False
-        except Exception:  # of a lazy sequence, on reading or decoding its first image
-            return not isinstance(X, Sequence)
-    if len(shape) != 2:
-        return len(shape) == 4 or (len(shape) > 2 and getattr(X, "dtype", None) == np.uint8)
-    return 0 not in shape and any(is_image(value) for value in _first_row(X))
-
-
-def is_one_image(X: Any) -> bool:
-    """Whether X is an image itself and no collection of them."""
-    return is_image(X) and not isinstance(X, np.ndarray)
-
-
-def _first_row(table: Any) -> list[Any]:
-    """The values in the first row of a data frame, dataset or array."""
-    if hasattr(table, "__array__"):
-        return list(np.asarray(table[:1]).ravel())
-    return list(table[0].values()) if columns_of(table) is not None else []
-
-
-def columns_of(table: Any) -> list[Any] | None:
-    """Names of the columns of a data frame or dataset, None for anything else."""
-    for attribute in ("column_names", "columns"):  # pyarrow has both
-        if hasattr(type(table), attribute):
-            return list(getattr(table, attribute))
-    return None
-
-
-def is_sequence(X: Any) -> bool:
-    return hasattr(X, "__len__") and hasattr(X, "__getitem__") and not isinstance(X, dict)
 
 
 def kind_of(value: Any) -> str:

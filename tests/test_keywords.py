@@ -401,6 +401,15 @@ def test_large_and_deep_packets_end_soon(tmp_path):
     assert "more than 32 MiB" in problems["a.xmp"]
 
 
+def test_a_png_of_nothing_but_chunks_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr("skhash.datasets._keywords._MAX_CHUNKS", 50)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(12 * 60))
+    assert read_keywords(path, Companions([]), "ignore") == ([], {"XMP": "more than 50 chunks"})
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(12 * 40))
+    assert read_keywords(path, Companions([]), "ignore") == ([], {})
+
+
 def test_random_damage_never_breaks_the_load(tmp_path, rng):
     (tmp_path / "photos").mkdir()
     for i, (name, write) in enumerate(CARRIERS):

@@ -120,7 +120,7 @@ def histories(draw):
 def test_any_history_answers_as_brute_force_on_what_is_left(backend, effort, tmp_path):
     counter = iter(range(10**6))
 
-    @explore(40 * effort, history=histories())
+    @explore(20 * effort, history=histories())
     def check(history):
         n_bits, steps = history
         index, model = HammingNeighbors(1, backend=backend), Model(n_bits)
@@ -260,12 +260,25 @@ def test_default_ids_in_the_database_are_refused_too():
     assert index.partial_fit(make_codes(1, 8), ids=[1]).ids_.tolist() == [0, 2, 3, 1]
 
 
-def test_the_largest_numbers_are_ids():
+@pytest.mark.parametrize("incremental", [False, True])
+def test_an_empty_database_takes_ids_of_another_kind(incremental, tmp_path):
+    index = HammingNeighbors(1).fit(make_codes(2, 8), ids=["a", "b"]).remove(["b", "a"])
+    index.save(tmp_path / "codes", incremental=incremental)
+    for empty in (index, HammingNeighbors.load(tmp_path / "codes")):
+        assert len(empty.ids_) == 0
+        assert empty.partial_fit(make_codes(2, 8), ids=[4, 3]).ids_.tolist() == [4, 3]
+        empty.remove([4, 3]).partial_fit(make_codes(1, 8), ids=["a"])
+        assert empty.ids_.tolist() == ["a"]
+
+
+def test_the_largest_numbers_are_ids(tmp_path):
     top = 2**63 - 1
     index = HammingNeighbors(1).fit(make_codes(2, 8), ids=[top, -(2**63)])
     with pytest.raises(ValueError, match="no numbers after the largest"):
         index.partial_fit(make_codes(1, 8))
-    assert index.partial_fit(make_codes(1, 8), ids=[0]).positions([0, top]).tolist() == [2, 0]
+    index.partial_fit(make_codes(1, 8), ids=[0]).save(tmp_path / "codes")
+    for again in (index, HammingNeighbors.load(tmp_path / "codes")):
+        assert again.positions([0, top, 0, 1]).tolist() == [2, 0, 2, -1]
 
 
 def test_a_database_may_become_empty_and_grow_again():

@@ -22,8 +22,8 @@ from test_networks_hasher import CentersHasher
 from torch import nn
 
 from skhash import DSHHasher, ImageFeatures, SemanticSpace, WeaklySupervisedHasher
+from skhash._image_rows import holds_images
 from skhash.codes import missing_rows
-from skhash.images import holds_images
 from skhash.networks import Backbone, make_backbone
 from skhash.networks._placement import placed
 from skhash.networks._torchvision import models

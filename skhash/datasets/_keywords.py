@@ -24,6 +24,7 @@ __all__ = ["Companions", "distinct", "read_keywords"]
 # Bytes of XMP, or of an export's file, of one photo; Lightroom's masks take some of them.
 _MAX_BYTES = 32 * 2**20
 _MAX_KEYWORDS = 10_000  # of one photo
+_MAX_CHUNKS = 1_000_000  # of a PNG, which takes a second
 
 _DC = "{http://purl.org/dc/elements/1.1/}subject"
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -120,14 +121,14 @@ def read_keywords(
 
     try:
         with open_regular(photo) as file:
-            is_png = file.read(len(_PNG)) == _PNG
-            if is_png:
+            if file.read(len(_PNG)) == _PNG:
                 collect("XMP", _png_keywords(file, hierarchy))
-        if not is_png:
-            with open_photo(photo) as image:
-                collect("XMP", _xmp_keywords(_xmp_packet(image), hierarchy))
-                collect("IPTC", _iptc_keywords(image))
-                collect("XPKeywords", _windows_keywords(image))
+            else:
+                file.seek(0)
+                with open_photo(file) as image:
+                    collect("XMP", _xmp_keywords(_xmp_packet(image), hierarchy))
+                    collect("IPTC", _iptc_keywords(image))
+                    collect("XPKeywords", _windows_keywords(image))
     except UnidentifiedImageError:
         problems["file"] = "it is torn, or in no format of photos"
     except Exception as error:
@@ -150,7 +151,10 @@ def _png_keywords(file: Any, hierarchy: str) -> Iterator[str]:
 
     Some programs write them behind the pixels, where Pillow finds them only by decoding these.
     """
-    while len(head := file.read(8)) == 8:
+    for _ in range(_MAX_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8:
+            return
         size, kind = struct.unpack(">L4s", head)
         start = file.tell()
         if kind == b"iTXt" and size > len(_PNG_XMP) and file.read(len(_PNG_XMP)) == _PNG_XMP:
@@ -165,6 +169,7 @@ def _png_keywords(file: Any, hierarchy: str) -> Iterator[str]:
             yield from _xmp_keywords(text, hierarchy)
             return  # a file has one such packet
         file.seek(start + size + 4)
+    raise ValueError(f"more than {_MAX_CHUNKS} chunks")
 
 
 def _xmp_packet(image: Image.Image) -> bytes:
@@ -217,6 +222,7 @@ def _values(element: Any, name: str) -> Iterator[str]:
 def _iptc_keywords(image: Image.Image) -> Iterator[str]:
     """Yield the keywords of IPTC's Information Interchange Model."""
     block, charset, place = _iptc_block(image), b"", 0
+    _check_size(len(block))
     while place < len(block):
         if block[place] != 0x1C:
             if not block[place:].strip(b"\0"):  # padding
@@ -260,6 +266,7 @@ def _windows_keywords(image: Image.Image) -> Iterator[str]:
         return
     if not isinstance(value, bytes):
         raise ValueError(f"expected bytes, got {shorten(value)}")
+    _check_size(len(value))
     yield from value[: len(value) // 2 * 2].decode("utf-16-le").partition("\0")[0].split(";")
 
 

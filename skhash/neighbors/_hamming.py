@@ -283,7 +283,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         ids : sequence of int or of str
-            Of any codes.
+            Of any codes; they may repeat.
 
         Returns
         -------
@@ -293,7 +293,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If ids are not all different, or not of one kind.
+            If ids are not of one kind.
 
         Examples
         --------
@@ -303,7 +303,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         array([ 1, -1])
         """
         check_is_fitted(self)
-        ids = check_ids(ids)
+        ids = check_ids(ids, unique=False)
         store = self._store
         return (store if isinstance(store, MemoryStore) else StoreView(store)).positions(ids)
 
@@ -538,8 +538,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             Where to write: a file, or a folder if ``incremental``.
         incremental : bool, default=False
             Whether to bring a folder up to date by writing only what changed
-            since this estimator was saved there or loaded from there: codes
-            that came, and marks of those that went. Now and then parts of the
+            since this estimator was last saved or loaded, if that was there:
+            codes that came, and marks of those that went. Now and then parts of the
             folder are written together, so that there are few. A folder that
             holds another database is written anew.
 
@@ -608,7 +608,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
         store = MemoryStore(str(estimator.backend))
-        store.fill(**contents)
+        store._fill(**contents)
         estimator._store = store
         return estimator
 

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 Ids = NDArray[Any]
 
 
-def check_ids(ids: Any, *, n_samples: int | None = None) -> Ids:
+def check_ids(ids: Any, *, n_samples: int | None = None, unique: bool = True) -> Ids:
     """Make ids an array of one dimension, of int64 or of str (dtype object).
 
     Parameters
     ----------
     ids : iterable of int or of str
-        All different. Paths count as the str that names them.
+        Paths count as the str that names them.
     n_samples : int, default=None
         How many there must be; None means any number.
+    unique : bool, default=True
+        Whether all must be different.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def check_ids(ids: Any, *, n_samples: int | None = None) -> Ids:
     array = _as_array(ids)
     if n_samples is not None and len(array) != n_samples:
         raise ValueError(f"ids has {len(array)} entries and X {n_samples} rows; give one for each.")
-    if not is_ascending(array):
+    if unique and not is_ascending(array):
         values, counts = np.unique(array, return_counts=True)
         if len(values) < len(array):
             raise ValueError(

@@ -62,10 +62,11 @@ class Saved:
 
 def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> None:
     """Write a header and the contents of a store to one file."""
-    contents, view = store.contents()
+    contents, view = store._contents()
     about, arrays = _rows(view, 0, len(view))
     header = {**header, "n_bits": contents["n_bits"], "n_samples": len(view)}
-    if about == {"first_key": 0, "ids": None} and contents["next_id"] == len(view):
+    plain = about == {"first_key": 0, "ids": None} and contents["next_id"] == len(view) > 0
+    if plain:
         write_bytes(path, header, arrays, version=1)  # which says all of it
         return
     numbers = {name: contents[name] for name in ("next_key", "next_id")}
@@ -75,7 +76,7 @@ def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> N
 def read_index(
     path: PathLike, *, mmap_mode: Literal["r"] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what the other two functions wrote: a header, and arguments of MemoryStore.fill.
+    """Read what the other two functions wrote: a header, and arguments of MemoryStore._fill.
 
     Raises
     ------
@@ -108,9 +109,9 @@ def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) 
     """
     folder = Path(folder)
     with folder_lock(folder):
-        contents, view = store.contents()
+        contents, view = store._contents()
         parts, alive = [], []
-        for step in _plan(view, _known(folder, store.saved)):
+        for step in _plan(view, _known(folder, store._saved)):
             if isinstance(step, Part):
                 part = step
                 alive.append(part.alive_in(view))
@@ -134,7 +135,7 @@ def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) 
         }
         removed = [] if left.all() else [np.packbits(~left)]
         write_bytes(folder / _INDEX, header, removed, version=2)
-        store.saved = saved
+        store._saved = saved
         names = {part.name for part in parts}
         for path in folder.iterdir():
             if _PART.fullmatch(path.name) and path.name not in names:
@@ -217,10 +218,8 @@ def _rows_of(
         return codes, keys, _numbers(rest)
     if kind != "str":
         raise ValueError(f"ids are {kind!r}.")
-    lengths, text = (
-        _numbers(rest[: 8 * n]),
-        rest[8 * n :].tobytes().decode("utf-8", "surrogatepass"),
-    )
+    lengths = _numbers(rest[: 8 * n])
+    text = rest[8 * n :].tobytes().decode("utf-8", "surrogatepass")
     ends = np.cumsum([0, *lengths.tolist()]).tolist()
     if (lengths < 0).any() or ends[-1] != len(text):
         raise ValueError("the lengths of ids do not add up.")
@@ -249,7 +248,7 @@ def _contents(
         "arrays": arrays,
         "n_bits": header["n_bits"],
         "keys": None if n and keys[-1] == n - 1 else keys,
-        "ids": ids,
+        "ids": ids if n else None,
         "next_key": next_key,
         "next_id": next_id,
     }
@@ -301,12 +300,8 @@ def _read_folder(
             arrays = [np.concatenate([np.empty((0, n_bytes), np.uint8), *arrays])]
         names = None
         if any(own is not None for own in ids):
-            names = np.concatenate(
-                [
-                    own_keys if own is None else own
-                    for own, own_keys in zip(ids, keys_of, strict=True)
-                ]
-            )[alive]
+            pairs = zip(ids, keys_of, strict=True)
+            names = np.concatenate([k if own is None else own for own, k in pairs])[alive]
         contents = _contents(header, arrays, keys[alive], names)
     return header, {**contents, "saved": Saved(str(header["token"]), tuple(parts))}
 
@@ -322,7 +317,7 @@ def _sense(path: PathLike) -> Iterator[None]:
 
 def _whole(header: dict[str, Any], name: str) -> int:
     value = header[name]
-    if type(value) is not int or not 0 <= value < 2**63:
+    if type(value) is not int or not 0 <= value <= 2**63:
         raise ValueError(f"{name} must be a whole number of at least 0.")
     return value
 

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._files import folder_lock
+from .._image_rows import gather, holds_images
 from .._labels import labelled_rows
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import (
@@ -29,7 +30,7 @@ from ..base import (
     warn_constant_bits,
 )
 from ..codes import MISSING, sign_bits
-from ..images import MAX_PIXELS, holds_images
+from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._extract import (
     ComputesOnce,
@@ -44,7 +45,7 @@ from ._extract import (
 )
 from ._fingerprint import object_digest
 from ._head import HashHead
-from ._images import Images, gather
+from ._images import Images
 from ._trainer import HashNet, RoundNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher", "NetworkParameters"]

@@ -17,10 +17,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from .._decisions import settled_values
+from .._image_rows import gather
 from ..images import ImageReadError
 from ._backbones import Backbone
 from ._cache import FeatureCache
-from ._images import Images, gather, unchanged
+from ._images import Images, unchanged
 from ._placement import autocast, place, placed, resolve_device
 
 __all__ = [

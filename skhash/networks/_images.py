@@ -14,22 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from .._files import open_regular
+from .._image_rows import LazyRows, as_rows, is_one_image
 from ..images import (
     MAX_PIXELS,
     ImageReadError,
-    columns_of,
     is_image,
-    is_one_image,
     is_open_file,
     is_row,
-    is_sequence,
     kind_of,
     path_of,
     read_image,
     resolve,
 )
 
-__all__ = ["Images", "gather", "unchanged"]
+__all__ = ["Images", "unchanged"]
 
 _FORMS = (
     "a sequence of image files (str, path-like, bytes, open files or rows {'bytes': ..., "
@@ -114,7 +112,7 @@ class Images:
     def take(self, rows: NDArray[np.integer[Any]]) -> Images:
         """The images of some rows."""
         some = copy.copy(self)
-        if isinstance(self.images, _Lazy):
+        if isinstance(self.images, LazyRows):
             some.images = self.images.take(rows)
         else:
             some.images = [self.images[i] for i in rows]
@@ -124,8 +122,8 @@ class Images:
         """Whether these are the very same objects, or files of the same names or bytes."""
         if self.images is other.images:
             return True
-        if isinstance(self.images, _Lazy) or isinstance(other.images, _Lazy):
-            return isinstance(self.images, _Lazy) and self.images.same_as(other.images)
+        if isinstance(self.images, LazyRows) or isinstance(other.images, LazyRows):
+            return isinstance(self.images, LazyRows) and self.images.same_as(other.images)
         return len(self) == len(other) and all(
             one is another or (isinstance(one, str | os.PathLike | bytes) and one == another)
             for one, another in zip(self.images, other.images, strict=True)
@@ -175,63 +173,12 @@ class Images:
 
     def stamp(self, row: int) -> Any:
         """What identifies an image at little cost: name and size of a file, else its key."""
-        if not isinstance(self.images, _Lazy):
+        if not isinstance(self.images, LazyRows):
             image = self.images[row]
             if isinstance(image, str | os.PathLike):
                 size = os.path.getsize(image) if os.path.exists(image) else None
                 return [os.fspath(image), size]
         return self.key(row)
-
-
-class _Lazy:
-    """Some items of a sequence, fetched each time they are asked for."""
-
-    def __init__(self, source: Any, rows: Any, column: str | None = None) -> None:
-        self.source = source
-        self.rows = rows
-        self.column = column
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> Any:
-        place = int(self.rows[row])
-        try:
-            item = self.source[place]
-            return item if self.column is None else item[self.column]
-        except Exception as error:  # of a library that we do not know, on reading or decoding
-            cause = str(error) or type(error).__name__
-            raise ImageReadError(f"cannot fetch image {place}: {cause}") from error
-
-    def take(self, rows: NDArray[np.integer[Any]]) -> _Lazy:
-        return _Lazy(self.source, np.asarray(self.rows)[rows], self.column)
-
-    def same_as(self, other: Any) -> bool:
-        return (
-            isinstance(other, _Lazy)
-            and self.source is other.source
-            and self.column == other.column
-            and np.array_equal(self.rows, other.rows)
-        )
-
-
-def gather(X: Any) -> Any:
-    """X as it can be read several times: an iterator becomes a list.
-
-    Raises
-    ------
-    ValueError
-        If the iterator gives nothing, as one does that was read before.
-    """
-    if not hasattr(X, "__next__") or is_open_file(X):
-        return X
-    X = list(X)
-    if not X:
-        raise ValueError(
-            "X is an iterator that gives nothing, or gave it to an earlier call: pass list(X), "
-            "which can be read again."
-        )
-    return X
 
 
 def _new_digest() -> Any:
@@ -247,51 +194,29 @@ def _as_batch(images: list[NDArray[np.uint8]]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
 
 
-def _as_sequence(images: Any) -> Any:
+def _as_sequence(X: Any) -> Any:
     """A uint8 array of all images, a list of images that are checked, or a lazy sequence."""
-    if is_one_image(images):
+    if is_one_image(X):
         raise TypeError(
-            f"X must be {_FORMS}, got one image ({kind_of(images)}): wrap it in a list, [X]."
+            f"X must be {_FORMS}, got one image ({kind_of(X)}): wrap it in a list, [X]."
         )
-    images = gather(images)
-    if not is_sequence(images):
-        raise TypeError(f"X must be {_FORMS}, got {kind_of(images)}.")
+    images = as_rows(X)
+    if images is None:
+        raise TypeError(f"X must be {_FORMS}, got {kind_of(X)}.")
     if len(images) == 0:
         raise ValueError("X holds 0 images; at least 1 is needed.")
-    columns = columns_of(images)
-    if columns is not None and len(getattr(images, "shape", (1, 1))) == 2:
-        images = _only_column(images, columns)
-    shape = getattr(images, "shape", None)
-    if isinstance(images, np.ndarray) and images.ndim > 1:
-        if images.dtype.kind in "OU" and images.shape[1:] == (1,):
-            images = images.ravel()  # a column, as a ColumnTransformer hands it on
-        elif images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (3, 4):
+    if isinstance(images, np.ndarray):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (3, 4):
             remedy = " If it is one image, wrap it in a list, [X]." * (images.ndim == 3)
             raise TypeError(f"X must be {_FORMS}, got {kind_of(images)}.{remedy}")
-        else:
-            return images
-    elif not isinstance(images, list | tuple | _Lazy) and (shape is None or len(shape) != 1):
-        images = _Lazy(images, range(len(images)))
-    if isinstance(images, _Lazy):
+    elif isinstance(images, LazyRows):
         with suppress(ImageReadError):  # which concerns only one image
             _check_image(images[0], 0)
-        return images
-    images = [resolve(image) if is_open_file(image) else image for image in images]
-    for row, image in enumerate(images):
-        _check_image(image, row)
+    else:
+        images = [resolve(image) if is_open_file(image) else image for image in images]
+        for row, image in enumerate(images):
+            _check_image(image, row)
     return images
-
-
-def _only_column(table: Any, columns: list[Any]) -> Any:
-    """The images of a table of one column."""
-    if len(columns) != 1:
-        raise TypeError(
-            f"X must be {_FORMS}, got a table of the columns {columns}: pass the one that holds "
-            f"the images, such as X[{columns[0]!r}]."
-        )
-    if hasattr(table, "__array__"):
-        return np.asarray(table)
-    return _Lazy(table, range(len(table)), columns[0])
 
 
 def _check_image(image: Any, row: int) -> None:

@@ -25,9 +25,9 @@ _N_BITS = 64
 _BACKBONE = "efficientnet_lite0"
 
 
-def default_hasher(X: Any, *, images: bool, tagged: bool) -> Any:
+def default_hasher(X: Any, tags: TagMatrix, *, images: bool) -> Any:
     """The hasher of those who choose none, for such photos; not fitted."""
-    if tagged:
+    if _tell_apart(tags):
         from ..social import TagITQ
 
         hasher: Any = TagITQ(_N_BITS, random_state=0)
@@ -42,6 +42,13 @@ def default_hasher(X: Any, *, images: bool, tagged: bool) -> Any:
     from ..networks import ImageFeatures
 
     return make_pipeline(ImageFeatures(_BACKBONE), hasher)
+
+
+def _tell_apart(tags: TagMatrix) -> bool:
+    """Whether not all photos that have tags have the same."""
+    n_tagged = np.count_nonzero(np.diff(tags.indicator.indptr))
+    counts = np.bincount(tags.indicator.indices)
+    return bool((counts[counts > 0] < n_tagged).any())
 
 
 def learn_hasher(

@@ -24,7 +24,7 @@ from ..images import ImageReadError
 from ..neighbors import HammingNeighbors
 from ..neighbors._ids import kind_of, name_some
 from ..semantic._tag_hasher import known_tag_codes, learn_tag_codes
-from ..tags import TagMatrix, encode_tags
+from ..tags import encode_tags
 from ._encoding import decision_values, default_hasher, learn_hasher, reason_unreadable
 from ._folder import read_folder, write_folder
 from ._input import (
@@ -38,7 +38,13 @@ from ._input import (
     tag_rows,
 )
 from ._photos import Photos
-from ._ranking import nearest_photos, unit_vectors
+from ._ranking import (
+    Queries,
+    nearest_photos,
+    queries_by_row,
+    queries_by_value,
+    unit_vectors,
+)
 from ._results import SearchResult
 from ._suggest import TagSuggestion, vote
 
@@ -55,13 +61,6 @@ class Skipped(NamedTuple):
 
     id: str | int
     reason: str
-
-
-def _tell_apart(tags: TagMatrix) -> bool:
-    """Whether not all photos that have tags have the same."""
-    n_tagged = np.count_nonzero(np.diff(tags.indicator.indptr))
-    counts = np.bincount(tags.indicator.indices)
-    return bool((counts[counts > 0] < n_tagged).any())
 
 
 class ImageSearch(ParametersMixin, BaseEstimator):
@@ -105,6 +104,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
     skipped_ : list of (id, reason)
         The photos that the last ``fit``, ``add`` or ``update`` left out, as
         they could not be read.
+    n_bits_ : int
+        Length of the codes.
     n_features_in_ : int
         Number of features, if X is features.
 
@@ -217,8 +218,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or images
-            Features, or images: a sequence of files, PIL images or uint8
-            arrays, or a uint8 array (n_samples, H, W, 3).
+            Features, or images, as hashers with a network take them; what
+            is lazy is fetched whole.
         y : tags of n_samples photos, default=None
             In any form that :func:`skhash.tags.encode_tags` takes; what the
             hasher learns from. Photos may have none.
@@ -248,7 +249,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             tags = new.tags if new.tags.indicator.nnz else None
             hasher = self.hasher
             if hasher is None:
-                hasher = default_hasher(new.X, images=new.images, tagged=_tell_apart(new.tags))
+                hasher = default_hasher(new.X, new.tags, images=new.images)
             self.hasher_, values, readable = learn_hasher(hasher, new.X, tags, images=new.images)
             if not readable.any():
                 raise ImageReadError(f"none of the {len(new)} photos of X can be read.")
@@ -404,9 +405,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             os.fspath(file) if isinstance(file, str | os.PathLike) else f"row {row}"
             for row, file in enumerate(files)
         ]
-        return self._answer(
-            photos, *self._coded(values), n_neighbors, having, names=names, images=files
-        )
+        queries = queries_by_value(values)
+        return self._answer(photos, queries, n_neighbors, having, names=names, images=files)
 
     def query_tags(self, tags: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
         """Find photos by words.
@@ -446,11 +446,9 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         encoded = encode_tags([tags] if isinstance(tags, str) else tags, name="tags")
         values = self._words.values(encoded) / self._words.tag_scale
         names = [", ".join(map(str, words)) for words in rows_of_tags(encoded)]
-        # Nothing is found by words of which not one is known.
         known = ~np.isnan(values).any(axis=1)
-        return self._answer(
-            photos, *self._coded(values[known]), n_neighbors, having, names=names, known=known
-        )
+        queries = queries_by_value(values[known])
+        return self._answer(photos, queries, n_neighbors, having, names=names, known=known)
 
     def query_ids(self, ids: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
         """Find the photos that are most like some in the search.
@@ -477,18 +475,13 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         check_is_fitted(self)
         photos = self.photos_
         rows = photos.rows(check_names(ids))
-        directions = None
-        if photos.directions is not None:
-            directions = photos.directions[rows].astype(np.float32)
         return self._answer(
             photos,
-            photos.codes[rows],
-            directions,
+            queries_by_row(photos, rows),
             n_neighbors,
             having,
             names=list(map(str, photos.ids[rows].tolist())),
             images=list(photos.paths[rows]),
-            own_rows=rows,
         )
 
     def suggest_tags(
@@ -533,7 +526,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         n_neighbors = check_count(n_neighbors, "n_neighbors")
         photos = self.photos_
         _, values = self._encode_queries(X)
-        found = self._nearest(photos, *self._coded(values), n_neighbors, among=photos.tagged())
+        queries = queries_by_value(values)
+        found = self._nearest(photos, queries, n_neighbors, photos.tagged())
         return vote(photos, [rows for _, rows in found], n_tags=n_tags)
 
     def score(self, X: Any, y: Any = None, labels: Any = None) -> float:
@@ -573,8 +567,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         folder : path
             Where to; made if missing. It holds ``search.json`` and a folder
             with ``codes.npy`` (packed codes, a row per photo), ``photos.jsonl``
-            (a line per photo: its id, path and tags), ``values.npy`` if
-            ``rescore``, and ``model.skhash`` (the hasher, see
+            (a line per photo: its id, path and tags), ``directions.npy``
+            if ``rescore``, and ``model.skhash`` (the hasher, see
             :func:`skhash.save`). All but the last are read by any tool.
         backbone : {"weights", "digest"}, default="weights"
             As in :func:`skhash.save`.
@@ -720,46 +714,37 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             raise ImageReadError(f"X[{row}] cannot be searched with: {reason_unreadable(X[row])}")
         return X, self._scaled(values)
 
-    def _coded(self, values: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-        """Packed codes of queries, and their directions if they are of use."""
-        return pack(sign_bits(values)), unit_vectors(values) if self.rescore else None
-
     def _nearest(
         self,
         photos: Photos,
-        codes: NDArray[np.uint8],
-        directions: NDArray[np.float32] | None,
+        queries: Queries,
         n_neighbors: int,
-        own_rows: NDArray[np.intp] | None = None,
-        among: NDArray[np.intp] | None = None,
+        among: NDArray[np.intp] | None,
     ) -> list[tuple[NDArray[Any], NDArray[np.intp]]]:
         return nearest_photos(
             photos,
-            codes,
+            queries,
             n_neighbors,
-            directions=None if photos.directions is None else directions,
             n_candidates=_CANDIDATES if self.rescore is True else int(self.rescore),
-            own_rows=own_rows,
             among=None if among is not None and len(among) == len(photos) else among,
         )
 
     def _answer(
         self,
         photos: Photos,
-        codes: NDArray[np.uint8],
-        directions: NDArray[np.float32] | None,
+        queries: Queries,
         n_neighbors: int,
         having: Any,
         *,
         names: list[str],
         images: list[Any] | None = None,
         known: NDArray[np.bool_] | None = None,
-        own_rows: NDArray[np.intp] | None = None,
     ) -> SearchResult:
+        """Search, and look up what was found; nothing is found for what is not ``known``."""
         n_neighbors = check_count(n_neighbors, "n_neighbors")
         tags = check_having(having)
         among = None if tags is None else photos.with_tags(tags)
-        found = self._nearest(photos, codes, directions, n_neighbors, own_rows, among)
+        found = self._nearest(photos, queries, n_neighbors, among)
         if known is not None:
             in_order, nothing = iter(found), (np.empty(0, np.int32), np.empty(0, np.intp))
             found = [next(in_order) if one else nothing for one in known]

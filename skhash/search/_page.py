@@ -33,8 +33,7 @@ _STYLE = """
   background: color-mix(in srgb, currentColor 7%, transparent); }
 .skhash-search .picture img { width: 100%; height: 100%; object-fit: contain; margin: 0; }
 .skhash-search .text { padding: .5rem .6rem .6rem; font-size: .85rem; line-height: 1.35; }
-.skhash-search .name { font-weight: 600; overflow-wrap: anywhere; display: -webkit-box;
-  -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; }
+.skhash-search .name { font-weight: 600; overflow-wrap: anywhere; }
 .skhash-search .tags { list-style: none; margin: .4rem 0 0; padding: 0; display: flex;
   flex-wrap: wrap; gap: .25rem; }
 .skhash-search .tags li { margin: 0; padding: 0 .4rem; border-radius: 4px; font-size: .75rem;

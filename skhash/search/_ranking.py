@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..codes import pack, sign_bits
 from ._photos import Photos, Rows
 
-__all__ = ["nearest_photos", "unit_vectors"]
+__all__ = ["Queries", "nearest_photos", "queries_by_row", "queries_by_value", "unit_vectors"]
 
 Found = tuple[NDArray[Any], Rows]
 
 
+@dataclass(frozen=True)
+class Queries:
+    """What to search for.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_queries, n_bytes), uint8
+        Packed codes.
+    directions : ndarray of shape (n_queries, n_bits), float32, or None
+        Decision values, scaled to length 1.
+    rows : ndarray of shape (n_queries,), int, or None
+        Rows of queries that are photos of the search: they do not find
+        themselves.
+    """
+
+    codes: NDArray[np.uint8]
+    directions: NDArray[np.float32] | None
+    rows: Rows | None = None
+
+
+def queries_by_value(values: NDArray[np.floating[Any]]) -> Queries:
+    """Queries that have decision values."""
+    return Queries(pack(sign_bits(values)), unit_vectors(values))
+
+
+def queries_by_row(photos: Photos, rows: Rows) -> Queries:
+    """Queries that are photos of the search."""
+    directions = photos.directions
+    if directions is not None:
+        return Queries(photos.codes[rows], directions[rows].astype(np.float32), rows)
+    return Queries(photos.codes[rows], None, rows)
+
+
 def nearest_photos(
     photos: Photos,
-    codes: NDArray[np.uint8],
+    queries: Queries,
     n_neighbors: int,
     *,
-    directions: NDArray[np.float32] | None = None,
-    n_candidates: int = 1,
-    own_rows: Rows | None = None,
+    n_candidates: int = 0,
     among: Rows | None = None,
 ) -> list[Found]:
     """The nearest photos of each query.
@@ -30,38 +63,34 @@ def nearest_photos(
     ----------
     photos : Photos
         What is searched.
-    codes : ndarray of shape (n_queries, n_bytes), uint8
-        Packed codes of the queries.
+    queries : Queries
+        What for.
     n_neighbors : int
         How many photos to find; where there are fewer, all.
-    directions : ndarray of shape (n_queries, n_bits), float32, default=None
-        Directions of the queries: ranks the nearest by codes anew.
-    n_candidates : int, default=1
-        How many of these there are for each photo wanted.
-    own_rows : ndarray of shape (n_queries,), int, default=None
-        Row of each query, which is not to find itself.
+    n_candidates : int, default=0
+        How many of the nearest by codes are ranked anew by directions, for each
+        photo wanted; 0 is none. Needs photos that have directions.
     among : ndarray of int, default=None
         Rows to choose from, ascending; None is all.
 
     Returns
     -------
     list of (distances, rows)
-        For each query: Hamming distances in bits, int32; where there are
-        directions ``n_bits * (1 - cosine) / 2``, float32, which is the Hamming
-        distance if all values are as far from 0.
+        For each query: Hamming distances in bits, int32; if ranked anew
+        ``n_bits * (1 - cosine) / 2``, float32, which is the Hamming distance
+        if all values are as far from 0.
     """
-    if directions is None:
-        n_candidates = 1
-    n_wanted = n_neighbors + (own_rows is not None)
+    rescore = n_candidates > 0 and photos.directions is not None
+    n_wanted = (n_neighbors + (queries.rows is not None)) * (n_candidates if rescore else 1)
     answers = []
-    for i, (distances, rows) in enumerate(
-        zip(*photos.nearest(codes, n_wanted * n_candidates, among), strict=True)
-    ):
-        if own_rows is not None:
-            others = rows != own_rows[i]
+    nearest = photos.nearest(queries.codes, n_wanted, among)
+    for i, (distances, rows) in enumerate(zip(*nearest, strict=True)):
+        if queries.rows is not None:
+            others = rows != queries.rows[i]
             distances, rows = distances[others], rows[others]
-        if directions is not None:
-            distances = _asymmetric(directions[i], photos, rows)
+        if rescore:
+            assert queries.directions is not None
+            distances = _asymmetric(queries.directions[i], photos, rows)
             order = np.argsort(distances, kind="stable")
             distances, rows = distances[order], rows[order]
         answers.append((distances[:n_neighbors], rows[:n_neighbors]))
