@@ -83,7 +83,9 @@ def day(real_data, tmp_path_factory):
     for name in odd:
         tags[name] = ["odd"]
 
-    write(root / "tags.csv", "tags", {**tags, "gone.jpg": ["sky"], "été/gone.jpg": []})
+    rows_of_table = {name: row for name, row in tags.items() if (photos / name).exists()}
+    rows_of_table |= {"gone.jpg": ["sky"], "été/gone.jpg": []}
+    write(root / "tags.csv", "tags", rows_of_table)
     write(root / "labels.csv", "labels", labels)
     return SimpleNamespace(
         root=root,
