@@ -19,7 +19,8 @@ from ..datasets import load_tagged_images
 from ..datasets._tables import read_labels
 from ..metrics._distance_counts import Retrieval
 from ..metrics._table import Measure, rank_for
-from ..tags import clean_tag
+from ..tags import clean_tag, encode_tags
+from ._encoding import tell_apart
 from ._folder import read_manifest
 from ._image_search import ImageSearch
 from ._messages import remark
@@ -53,6 +54,8 @@ def fit(args: argparse.Namespace) -> Answer:
     n_tagged = sum(map(bool, photos.tags))
     if not n_tagged:
         _say_what_tags_are_for(args)
+    elif not args.method and not tell_apart(encode_tags(photos.tags)):
+        args.method = "ITQ"  # from tags that are the same for all nothing is learned
     hasher = _make_hasher(args, tagged=n_tagged > 0)
     remark(args, f"{len(photos.files)} photos, {n_tagged} of them with tags")
     search = ImageSearch(hasher)
