@@ -287,6 +287,9 @@ _computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(
 @contextmanager
 def computing_once() -> Iterator[None]:
     """Within it, a backbone that is not trained sees the same images once."""
+    if _computed.get() is not None:  # within another one
+        yield
+        return
     token = _computed.set([])
     try:
         yield

@@ -21,7 +21,7 @@ from .._sklearn import Interval, StrOptions, fit_context
 from ..images import MAX_PIXELS
 from ._backbones import TorchvisionPickling, make_backbone
 from ._engines import ENGINES, check_engine
-from ._extract import extract_features, warn_unreadable
+from ._extract import extract_features, once, warn_unreadable
 
 __all__ = ["ImageFeatures"]
 
@@ -226,16 +226,20 @@ class ImageFeatures(
         images = self.backbone_.images(
             X, skip_unreadable=self.on_error == "skip", max_pixels=self.max_pixels
         )
-        features, unreadable = extract_features(
-            self.backbone_,
+        features, unreadable = once(
             images,
-            batch_size=self.batch_size,
-            device=self.device,
-            engine=self.engine,
-            amp=self.amp,
-            num_workers=self.num_workers,
-            cache=self.cache,
-            verbose=self.verbose,
+            self.backbone_,
+            lambda: extract_features(
+                self.backbone_,
+                images,
+                batch_size=self.batch_size,
+                device=self.device,
+                engine=self.engine,
+                amp=self.amp,
+                num_workers=self.num_workers,
+                cache=self.cache,
+                verbose=self.verbose,
+            ),
         )
         warn_unreadable(images, unreadable, _SKIPPED)
         return features
