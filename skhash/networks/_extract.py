@@ -138,8 +138,8 @@ def extract_features(
     ValueError
         If it cannot compute this network, or not so.
     """
-    engine, target = choose_engine(backbone, engine, device, amp=amp)
     n = len(images)
+    engine, target = choose_engine(backbone, engine, device, amp=amp, n_images=n)
     store, keys, rows = None, [], np.arange(n)
     features: NDArray[np.float32] | None = None
     if cache is not None:
