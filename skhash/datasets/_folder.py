@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from .._sklearn import StrOptions, validate_params
+from ..images import IMAGE_SUFFIXES
 from ..tags import encode_tags
 from ._base import (
     MISSING_IMAGES,
@@ -28,7 +29,6 @@ from ._base import (
 )
 
 IMAGE_COLUMNS = ("file", "image", "path", "filename", "file_name")
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 
 # Torn; a number of thousands of digits; nested too deeply.
 _JSON_ERRORS = (ValueError, RecursionError)
