@@ -3,9 +3,13 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,12 +124,12 @@ def test_nothing_of_an_iterator_is_read_ahead_of_the_shards_at_work(hasher, phot
     ahead = []
 
     def endless():
-        for i in range(10 * N_PHOTOS):
+        for i in range(4 * N_PHOTOS):
             n_done = SIZE * len(list(tmp_path.glob("shard-*")))
             ahead.append(i - n_done)
             yield photos[i % N_PHOTOS]
 
-    ids = range(10 * N_PHOTOS)
+    ids = range(4 * N_PHOTOS)
     encode(hasher, endless(), tmp_path, ids=ids, shard_size=SIZE)
     assert max(ahead) <= 3 * SIZE
 
@@ -152,7 +156,7 @@ def test_batch_size_and_device_reach_the_network(hasher, network, photos, tmp_pa
             encoder = PhotoEncoder(tmp_path / "hasher.skhash", batch_size=7, device="cpu")
             assert encoder.n_bits == 12
             np.testing.assert_array_equal(encoder(photos)[0], codes)
-        assert seen[:4] == [7, 7, 7, 2]
+        assert [n for n in seen if n > 1] == [7, 7, 7, 2]
         seen.clear()
         with pytest.raises(ValueError, match="device='abacus'"):
             PhotoEncoder(tmp_path / "hasher.skhash", device="abacus")(photos)
@@ -201,7 +205,7 @@ def test_a_hasher_that_raises_inside_another_is_told_to_skip(network, torn, phot
     weakly = skhash.WeaklySupervisedHasher(skhash.DSHHasher(4, max_epochs=1, random_state=0))
     inner = skhash.DSHHasher(
         4, backbone="resnet18", weights=None, image_size=32, max_epochs=1, random_state=0
-    ).fit(photos, labels=[i % 2 for i in range(N_PHOTOS)])
+    ).fit(photos, [i % 2 for i in range(N_PHOTOS)])
     weakly.estimator_ = inner
     skhash.save(weakly, tmp_path / "hasher.skhash")
     paths, bad = torn
@@ -334,15 +338,14 @@ def test_progress_has_a_rate_and_what_remains(hasher, photos, tmp_path, capsys, 
     assert re.search(r"<\d\d:\d\d, .*photo", shown)
 
 
-def kill_one_of(find_workers, out, n_shards=1):
-    """In a thread: kill a worker once some shards are there."""
+def when_shards_are_there(out, n_shards, act):
+    """Do something in a thread once a folder has some shards."""
 
     def watch():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            if len(list(Path(out).glob("shard-*"))) >= n_shards and find_workers():
-                os.kill(find_workers()[0], signal.SIGKILL)
-                return
+            if len(list(Path(out).glob("shard-*"))) >= n_shards:
+                return act()
             time.sleep(0.01)
 
     thread = threading.Thread(target=watch)
@@ -350,74 +353,96 @@ def kill_one_of(find_workers, out, n_shards=1):
     return thread
 
 
-@pytest.mark.parametrize("n_jobs", [2])
-def test_processes_give_the_same_codes(hasher, photos, expected, tmp_path, n_jobs):
-    report = encode(hasher, photos, tmp_path, shard_size=SIZE, n_jobs=n_jobs)
-    assert (report.n_photos, report.n_shards) == (N_PHOTOS, 5)
-    assert_codes(tmp_path, expected, photos)
-    with pytest.raises(ValueError, match="fewer entries"):
-        encode(hasher, photos, tmp_path / "ids", ids=range(12), shard_size=SIZE, n_jobs=n_jobs)
-
-
 @pytest.mark.slow
 def test_a_killed_process_loses_its_shard_alone(hasher, photos, expected, tmp_path):
     from joblib.externals.loky import get_reusable_executor
 
-    many = photos * 10
+    many = photos * 6
     ids = range(len(many))
 
-    def workers():
-        return list(get_reusable_executor(max_workers=2, reuse=True)._processes)
+    def kill_one():
+        pid, *_ = get_reusable_executor(max_workers=2, reuse=True)._processes
+        os.kill(pid, signal.SIGKILL)
 
-    killer = kill_one_of(workers, tmp_path)
+    killer = when_shards_are_there(tmp_path, 1, kill_one)
     with pytest.raises(RuntimeError, match="worker process was killed.*call skhash.encode again"):
         encode(hasher, many, tmp_path, ids=ids, shard_size=SIZE, n_jobs=2)
     killer.join()
     before = content(tmp_path)
     n_before = sum(name.startswith("shard") for name in before)
-    assert 1 <= n_before < 46
+    assert 1 <= n_before < 28
     report = encode(hasher, many, tmp_path, ids=ids, shard_size=SIZE, n_jobs=2)
     assert report.n_resumed == n_before
     after = content(tmp_path)
     assert all(after[name] == before[name] for name in before if name.startswith("shard"))
-    assert_codes(tmp_path, np.tile(expected, (10, 1)), ids)
+    assert_codes(tmp_path, np.tile(expected, (6, 1)), ids)
+    with pytest.raises(ValueError, match="fewer entries"):
+        encode(hasher, photos, tmp_path / "ids", ids=range(12), shard_size=SIZE, n_jobs=2)
 
 
 @pytest.fixture
 def cluster():
-    distributed = pytest.importorskip("dask.distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    """The address of a scheduler on a process of its own, with two worker processes."""
+    pytest.importorskip("dask.distributed")
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    yield SimpleNamespace(process=process, address=process.stdout.readline().strip())
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+CLUSTER = """
+if __name__ == "__main__":
+    from dask.distributed import LocalCluster
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as cluster:
-        yield cluster
+        print(cluster.scheduler_address, flush=True)
+        input()
+"""
 
 
-@pytest.mark.slow
-def test_a_dask_cluster_gives_the_same_codes_though_a_worker_is_killed(
-    hasher, photos, expected, tmp_path, cluster
-):
-    many = photos * 10
-    ids = range(len(many))
-
-    def workers():
-        return [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
-
-    out = tmp_path / "address"
-    killer = kill_one_of(workers, out)
-    report = encode(hasher, many, out, ids=ids, shard_size=SIZE, client=cluster.scheduler_address)
-    killer.join()
-    assert report.n_shards == 46
-    assert_codes(out, np.tile(expected, (10, 1)), ids)
-
+def worker_pids(address):
     from dask.distributed import Client
 
-    with Client(cluster) as client:
-        encode(hasher, photos, tmp_path / "client", shard_size=SIZE, client=client)
-        assert_codes(tmp_path / "client", expected, photos)
-        with pytest.raises(ValueError, match="fewer entries"):
-            encode(hasher, photos, tmp_path / "ids", ids=[1], client=client)
+    with Client(address, set_as_default=False) as client:
+        return list(client.run(os.getpid).values())
 
 
 @pytest.mark.slow
-def test_a_lost_scheduler_loses_the_shards_at_work_alone(hasher, photos, expected, tmp_path):
-    pytest.importorskip("dask.distributed")
+def test_dask_gives_the_same_codes_though_a_worker_and_then_the_scheduler_is_killed(
+    hasher, photos, expected, tmp_path, cluster
+):
+    from dask.distributed import Client
+
+    encode(hasher, photos, tmp_path / "few", shard_size=SIZE, client=cluster.address)
+    assert_codes(tmp_path / "few", expected, photos)
+    with pytest.raises(ValueError, match="fewer entries"):
+        encode(hasher, photos, tmp_path / "ids", ids=[1], client=cluster.address)
+
+    many, out = photos * 6, tmp_path / "many"
+    ids = range(len(many))
+    first, *_ = worker_pids(cluster.address)
+    killer = when_shards_are_there(out, 2, lambda: os.kill(first, signal.SIGKILL))
+    stopper = when_shards_are_there(
+        out, 30, lambda: os.killpg(cluster.process.pid, signal.SIGKILL)
+    )
+    with (
+        Client(cluster.address, timeout=20, set_as_default=False) as client,
+        pytest.raises(RuntimeError, match="Dask cluster gave up.*call skhash.encode again"),
+    ):
+        encode(hasher, many, out, ids=ids, shard_size=SIZE, client=client)
+    killer.join()
+    stopper.join()
+    n_before = len(list(out.glob("shard-*")))
+    assert 14 <= n_before < 28
+    report = encode(hasher, many, out, ids=ids, shard_size=SIZE)
+    assert report.n_resumed == n_before
+    assert_codes(out, np.tile(expected, (6, 1)), ids)

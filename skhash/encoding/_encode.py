@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._files import PathLike, folder_lock
+from .._progress import Progress
 from .._sklearn import Interval, validate_params
 from ..images import IMAGE_SUFFIXES, kind_of
 from ..neighbors._ids import check_ids
@@ -171,7 +172,9 @@ def encode(
     folder = Path(out)
     with folder_lock(folder):
         manifest = _prepare(hasher, folder, shard_size)
-        with _Count(_total(photos, counted=bool(verbose)), verbose) as count:
+        total = _total(photos, counted=bool(verbose))
+        with Progress(total, unit="photo", desc="codes", verbose=verbose) as bar:
+            count = _Count(bar)
             tasks = (
                 (str(folder), manifest.hasher, shard, batch_size, device)
                 for shard in _unfinished(folder, _shards(photos, ids, shard_size), count)
@@ -345,33 +348,18 @@ def _check_no_others(folder: Path, report: EncodingReport) -> None:
 
 
 class _Count:
-    """Numbers of photos and shards, and a bar that shows them."""
+    """Numbers of photos and shards, which the bar shows too."""
 
-    def __init__(self, total: int | None, verbose: int) -> None:
-        from tqdm.auto import tqdm  # type: ignore[import-untyped]
-
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
         self.n_photos = self.n_unreadable = self.n_shards = self.n_resumed = 0
-        self._bar = tqdm(total=total, unit="photo", desc="codes", disable=not verbose)
-
-    def __enter__(self) -> _Count:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
 
     def add(self, info: ShardInfo, *, resumed: bool = False) -> None:
-        """Count a shard; what was there before has no part in the rate."""
         self.n_photos += info.n_photos
         self.n_unreadable += info.n_unreadable
         self.n_shards += 1
         self.n_resumed += resumed
-        if resumed:
-            self._bar.initial += info.n_photos
-            self._bar.last_print_n += info.n_photos
-            self._bar.n += info.n_photos
-            self._bar.refresh()
-        else:
-            self._bar.update(info.n_photos)
+        (self._bar.skip if resumed else self._bar.add)(info.n_photos)
 
     def report(self) -> EncodingReport:
         return EncodingReport(self.n_photos, self.n_unreadable, self.n_shards, self.n_resumed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 from joblib import Parallel, delayed
@@ -92,31 +92,24 @@ def run_on_dask(
     """
     try:
         from dask import distributed
+        from distributed.comm import CommClosedError
     except ImportError as error:
         raise ImportError('client needs Dask: `pip install "scikit-hash[dask]"`.') from error
-    lost = distributed.CancelledError, distributed.CommClosedError, distributed.KilledWorker
-    running: set[Any] = set()
-
-    def finished() -> list[Any]:
-        done, rest = distributed.wait(running, return_when="FIRST_COMPLETED")
-        running.intersection_update(rest)
-        return [future.result() for future in done]
-
+    lost = distributed.CancelledError, distributed.KilledWorker, CommClosedError
     with ExitStack() as stack:
-        if isinstance(client, str):
-            client = stack.enter_context(distributed.Client(client, set_as_default=False))
         try:
+            if isinstance(client, str):
+                client = stack.enter_context(distributed.Client(client, set_as_default=False))
+            running = distributed.as_completed(loop=client.loop)
+            stack.callback(lambda: client.cancel(list(running.futures)))
             for task in tasks:
                 running.add(client.submit(function, *task, pure=False))
                 # Twice what can run at once, so that no worker waits; workers may come and go.
-                while len(running) >= max(2, 2 * sum(client.nthreads().values())):
-                    yield from finished()
-            while running:
-                yield from finished()
+                while running.count() >= max(2, 2 * sum(client.nthreads().values())):
+                    yield next(running).result()
+            for future in running:
+                yield future.result()
         except lost as error:
             raise RuntimeError(
-                f"the Dask cluster gave up, or cannot be reached ({error!r}). {_STOPPED}"
+                f"the Dask cluster gave up, or its scheduler is lost ({error!r}). {_STOPPED}"
             ) from error
-        finally:
-            with suppress(*lost, RuntimeError):
-                client.cancel(list(running))
