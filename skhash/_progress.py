@@ -27,7 +27,8 @@ class Progress:
         if verbose:
             from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-            self._bar = tqdm(total=total, unit=unit, desc=desc)
+            # The mean rate, which steps of any size do not shake.
+            self._bar = tqdm(total=total, unit=unit, desc=desc, smoothing=0)
 
     def __enter__(self) -> Progress:
         return self
@@ -43,8 +44,6 @@ class Progress:
 
     def skip(self, n: int) -> None:
         """Count what was done before, which has no part in the rate."""
-        if self._bar is not None and n:
+        if self._bar is not None:
             self._bar.initial += n
-            self._bar.last_print_n += n
-            self._bar.n += n
-            self._bar.refresh()
+            self._bar.update(n)

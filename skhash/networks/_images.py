@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from .._files import open_regular
+from .._files import PathLike
 from ..images import MAX_PIXELS, ImageReadError, kind_of, read_image
+from ._cache import file_digest
 
 __all__ = ["Images", "unchanged"]
 
@@ -122,7 +123,7 @@ class Images:
         image = self.images[row]
         return os.fspath(image) if isinstance(image, str | os.PathLike) else f"row {row}"
 
-    def key(self, row: int) -> bytes:
+    def key(self, row: int, digest: Callable[[PathLike], bytes] = file_digest) -> bytes:
         """Digest of what decides the pixels that a network gets.
 
         That is all bytes of a file. For an image in memory it is these pixels themselves, as
@@ -133,15 +134,10 @@ class Images:
         image = self.images[row]
         try:
             if isinstance(image, str | os.PathLike):
-                with open_regular(image) as file:
-                    return hashlib.file_digest(file, _new_digest).digest()
+                return digest(image)
             return hashlib.blake2b(self._read(row).tobytes(), digest_size=16).digest()
         except (OSError, ValueError):
             return b""
-
-
-def _new_digest() -> Any:
-    return hashlib.blake2b(digest_size=16)
 
 
 def unchanged(batch: Any) -> Any:

@@ -1,0 +1,129 @@
+"""Photos a second by encode, beside the same hasher's transform, and memory by number of photos.
+
+    python benchmarks/bench_encode.py
+    python benchmarks/bench_encode.py --photos 256 --many 2000 20000
+
+The hasher is EfficientNet-Lite0 and ITQ, 64 bits, in one process with one thread. Photos are those
+of MIR Flickr, 128 x 128. Rates are by the processor, as a busy machine blurs those by the clock;
+encode and transform alternate, and medians are shown with their extremes. Memory is the largest
+resident set of a process of its own for each number of photos, at 32 pixels, where the network is
+quick and all else the same. "reading back" is read_codes of the last folder, "one query" a search of
+HammingNeighbors for one code among ``--codes`` random ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import _mirflickr
+import numpy as np
+import torch
+from _runs import markdown_table
+from sklearn.pipeline import make_pipeline
+
+from skhash import ITQ, HammingNeighbors, ImageFeatures, encode, read_codes
+from skhash.codes import pack
+
+N_FITTED = 128
+
+
+def make_hasher(paths: list[str], image_size: int) -> Any:
+    """A fitted hasher of 64 bits."""
+    features = ImageFeatures("efficientnet_lite0", image_size=image_size)
+    return make_pipeline(features, ITQ(64, random_state=0)).fit(paths[:N_FITTED])
+
+
+def rates(paths: list[str], image_size: int, repeats: int) -> list[list[str]]:
+    """Rows of the table of speeds."""
+    hasher = make_hasher(paths, image_size)
+    found: dict[str, list[float]] = {"transform": [], "encode": []}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as out:
+            runs = {
+                "transform": lambda: pack(hasher.transform(paths)),
+                "encode": lambda out=out: encode(hasher, paths, out),
+            }
+            for name, run in runs.items():
+                start = time.process_time()
+                run()
+                found[name].append(len(paths) / (time.process_time() - start))
+    found["encode / transform"] = list(np.divide(found["encode"], found["transform"]))
+    return [
+        [f"{name}, {image_size} px", *(f"{f(v):.3g}" for f in (np.median, np.min, np.max))]
+        for name, v in found.items()
+    ]
+
+
+def measure_memory(paths: list[str], n_photos: int, results: Any) -> None:
+    """Encode in this process; report its largest resident set, before and after, in MiB."""
+    torch.set_num_threads(1)
+    hasher = make_hasher(paths, 32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as out:
+        photos = (paths[i % len(paths)] for i in range(n_photos))
+        start = time.perf_counter()
+        encode(hasher, photos, out, ids=range(n_photos))
+        seconds = time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        n_bytes = sum(path.stat().st_size for path in Path(out).glob("shard-*"))
+        start = time.perf_counter()
+        read_codes(out)
+        reading = time.perf_counter() - start
+    results.put(
+        [
+            f"{n_photos:,}",
+            f"{before / 1024:.0f}",
+            f"{after / 1024:.0f}",
+            f"{n_bytes / n_photos:.1f}",
+            f"{seconds:.0f}",
+            f"{reading:.3f}",
+        ]
+    )
+
+
+def queries(n_codes: int) -> str:
+    """Queries a second among random codes."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, (n_codes, 8), np.uint8)
+    index = HammingNeighbors(n_neighbors=10, packed=True).fit(codes)
+    n_queries = 64
+    start = time.process_time()
+    index.kneighbors(codes[:n_queries])
+    return f"{n_queries / (time.process_time() - start):.3g}"
+
+
+def main() -> None:
+    """Measure, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=256)
+    parser.add_argument("--many", type=int, nargs="*", default=[2000, 20000])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--codes", type=int, default=5_000_000)
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)
+    paths = [str(path) for path in _mirflickr.load("test").images]
+    rows = [row for size in (128, 224) for row in rates(paths[: args.photos], size, args.repeats)]
+    header = ["photos a second", "median", "least", "most"]
+    print(markdown_table(header, rows), "\n", flush=True)
+
+    rows, context = [], multiprocessing.get_context("spawn")
+    for n_photos in args.many:
+        results = context.Queue()
+        process = context.Process(target=measure_memory, args=(paths, n_photos, results))
+        process.start()
+        rows.append(results.get())
+        process.join()
+    header = ["photos", "MiB before", "MiB at most", "bytes a photo", "seconds", "reading back, s"]
+    print(markdown_table(header, rows), "\n", flush=True)
+    print(f"queries a second among {args.codes:,} codes of 64 bits: {queries(args.codes)}")
+
+
+if __name__ == "__main__":
+    main()
