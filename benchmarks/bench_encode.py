@@ -7,8 +7,8 @@ The hasher is EfficientNet-Lite0 and ITQ, 64 bits, in one process with one threa
 of MIR Flickr, 128 x 128. Rates are by the processor, as a busy machine blurs those by the clock;
 encode and transform alternate, and medians are shown with their extremes. Memory is the largest
 resident set of a process of its own for each number of photos, at 32 pixels, where the network is
-quick and all else the same. "reading back" is read_codes of the last folder, "one query" a search of
-HammingNeighbors for one code among ``--codes`` random ones.
+quick and all else the same. "reading back" is read_codes of the folder. The last line is a search of
+HammingNeighbors among random codes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +47,9 @@ def rates(paths: list[str], image_size: int, repeats: int) -> list[list[str]]:
     found: dict[str, list[float]] = {"transform": [], "encode": []}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as out:
-            runs = {
+            runs: dict[str, Callable[[], Any]] = {
                 "transform": lambda: pack(hasher.transform(paths)),
-                "encode": lambda out=out: encode(hasher, paths, out),
+                "encode": partial(encode, hasher, paths, out),
             }
             for name, run in runs.items():
                 start = time.process_time()

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 import skhash
-from skhash import HammingNeighbors, ITQ, GreedyHash, ImageFeatures
+from skhash import ITQ, GreedyHash, HammingNeighbors, ImageFeatures
 from skhash.codes import pack
 from skhash.encoding import PhotoEncoder, _encode, encode, iter_codes, read_codes
 from skhash.networks import Backbone
@@ -290,7 +290,7 @@ def test_damage_is_named(hasher, photos, tmp_path, rng):
         with pytest.raises(ValueError, match=r"encoding\.json is damaged"):
             call()
     (tmp_path / "encoding.json").unlink()
-    with pytest.raises(ValueError, match="no folder of skhash.encode"):
+    with pytest.raises(ValueError, match=r"no folder of skhash\.encode"):
         read_codes(tmp_path)
     with pytest.raises(ValueError, match="shards but no manifest"):
         encode(hasher, photos, tmp_path)
@@ -365,7 +365,7 @@ def test_a_killed_process_loses_its_shard_alone(hasher, photos, expected, tmp_pa
         os.kill(pid, signal.SIGKILL)
 
     killer = when_shards_are_there(tmp_path, 1, kill_one)
-    with pytest.raises(RuntimeError, match="worker process was killed.*call skhash.encode again"):
+    with pytest.raises(RuntimeError, match=r"worker process was killed.*call skhash\.encode"):
         encode(hasher, many, tmp_path, ids=ids, shard_size=SIZE, n_jobs=2)
     killer.join()
     before = content(tmp_path)
@@ -431,12 +431,10 @@ def test_dask_gives_the_same_codes_though_a_worker_and_then_the_scheduler_is_kil
     ids = range(len(many))
     first, *_ = worker_pids(cluster.address)
     killer = when_shards_are_there(out, 2, lambda: os.kill(first, signal.SIGKILL))
-    stopper = when_shards_are_there(
-        out, 30, lambda: os.killpg(cluster.process.pid, signal.SIGKILL)
-    )
+    stopper = when_shards_are_there(out, 30, lambda: os.killpg(cluster.process.pid, signal.SIGKILL))
     with (
         Client(cluster.address, timeout=20, set_as_default=False) as client,
-        pytest.raises(RuntimeError, match="Dask cluster gave up.*call skhash.encode again"),
+        pytest.raises(RuntimeError, match=r"Dask cluster gave up.*call skhash\.encode"),
     ):
         encode(hasher, many, out, ids=ids, shard_size=SIZE, client=client)
     killer.join()

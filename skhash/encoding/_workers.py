@@ -62,9 +62,7 @@ def run_on_joblib(
         raise failures[0]
 
 
-def run_on_dask(
-    function: Callable[..., Any], tasks: Iterator[Task], client: Any
-) -> Iterator[Any]:
+def run_on_dask(function: Callable[..., Any], tasks: Iterator[Task], client: Any) -> Iterator[Any]:
     """Results of a function, as they come, by the workers of a Dask cluster.
 
     Parameters
@@ -92,7 +90,7 @@ def run_on_dask(
     """
     try:
         from dask import distributed
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
     except ImportError as error:
         raise ImportError('client needs Dask: `pip install "scikit-hash[dask]"`.') from error
     lost = distributed.CancelledError, distributed.KilledWorker, CommClosedError

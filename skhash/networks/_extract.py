@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .._decisions import settled_values
+from .._image_rows import gather
 from .._progress import Progress
 from ..images import ImageReadError
 from ._backbones import Backbone
@@ -194,9 +195,7 @@ def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]
     return np.flatnonzero(np.concatenate([~readable for _, readable in loader]))
 
 
-def _loader(
-    images: Any, rows: Iterable[int], batch_size: int, num_workers: int
-) -> DataLoader[Any]:
+def _loader(images: Any, rows: Iterable[int], batch_size: int, num_workers: int) -> DataLoader[Any]:
     return DataLoader(
         images,
         batch_size=batch_size,
@@ -285,7 +284,7 @@ class ComputesOnce:
             The same as of ``fit(X, y).transform(X)``.
         """
         with computing_once():
-            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
+            return super().fit_transform(gather(X), y, **fit_params)  # type: ignore[misc]
 
 
 def once(images: Images, backbone: Backbone, compute: Callable[[], Any]) -> Any:

@@ -212,8 +212,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or images
-            Features, or images: a sequence of files, PIL images or uint8
-            arrays, or a uint8 array (n_samples, H, W, 3).
+            Features, or images, as hashers with a network take them; what
+            is lazy is fetched whole.
         y : tags of n_samples photos, default=None
             In any form that :func:`skhash.tags.encode_tags` takes; what the
             hasher learns from. Photos may have none.

@@ -12,7 +12,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils.validation import _num_samples
 
-from ..images import holds_images, kind_of
+from .._image_rows import as_rows, gather, holds_images, is_one_image
+from ..images import is_row, kind_of, path_of, resolve
 from ..neighbors._ids import Ids, check_ids
 from ..tags import TagMatrix, clean_tag, encode_tags
 
@@ -64,6 +65,7 @@ def check_arrivals(X: Any, y: Any, ids: Any) -> Arrivals:
     ValueError, TypeError
         If they are none, or their numbers differ.
     """
+    X = gather(X)
     images = holds_images(X)
     if images:
         X = _as_images(X)
@@ -71,7 +73,7 @@ def check_arrivals(X: Any, y: Any, ids: Any) -> Arrivals:
     paths = np.empty(n_photos, object)
     names = None
     if images and not isinstance(X, np.ndarray):
-        files = [os.fspath(x) if isinstance(x, str | os.PathLike) else None for x in X]
+        files = [path_of(resolve(x) if is_row(x) else x) for x in X]  # bytes have none
         paths[:] = [None if file is None else os.path.abspath(file) for file in files]
         names = None if None in files else files
     if ids is None and names is not None:
@@ -87,16 +89,16 @@ def check_arrivals(X: Any, y: Any, ids: Any) -> Arrivals:
 
 def check_queries(X: Any) -> tuple[Any, bool]:
     """Check photos to search with, and whether they are images; one image may stand alone."""
-    if isinstance(X, str | os.PathLike) or hasattr(X, "convert"):  # as PIL images have
-        X = [X]
+    X = [X] if is_one_image(X) else gather(X)
     images = holds_images(X)
     return (_as_images(X) if images else X), images
 
 
 def _as_images(X: Any) -> Any:
-    if isinstance(X, str | bytes | os.PathLike):
+    if is_one_image(X):
         raise TypeError(f"X must be a sequence of photos, got {kind_of(X)}; give [X].")
-    return X if isinstance(X, np.ndarray) and X.ndim > 1 else list(X)
+    rows = as_rows(X)
+    return rows if isinstance(rows, np.ndarray) else list(rows)
 
 
 def check_names(ids: Any, n_photos: int | None = None) -> Ids:
