@@ -7,8 +7,10 @@ The hasher is EfficientNet-Lite0 and ITQ, 64 bits, in one process with one threa
 of MIR Flickr, 128 x 128. Rates are by the processor, as a busy machine blurs those by the clock;
 encode and transform alternate, and medians are shown with their extremes. Memory is the largest
 resident set of a process of its own for each number of photos, at 32 pixels, where the network is
-quick and all else the same. "reading back" is read_codes of the folder. The last line is a search of
-HammingNeighbors among random codes.
+quick and all else the same. "reading back" is read_codes of the folder. The last line is for
+HammingNeighbors among random codes. "index" is what a call with ``cache=`` costs beside features:
+opening a cache of 100,000 keys for the first time in a process, which every call did before, and
+again.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from sklearn.pipeline import make_pipeline
 
 from skhash import ITQ, HammingNeighbors, ImageFeatures, encode, read_codes
 from skhash.codes import pack
+from skhash.networks._cache import FeatureCache, open_cache
 
 N_FITTED = 128
 
@@ -89,6 +92,22 @@ def measure_memory(paths: list[str], n_photos: int, results: Any) -> None:
     )
 
 
+def index(n_keys: int = 100_000) -> str:
+    """Seconds to open a cache for the first time and again."""
+    keys = np.random.default_rng(0).integers(0, 256, (n_keys, 16), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        store = FeatureCache(Path(folder, "network"))
+        for start in range(0, n_keys, 1024):
+            some = keys[start : start + 1024]
+            store.put([key.tobytes() for key in some], np.zeros((len(some), 8), np.float32))
+        seconds = []
+        for _ in range(2):
+            start_time = time.process_time()
+            open_cache(folder, "network")
+            seconds.append(time.process_time() - start_time)
+    return f"index of {n_keys:,} keys: first {seconds[0]:.3f} s, again {seconds[1]:.4f} s"
+
+
 def queries(n_codes: int) -> str:
     """Queries a second among random codes."""
     rng = np.random.default_rng(0)
@@ -124,6 +143,7 @@ def main() -> None:
         process.join()
     header = ["photos", "MiB before", "MiB at most", "bytes a photo", "seconds", "reading back, s"]
     print(markdown_table(header, rows), "\n", flush=True)
+    print(index())
     print(f"queries a second among {args.codes:,} codes of 64 bits: {queries(args.codes)}")
 
 

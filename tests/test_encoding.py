@@ -333,7 +333,6 @@ def test_progress_has_a_rate_and_what_remains(hasher, photos, tmp_path, capsys, 
     assert capsys.readouterr().err == ""
     encode(hasher, Path(photos[0]).parent, tmp_path, shard_size=SIZE, verbose=1)
     shown = capsys.readouterr().err
-    assert "10/23" in shown
     assert "23/23" in shown
     assert re.search(r"<\d\d:\d\d, .*photo", shown)
 
