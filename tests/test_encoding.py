@@ -430,7 +430,7 @@ def test_dask_gives_the_same_codes_though_a_worker_and_then_the_scheduler_is_kil
     ids = range(len(many))
     first, *_ = worker_pids(cluster.address)
     killer = when_shards_are_there(out, 2, lambda: os.kill(first, signal.SIGKILL))
-    stopper = when_shards_are_there(out, 30, lambda: os.killpg(cluster.process.pid, signal.SIGKILL))
+    stopper = when_shards_are_there(out, 14, lambda: os.killpg(cluster.process.pid, signal.SIGKILL))
     with (
         Client(cluster.address, timeout=20, set_as_default=False) as client,
         pytest.raises(RuntimeError, match=r"Dask cluster gave up.*call skhash\.encode"),
