@@ -66,7 +66,7 @@ def rates(paths: list[str], image_size: int, repeats: int) -> list[list[str]]:
 
 
 def peak() -> float:
-    """The largest resident set of this process, in MiB; what getrusage says includes its parent's."""
+    """The largest resident set of this process, in MiB; getrusage includes its parent's."""
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from .._progress import Progress
 from ..images import ImageReadError
 from ._backbones import Backbone
 from ._cache import open_cache
+from ._engines import choose_engine, make_forward
 from ._images import Images, unchanged
 from ._placement import autocast, place, placed, resolve_device
 
@@ -90,6 +94,7 @@ def extract_features(
     *,
     batch_size: int = 32,
     device: str = "auto",
+    engine: str = "torch",
     amp: bool = False,
     num_workers: int = 0,
     cache: str | os.PathLike[str] | None = None,
@@ -107,10 +112,12 @@ def extract_features(
         Images at a time.
     device : str, default="auto"
         Where to compute.
+    engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
+        What computes; see :class:`~skhash.ImageFeatures`.
     amp : bool, default=False
         Whether in bfloat16 where that is safe, and in the channels-last layout.
     num_workers : int, default=0
-        Processes that read images; 0 reads in this one.
+        Processes that read images; 0 reads in threads of this one.
     cache : path, default=None
         Folder to keep features in and take them from.
     verbose : int, default=0
@@ -127,11 +134,18 @@ def extract_features(
     ------
     ImageReadError
         For the first unreadable image, unless ``images`` skips them.
+    ImportError
+        If the engine is not installed.
+    ValueError
+        If it cannot compute this network, or not so.
     """
+    engine, target = choose_engine(backbone, engine, device, amp=amp)
     n = len(images)
     known = None
     if cache is not None:
-        known = open_cache(cache, f"{backbone.fingerprint()}{'-bf16' if amp else ''}")
+        # Engines differ by rounding, and in bfloat16 by more.
+        how = ("-bf16" if amp else "") + ("" if engine == "torch" else f"-{engine}")
+        known = open_cache(cache, f"{backbone.fingerprint()}{how}")
     keys: list[bytes] = []
     rows: list[int] = []  # of images to compute, as far as they are known
     features: NDArray[np.float32] | None = None
@@ -159,18 +173,15 @@ def extract_features(
             store.put([keys[i] for i in done], features[done])  # type: ignore[index]
             unsaved.clear()
 
-    target = resolve_device(device)
-    module = None
+    forward = None
     start = 0
     try:
         with Progress(n, unit="image", desc="features", verbose=verbose) as progress:
-            for batch, readable in _loader(images, missing(), batch_size, num_workers):
-                if module is None:
-                    module = placed(backbone, target, channels_last=amp)
+            for batch, readable in _batches(images, missing(), batch_size, num_workers):
+                forward = forward or make_forward(backbone, engine, target, amp=amp)
                 current = np.array(rows[start : start + len(batch)])
                 start += len(batch)
-                with torch.no_grad(), autocast(target, amp):
-                    outputs = module(batch.to(target)).float().cpu().numpy()
+                outputs = forward(batch)
                 if features is None:
                     features = np.empty((n, outputs.shape[1]), np.float32)
                 features[current] = np.where(readable[:, None], outputs, np.nan)
@@ -191,21 +202,49 @@ def extract_features(
 
 def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]:
     """Rows of images that cannot be read, found by reading all."""
-    loader = _loader(images, range(len(images)), 32, num_workers)
-    return np.flatnonzero(np.concatenate([~readable for _, readable in loader]))
+    batches = _batches(images, iter(range(len(images))), 32, num_workers)
+    return np.flatnonzero(np.concatenate([~readable for _, readable in batches]))
 
 
-def _loader(images: Any, rows: Iterable[int], batch_size: int, num_workers: int) -> DataLoader[Any]:
-    return DataLoader(
-        images,
+def _batches(
+    images: Images, rows: Iterator[int], batch_size: int, num_workers: int
+) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
+    """Batches of some images, and which of them were readable."""
+    if not num_workers:
+        return _read_ahead(images, rows, batch_size)
+    loader: DataLoader[Any] = DataLoader(
+        images,  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=rows,
         num_workers=num_workers,
         collate_fn=unchanged,
         generator=torch.Generator(),  # else every pass draws a number from torch's global one
         # A process that is forked while other threads compute may wait for them for ever.
-        multiprocessing_context="spawn" if num_workers else None,
+        multiprocessing_context="spawn",
     )
+    return iter(loader)
+
+
+def _read_ahead(
+    images: Images, rows: Iterator[int], batch_size: int
+) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
+    """Batches that threads read while the one before is computed; Pillow lets them run."""
+    parts = iter(lambda: list(islice(rows, batch_size)), [])
+    n_threads = torch.get_num_threads()
+    if n_threads == 1 or not images.thread_safe:
+        yield from map(images.__getitems__, parts)
+        return
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        ahead: deque[list[Future[Any]]] = deque()
+        for part in parts:
+            ahead.append([pool.submit(images.read, row) for row in part])
+            if len(ahead) > 1:
+                yield images.collate(future.result() for future in ahead.popleft())
+        for last in ahead:
+            yield images.collate(future.result() for future in last)
+    finally:  # an unreadable image, or nobody asks for more
+        pool.shutdown(cancel_futures=True)
 
 
 # Holds for one thread, as the filters of the module warnings do not.
@@ -254,6 +293,9 @@ _computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(
 @contextmanager
 def computing_once() -> Iterator[None]:
     """Within it, a backbone that is not trained sees the same images once."""
+    if _computed.get() is not None:  # within another one
+        yield
+        return
     token = _computed.set([])
     try:
         yield

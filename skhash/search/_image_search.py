@@ -181,6 +181,12 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         check_is_fitted(self)
         return self.photos_.ids.copy()
 
+    @property
+    def words_(self) -> NDArray[Any]:
+        """Words that :meth:`query_tags` knows, sorted; none if there were no tags to learn from."""
+        check_is_fitted(self)
+        return np.empty(0, object) if self._words is None else self._words.targets.vocabulary_
+
     def tags_of(self, ids: Any) -> list[list[Any]]:
         """Tags of photos.
 
