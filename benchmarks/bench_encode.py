@@ -1,7 +1,7 @@
 """Photos a second by encode, beside the same hasher's transform, and memory by number of photos.
 
     python benchmarks/bench_encode.py
-    python benchmarks/bench_encode.py --photos 256 --many 2000 20000
+    python benchmarks/bench_encode.py --engine openvino --many --codes 1000000
 
 The hasher is EfficientNet-Lite0 and ITQ, 64 bits, in one process with one thread. Photos are those
 of MIR Flickr, 128 x 128. Rates are by the processor, as a busy machine blurs those by the clock;
@@ -38,15 +38,15 @@ from skhash.networks._cache import FeatureCache, open_cache
 N_FITTED = 128
 
 
-def make_hasher(paths: list[str], image_size: int) -> Any:
+def make_hasher(paths: list[str], image_size: int, engine: str = "torch") -> Any:
     """A fitted hasher of 64 bits."""
-    features = ImageFeatures("efficientnet_lite0", image_size=image_size)
+    features = ImageFeatures("efficientnet_lite0", image_size=image_size, engine=engine)
     return make_pipeline(features, ITQ(64, random_state=0)).fit(paths[:N_FITTED])
 
 
-def rates(paths: list[str], image_size: int, repeats: int) -> list[list[str]]:
+def rates(paths: list[str], image_size: int, engine: str, repeats: int) -> list[list[str]]:
     """Rows of the table of speeds."""
-    hasher = make_hasher(paths, image_size)
+    hasher = make_hasher(paths, image_size, engine)
     found: dict[str, list[float]] = {"transform": [], "encode": []}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as out:
@@ -130,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=256, help="for the rates; 0 leaves them out")
     parser.add_argument("--many", type=int, nargs="*", default=[2000, 20000])
+    parser.add_argument("--engine", default="torch", help="of the rates")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--codes", type=int, default=5_000_000)
     args = parser.parse_args()
@@ -138,8 +139,8 @@ def main() -> None:
     paths = [str(path) for path in _mirflickr.load("test").images]
     if args.photos:
         some = paths[: args.photos]
-        rows = [row for size in (128, 224) for row in rates(some, size, args.repeats)]
-        header = ["photos a second", "median", "least", "most"]
+        rows = [row for size in (128, 224) for row in rates(some, size, args.engine, args.repeats)]
+        header = [f"photos a second, {args.engine}", "median", "least", "most"]
         print(markdown_table(header, rows), "\n", flush=True)
 
     rows, context = [], multiprocessing.get_context("spawn")
@@ -149,8 +150,9 @@ def main() -> None:
         process.start()
         rows.append(results.get())
         process.join()
-    header = ["photos", "MiB before", "MiB at most", "bytes a photo", "seconds", "reading back, s"]
-    print(markdown_table(header, rows), "\n", flush=True)
+    if rows:
+        header = ["photos", "MiB before", "MiB at most", "bytes a photo", "seconds", "reading back"]
+        print(markdown_table(header, rows), "\n", flush=True)
     print(index())
     print(f"queries a second among {args.codes:,} codes of 64 bits: {queries(args.codes)}")
 
