@@ -3,6 +3,7 @@
 from . import codes as codes
 from . import datasets as datasets
 from . import dstdh as dstdh
+from . import encoding as encoding
 from . import graphs as graphs
 from . import images as images
 from . import metrics as metrics
@@ -18,6 +19,9 @@ from . import unsupervised as unsupervised
 from . import weakly as weakly
 from .dstdh import DSTDHHasher as DSTDHHasher
 from .dstdh import DSTDHLinear as DSTDHLinear
+from .encoding import encode as encode
+from .encoding import iter_codes as iter_codes
+from .encoding import read_codes as read_codes
 from .neighbors import HammingNeighbors as HammingNeighbors
 from .networks import DeepHasher as DeepHasher
 from .networks import ImageFeatures as ImageFeatures

@@ -21,6 +21,8 @@ __all__ = ["MAX_PIXELS", "PHOTO_FORMATS", "ImageReadError", "read_image", "read_
 
 # What photos come in (MPO is among JPEG). Not PostScript, for which Pillow starts Ghostscript.
 PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
+# What their files are called.
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 # More than a full-frame camera gives; decoding takes up to 16 bytes a pixel (WebP).
 MAX_PIXELS = 64_000_000
 

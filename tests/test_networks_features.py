@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -11,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skhash._files import write_checked
-from skhash.networks import ImageFeatures, ImageReadError
+from skhash._progress import Progress
+from skhash.networks import ImageFeatures, ImageReadError, _cache
 from skhash.networks._cache import FeatureCache
 
 
@@ -190,7 +192,7 @@ def test_a_cache_file_of_another_network_is_named(pixels, cached):
     other = cache / "other"
     other.mkdir()
     (other / file.name).write_bytes(file.read_bytes())
-    keys = FeatureCache(file.parent)._place
+    keys = FeatureCache(file.parent)._index
     assert FeatureCache(file.parent).get(list(keys)) is not None
     with pytest.raises(ValueError, match=rf"other/{file.name}' has features of another network"):
         FeatureCache(other).get(list(keys))
@@ -204,7 +206,7 @@ def test_rows_of_nan_are_not_kept(tmp_path):
     cache.put(keys, rows)
     cache.put(keys[1:2], rows[1:2])
     for some in (cache, FeatureCache(tmp_path)):
-        assert some.missing(keys) == [1]
+        assert [key in some for key in keys] == [True, False, True]
         np.testing.assert_array_equal(some.get(keys), [[0, 1], [0, 0], [4, 5]])
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -253,14 +255,112 @@ def test_progress_is_shown_in_images_per_second(pixels, capsys):
     assert "image/s" in shown
 
 
-def test_progress_counts_what_is_cached(pixels, tmp_path, capsys):
+def test_progress_leaves_what_is_cached_out_of_the_rate(pixels, tmp_path, capsys):
     features_of(pixels[:4], cache=tmp_path)
-    features_of(pixels, cache=tmp_path, verbose=1)
-    assert "4/7" in capsys.readouterr().err
-    features_of(pixels, cache=tmp_path, verbose=1)
-    shown = capsys.readouterr().err
-    assert "7/7" in shown
-    assert "0image" not in shown
+    for _ in range(2):
+        features_of(pixels, cache=tmp_path, verbose=1)
+        assert "7/7" in capsys.readouterr().err
+    with Progress(7, unit="image", desc="features", verbose=1) as progress:
+        progress.skip(4)
+        progress.add(3)
+        state = progress._bar.format_dict
+    assert (state["n"], state["initial"]) == (7, 4)
+
+
+def hashed(monkeypatch):
+    """The files that are read to be hashed from now on."""
+    seen = []
+    digest = _cache.file_digest
+    monkeypatch.setattr(_cache, "file_digest", lambda path: seen.append(path) or digest(path))
+    return seen
+
+
+@pytest.fixture
+def any_change_time(monkeypatch):
+    """Have files count as old enough to be remembered, however new they are."""
+    monkeypatch.setattr(_cache, "_CLOCK_STEP", -(10**12))
+
+
+def test_files_that_stay_are_hashed_once(files, tmp_path, monkeypatch, any_change_time):
+    seen, cache = hashed(monkeypatch), tmp_path / "cache"
+    features = features_of(files, cache=cache)
+    assert seen == files
+    _cache._opened.cache_clear()  # as in another process
+    for images in (files[::-1], [str(file) for file in files[::-1]]):
+        np.testing.assert_array_equal(features_of(images, cache=cache), features[::-1])
+    ImageFeatures(Counting(), image_size=12, cache=cache).fit_transform(files)  # another network
+    assert len(seen) == 7
+
+
+@pytest.mark.parametrize("change", ["size", "time", "replaced"])
+def test_a_changed_file_is_hashed_again(
+    pixels, files, tmp_path, monkeypatch, any_change_time, change
+):
+    for path, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(path.with_suffix(".bmp"))  # all of one size
+    files = [path.with_suffix(".bmp") for path in files]
+    seen, cache = hashed(monkeypatch), tmp_path / "cache"
+    features = features_of(files, cache=cache)
+    before = files[2].stat()
+    new = Image.fromarray(255 - pixels[2] if change != "size" else pixels[2][:8])
+    new.save(files[2])
+    if change == "replaced":  # with its time of before
+        os.utime(files[2], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (files[2].stat().st_size == before.st_size) == (change != "size")
+    again = features_of(files, cache=cache)
+    assert seen[7:] == [files[2]]
+    assert Counting.seen == 8
+    assert not np.array_equal(again[2], features[2])
+    np.testing.assert_array_equal(np.delete(again, 2, 0), np.delete(features, 2, 0))
+
+
+def test_a_file_that_has_just_changed_is_not_remembered(files, tmp_path, monkeypatch):
+    seen = hashed(monkeypatch)
+    for _ in range(2):
+        features_of(files, cache=tmp_path / "cache")
+    assert seen == files + files
+
+
+def test_files_are_hashed_as_they_are_computed(files, tmp_path, monkeypatch):
+    seen = hashed(monkeypatch)
+    Counting.fail_at = 3
+    with pytest.raises(RuntimeError, match="power cut"):
+        features_of(files, batch_size=2, cache=tmp_path / "cache")
+    assert len(seen) <= 6
+
+
+def test_the_index_of_a_cache_is_read_once(pixels, tmp_path, monkeypatch):
+    features = features_of(pixels[:4], cache=tmp_path)
+    features_of(pixels[4:], cache=tmp_path)
+    _cache._opened.cache_clear()
+    read = []
+    index = FeatureCache._read_index
+    monkeypatch.setattr(
+        FeatureCache, "_read_index", lambda self, file: read.append(file) or index(self, file)
+    )
+    for _ in range(3):
+        np.testing.assert_array_equal(features_of(pixels, cache=tmp_path)[:4], features)
+    assert len(read) == 2
+    other = FeatureCache(next(tmp_path.glob("*/*.npz")).parent)  # as another process has it
+    other.put([bytes(16)], features[:1])
+    read.clear()
+    features_of(pixels, cache=tmp_path)
+    assert len(read) == 1
+    for file in tmp_path.glob("*/*.npz"):
+        file.unlink()
+    Counting.seen = 0
+    np.testing.assert_array_equal(features_of(pixels, cache=tmp_path)[:4], features)
+    assert Counting.seen == 7
+
+
+def test_damage_to_what_is_known_of_files_is_named(files, tmp_path, any_change_time):
+    features_of(files, cache=tmp_path / "cache")
+    (file,) = tmp_path.glob("cache/digests/*.npz")
+    whole = file.read_bytes()
+    for content in (whole[:-1], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"cache file '.*{file.name}' is damaged.*delete it"):
+            features_of(files, cache=tmp_path / "cache")
 
 
 def test_networks_that_differ_only_in_their_code_have_their_own_features(pixels, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from .._sklearn import StrOptions, validate_params
+from ..images import IMAGE_SUFFIXES
 from ..tags import encode_tags
 from ._base import (
     MISSING_IMAGES,
@@ -23,8 +24,6 @@ from ._base import (
 )
 from ._keywords import Companions, distinct, read_keywords
 from ._tables import IMAGE_COLUMNS, TAGS_COLUMNS, as_tags, choose_column, has_column, read_table
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 
 
 @validate_params(

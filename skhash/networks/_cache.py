@@ -2,29 +2,128 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files import read_checked, write_checked
+from .._files import PathLike, open_regular, read_checked, write_checked
 
-__all__ = ["FeatureCache"]
+__all__ = ["FeatureCache", "FileDigests", "file_digest", "open_cache"]
 
-_DTYPES = {"keys": np.uint8, "rows": np.float32, "network": np.uint8}
+# A file that changes twice within the step of its clock keeps its times; none is coarser than this.
+_CLOCK_STEP = 2 * 10**9
 
 
-class FeatureCache:
+def file_digest(path: PathLike) -> bytes:
+    """Digest of the bytes of a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, _new_digest).digest()
+
+
+def _new_digest() -> Any:
+    return hashlib.blake2b(digest_size=16)
+
+
+class _KeyedFiles:
+    """A folder of ``.npz`` files, each with some keys and what belongs to them.
+
+    They are written once and whole. So an interrupted run keeps what it had
+    finished, and two processes may share a folder. Any number of threads may use one object.
+
+    Parameters
+    ----------
+    folder : path
+        Made if missing.
+
+    Raises
+    ------
+    ValueError
+        If a file of the folder is damaged or not of this kind; the message
+        names it.
+    """
+
+    _dtypes: ClassVar[dict[str, Any]]
+
+    def __init__(self, folder: PathLike) -> None:
+        self.folder = Path(folder)
+        self._files: dict[Path, tuple[int, ...]] = {}
+        self._index: dict[bytes, Any] = {}
+        self._lock = Lock()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the keys of files that are new or changed, and forget those of files that are gone.
+
+        Files are checked as a whole when rows of them are asked for.
+        """
+        with self._lock:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            present = {}
+            for file in sorted(self.folder.glob("*.npz")):
+                with suppress(FileNotFoundError):  # deleted in this moment
+                    present[file] = _stamp(os.stat(file))
+            same = self._files.items() <= present.items()
+            index, files = (dict(self._index), dict(self._files)) if same else ({}, {})
+            for file in present:
+                if file not in files:
+                    index.update(self._read_index(file))
+            self._index, self._files = index, present
+
+    def _read_index(self, file: Path) -> dict[bytes, Any]:
+        raise NotImplementedError
+
+    def _add(self, keys: Sequence[bytes], arrays: dict[str, Any]) -> Path:
+        """Write a file, the keys of which the caller then enters into the index."""
+        file = self.folder / f"{secrets.token_hex(8)}.npz"
+        arrays["keys"] = np.array([list(key) for key in keys], np.uint8)
+        write_checked(file, lambda stream: np.savez(stream, **arrays))
+        return file
+
+    def _enter(self, file: Path, entries: dict[bytes, Any]) -> None:
+        with self._lock:
+            self._index.update(entries)
+            self._files[file] = _stamp(os.stat(file))
+
+    def _read(self, file: Path, source: Any, *members: str) -> list[NDArray[Any]]:
+        try:
+            with np.load(source, allow_pickle=False) as stored:
+                arrays = [stored[member] for member in members]
+        except Exception as error:  # what is no zip file can raise nearly anything
+            raise _refusal(file, f"is damaged ({error})") from error
+        for member, array in zip(members, arrays, strict=True):
+            if array.ndim != 2 or array.dtype != self._dtypes[member]:
+                raise _refusal(file, f"has {member} of {array.dtype} of shape {array.shape}")
+        return arrays
+
+    def _content(self, file: Path, *members: str) -> list[NDArray[Any]]:
+        """Arrays of a file that is checked as a whole."""
+        try:
+            content = read_checked(file)
+        except (OSError, ValueError) as error:
+            raise _refusal(file, f"is damaged ({error})") from error
+        return self._read(file, content, *members)
+
+
+class FeatureCache(_KeyedFiles):
     """Rows of features by the digest of the image they belong to.
 
-    A folder of ``.npz`` files, each with some keys and their rows, written once
-    and whole, and checked when read. So an interrupted run keeps what it had
-    finished, a new image costs only itself, a renamed one nothing, and two
-    processes may share a folder.
+    A new image costs only itself, a renamed one nothing.
 
     Parameters
     ----------
@@ -39,58 +138,53 @@ class FeatureCache:
         names it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._place: dict[bytes, tuple[Path, int]] = {}
-        for file in sorted(self.folder.glob("*.npz")):
-            # Files are checked as a whole when rows of them are asked for.
-            (keys,) = self._read(file, file, "keys")
-            self._place.update((key.tobytes(), (file, i)) for i, key in enumerate(keys))
+    _dtypes: ClassVar = {"keys": np.uint8, "rows": np.float32, "network": np.uint8}
 
-    def missing(self, keys: Sequence[bytes]) -> list[int]:
-        """Positions of the keys that are not stored."""
-        return [i for i, key in enumerate(keys) if key not in self._place]
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._index
 
-    def get(self, keys: Sequence[bytes]) -> NDArray[np.float32] | None:
-        """Rows of the keys, zero where none is stored; None if none of all is."""
+    def get(
+        self, keys: Sequence[bytes], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32] | None:
+        """Rows of the keys, zero where none is stored, or put into ``out``; None if there are none.
+
+        What ``out`` holds for keys that are not stored stays.
+        """
+        index = self._index
         wanted: dict[Path, list[tuple[int, int]]] = {}
         for i, key in enumerate(keys):
-            if key in self._place:
-                file, row = self._place[key]
+            if key in index:
+                file, row = index[key]
                 wanted.setdefault(file, []).append((i, row))
-        found: NDArray[np.float32] | None = None
+        source = "the network gives"
         for file, pairs in wanted.items():
             to, of = np.array(pairs).T
             rows = self._read_rows(file)
-            if found is None:
-                found, first = np.zeros((len(keys), rows.shape[1]), np.float32), file
-            if rows.shape[1] != found.shape[1]:
-                widths = f"{rows.shape[1]} features where {first.name} has {found.shape[1]}"
+            if out is None:
+                out, source = np.zeros((len(keys), rows.shape[1]), np.float32), f"{file.name} has"
+            if rows.shape[1] != out.shape[1]:
+                widths = f"{rows.shape[1]} features where {source} {out.shape[1]}"
                 raise _refusal(file, f"has rows of {widths}")
-            found[to] = rows[of]
-        return found
+            out[to] = rows[of]
+        return out
 
     def put(self, keys: Sequence[bytes], rows: NDArray[np.float32]) -> None:
         """Store rows of shape (n_keys, n_features) under their keys, if they are finite."""
         stored = np.flatnonzero(np.isfinite(rows).all(axis=1)).tolist()
-        if not stored:
-            return
-        file = self.folder / f"{secrets.token_hex(8)}.npz"
-        digests = np.array([list(keys[i]) for i in stored], np.uint8)
-        arrays: dict[str, Any] = {"keys": digests, "rows": rows[stored], "network": self._network()}
-        write_checked(file, lambda stream: np.savez(stream, **arrays))
-        self._place.update((keys[i], (file, row)) for row, i in enumerate(stored))
+        if stored:
+            some = [keys[i] for i in stored]
+            file = self._add(some, {"rows": rows[stored], "network": self._network()})
+            self._enter(file, {key: (file, row) for row, key in enumerate(some)})
 
     def _network(self) -> NDArray[np.uint8]:
         return np.frombuffer(self.folder.name.encode(), np.uint8)[None]
 
+    def _read_index(self, file: Path) -> dict[bytes, Any]:
+        (keys,) = self._read(file, file, "keys")
+        return {key.tobytes(): (file, i) for i, key in enumerate(keys)}
+
     def _read_rows(self, file: Path) -> NDArray[np.float32]:
-        try:
-            content = read_checked(file)
-        except (OSError, ValueError) as error:
-            raise _refusal(file, f"is damaged ({error})") from error
-        keys, rows, network = self._read(file, content, "keys", "rows", "network")
+        keys, rows, network = self._content(file, "keys", "rows", "network")
         if not np.array_equal(network, self._network()):
             raise _refusal(file, "has features of another network")
         if len(keys) != len(rows):
@@ -99,17 +193,88 @@ class FeatureCache:
             raise _refusal(file, "has rows with NaN or infinite values")
         return rows
 
-    @staticmethod
-    def _read(file: Path, source: Any, *members: str) -> list[NDArray[Any]]:
-        try:
-            with np.load(source, allow_pickle=False) as stored:
-                arrays = [stored[member] for member in members]
-        except Exception as error:  # what is no zip file can raise nearly anything
-            raise _refusal(file, f"is damaged ({error})") from error
-        for member, array in zip(members, arrays, strict=True):
-            if array.ndim != 2 or array.dtype != _DTYPES[member]:
-                raise _refusal(file, f"has {member} of {array.dtype} of shape {array.shape}")
-        return arrays
+
+class FileDigests(_KeyedFiles):
+    """Digests of files, remembered by path, size and times, so that files are read once.
+
+    Parameters
+    ----------
+    folder : path
+        Made if missing.
+
+    Raises
+    ------
+    ValueError
+        If a file of the folder is damaged or not of this kind; the message
+        names it.
+    """
+
+    _dtypes: ClassVar = {"keys": np.uint8, "digests": np.uint8}
+
+    def __init__(self, folder: PathLike) -> None:
+        self._new: dict[bytes, bytes] = {}
+        super().__init__(folder)
+
+    def __call__(self, path: PathLike) -> bytes:
+        """Digest of the bytes of a file, see :func:`file_digest`."""
+        stamp = _stamp(os.stat(path))
+        name = f"{stamp} {os.path.abspath(path)}".encode(errors="surrogatepass")
+        key = hashlib.blake2b(name, digest_size=16).digest()
+        digest = self._index.get(key)
+        if digest is None:
+            digest = file_digest(path)
+            if max(stamp[1:]) < time.time_ns() - _CLOCK_STEP and _stamp(os.stat(path)) == stamp:
+                self._new[key] = self._index[key] = digest
+        return digest
+
+    def save(self) -> None:
+        """Put on the disk what is new."""
+        if self._new:
+            new, self._new = self._new, {}
+            digests = np.array([list(digest) for digest in new.values()], np.uint8)
+            self._enter(self._add(list(new), {"digests": digests}), new)
+
+    def _read_index(self, file: Path) -> dict[bytes, Any]:
+        keys, digests = self._content(file, "keys", "digests")
+        if len(keys) != len(digests):
+            raise _refusal(file, f"has {len(keys)} keys for {len(digests)} digests")
+        return {k.tobytes(): d.tobytes() for k, d in zip(keys, digests, strict=True)}
+
+
+@lru_cache(maxsize=8)
+def _opened(kind: type[_KeyedFiles], folder: str) -> _KeyedFiles:
+    return kind(folder)
+
+
+def open_cache(folder: PathLike, network: str) -> tuple[FeatureCache, FileDigests]:
+    """Open what a folder keeps of a network; this process reads the index of a file once.
+
+    Parameters
+    ----------
+    folder : path
+        The parameter ``cache``.
+    network : str
+        What tells the network from others.
+
+    Returns
+    -------
+    features : FeatureCache
+        Features of the network.
+    digests : FileDigests
+        Digests of image files, whatever the network.
+    """
+    root = os.path.abspath(folder)
+    found: list[Any] = []
+    for kind, name in ((FeatureCache, network), (FileDigests, "digests")):
+        files = _opened(kind, os.path.join(root, name))
+        files.refresh()
+        found.append(files)
+    return found[0], found[1]
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """Size and times of a file: another one when it is changed."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _refusal(file: Path, fault: str) -> ValueError:

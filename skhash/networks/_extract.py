@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from .._decisions import settled_values
 from .._image_rows import gather
+from .._progress import Progress
 from ..images import ImageReadError
 from ._backbones import Backbone
-from ._cache import FeatureCache
+from ._cache import open_cache
 from ._engines import choose_engine, make_forward
 from ._images import Images, unchanged
 from ._placement import autocast, place, placed, resolve_device
@@ -140,62 +141,81 @@ def extract_features(
     """
     n = len(images)
     engine, target = choose_engine(backbone, engine, device, amp=amp, n_images=n)
-    store, keys, rows = None, [], np.arange(n)
-    features: NDArray[np.float32] | None = None
+    known = None
     if cache is not None:
         # Engines differ by rounding, and in bfloat16 by more.
         how = ("-bf16" if amp else "") + ("" if engine == "torch" else f"-{engine}")
-        store = FeatureCache(Path(cache) / f"{backbone.fingerprint()}{how}")
-        keys = [images.key(i) for i in range(n)]
-        rows = np.array(store.missing(keys), np.intp)
-        features = store.get(keys)
+        known = open_cache(cache, f"{backbone.fingerprint()}{how}")
+    keys: list[bytes] = []
+    rows: list[int] = []  # of images to compute, as far as they are known
+    features: NDArray[np.float32] | None = None
     unreadable: list[NDArray[np.intp]] = []
     unsaved: list[NDArray[np.intp]] = []
 
+    def missing() -> Iterator[int]:
+        for row in range(n):
+            if known is not None:
+                store, digests = known
+                keys.append(images.key(row, digests))
+                if keys[row] in store:
+                    progress.skip(1)
+                    continue
+            rows.append(row)
+            yield row
+
     def save() -> None:
-        if store is not None and unsaved:
+        if known is None:
+            return
+        store, digests = known
+        digests.save()
+        if unsaved:
             done = [i for i in np.concatenate(unsaved) if keys[i]]
             store.put([keys[i] for i in done], features[done])  # type: ignore[index]
             unsaved.clear()
 
+    forward = None
     start = 0
     try:
-        if len(rows):
-            forward = make_forward(backbone, engine, target, amp=amp)
-        batches = _batches(images, rows, batch_size, num_workers)
-        for batch, readable in _progress(batches, n, len(rows), verbose):
-            current = rows[start : start + len(batch)]
-            start += len(batch)
-            outputs = forward(batch)
-            if features is None:
-                features = np.empty((n, outputs.shape[1]), np.float32)
-            features[current] = np.where(readable[:, None], outputs, np.nan)
-            unreadable.append(current[~readable])
-            unsaved.append(current[readable])
-            if sum(map(len, unsaved)) >= _CACHE_FILE_ROWS:
-                save()
+        with Progress(n, unit="image", desc="features", verbose=verbose) as progress:
+            for batch, readable in _batches(images, missing(), batch_size, num_workers):
+                forward = forward or make_forward(backbone, engine, target, amp=amp)
+                current = np.array(rows[start : start + len(batch)])
+                start += len(batch)
+                outputs = forward(batch)
+                if features is None:
+                    features = np.empty((n, outputs.shape[1]), np.float32)
+                features[current] = np.where(readable[:, None], outputs, np.nan)
+                unreadable.append(current[~readable])
+                unsaved.append(current[readable])
+                if sum(map(len, unsaved)) >= _CACHE_FILE_ROWS:
+                    save()
+                progress.add(len(batch))
     finally:
         save()
+    if known is not None:
+        for row in rows:
+            keys[row] = b""  # computed, not to be read again
+        features = known[0].get(keys, features)
     assert features is not None  # there is at least one image
     return features, np.concatenate(unreadable) if unreadable else np.empty(0, np.intp)
 
 
 def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]:
     """Rows of images that cannot be read, found by reading all."""
-    batches = _batches(images, np.arange(len(images)), 32, num_workers)
+    batches = _batches(images, iter(range(len(images))), 32, num_workers)
     return np.flatnonzero(np.concatenate([~readable for _, readable in batches]))
 
 
 def _batches(
-    images: Images, rows: NDArray[np.intp], batch_size: int, num_workers: int
+    images: Images, rows: Iterator[int], batch_size: int, num_workers: int
 ) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
     """Batches of some images, and which of them were readable."""
     if not num_workers:
         return _read_ahead(images, rows, batch_size)
-    some: Any = Subset(images, rows.tolist())  # type: ignore[arg-type]
-    loader = DataLoader(
-        some,
+    loader: DataLoader[Any] = DataLoader(
+        images,  # type: ignore[arg-type]
         batch_size=batch_size,
+        sampler=rows,
         num_workers=num_workers,
         collate_fn=unchanged,
         generator=torch.Generator(),  # else every pass draws a number from torch's global one
@@ -206,10 +226,10 @@ def _batches(
 
 
 def _read_ahead(
-    images: Images, rows: NDArray[np.intp], batch_size: int
+    images: Images, rows: Iterator[int], batch_size: int
 ) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
     """Batches that threads read while the one before is computed; Pillow lets them run."""
-    parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    parts = iter(lambda: list(islice(rows, batch_size)), [])
     n_threads = torch.get_num_threads()
     if n_threads == 1 or not images.thread_safe:
         yield from map(images.__getitems__, parts)
@@ -263,20 +283,6 @@ def warn_unreadable(images: Images, unreadable: NDArray[np.intp], remedy: str) -
         f"{len(unreadable)} of {len(images)} images cannot be read: {names}{more}. {remedy}",
         stacklevel=4,
     )
-
-
-def _progress(batches: Iterable, n_images: int, n_missing: int, verbose: int) -> Iterable:
-    """Hand batches on, showing images per second; those of the cache are done at the start."""
-    if not verbose:
-        yield from batches
-        return
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
-
-    done = n_images - n_missing
-    with tqdm(total=n_images, initial=done, unit="image", desc="features") as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch[0]))
 
 
 _computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._files import open_regular
+from .._files import PathLike
 from .._image_rows import LazyRows, as_rows, is_one_image
 from ..images import (
     MAX_PIXELS,
@@ -26,6 +26,7 @@ from ..images import (
     read_image,
     resolve,
 )
+from ._cache import file_digest
 
 __all__ = ["Images", "unchanged"]
 
@@ -172,7 +173,7 @@ class Images:
                 return path
         return f"row {row}"
 
-    def key(self, row: int) -> bytes:
+    def key(self, row: int, digest: Callable[[PathLike], bytes] = file_digest) -> bytes:
         """Digest of what decides the pixels that a network gets.
 
         That is all bytes of a file, in memory or not. For other images it is these pixels
@@ -184,8 +185,7 @@ class Images:
         try:
             image = resolve(self.images[row])
             if isinstance(image, str | os.PathLike):
-                with open_regular(image) as file:
-                    return hashlib.file_digest(file, _new_digest).digest()
+                return digest(image)
             content = image if isinstance(image, bytes) else self._read(row).tobytes()
             return hashlib.blake2b(content, digest_size=16).digest()
         except (OSError, TypeError, ValueError):
@@ -199,10 +199,6 @@ class Images:
                 size = os.path.getsize(image) if os.path.exists(image) else None
                 return [os.fspath(image), size]
         return self.key(row)
-
-
-def _new_digest() -> Any:
-    return hashlib.blake2b(digest_size=16)
 
 
 def unchanged(batch: Any) -> Any:

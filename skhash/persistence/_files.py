@@ -7,6 +7,7 @@ members are the arrays, whose data begin at multiples of 64 bytes and are used w
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -203,6 +205,43 @@ def load(
             f"{name} is no file of skhash.save, or makes no sense ({error!r}): save the estimator "
             "again."
         ) from error
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an estimator is, without what it is made of.
+
+    Attributes
+    ----------
+    digest : str
+        Differs where files of :func:`save` would differ, but for the versions in them.
+    input : str
+        What it takes: "images", "features", ...
+    given : str or None
+        A network of the user's own, which :func:`load` must be given again.
+    """
+
+    digest: str
+    input: str
+    given: str | None
+
+
+def describe(estimator: Any) -> Description:
+    """Describe an estimator.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be saved.
+    """
+    writer = Writer("weights")
+    writer.write(estimator, type(estimator).__name__)
+    digest = hashlib.sha256(json.dumps(writer.nodes).encode())
+    for array in writer.arrays:
+        digest.update(repr((array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    given = next((node["given"] for node in writer.nodes if "given" in node), None)
+    return Description(digest.hexdigest(), _input(estimator), given)
 
 
 def _member(place: int) -> str:

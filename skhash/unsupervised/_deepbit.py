@@ -192,9 +192,9 @@ class _TurnedImages(Images):
         batch, readable = super().collate(images)
         return turn(batch, self.angle), readable
 
-    def key(self, row: int) -> bytes:
+    def key(self, row: int, *digest: Any) -> bytes:
         """Digest of an image's content and the angle."""
-        key = super().key(row)
+        key = super().key(row, *digest)
         return key and hashlib.blake2b(key + f"{self.angle}".encode(), digest_size=16).digest()
 
 

@@ -1,0 +1,365 @@
+"""encode: photo files to Parquet files of codes, on one machine or many."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from numbers import Integral
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from .._files import PathLike, folder_lock
+from .._progress import Progress
+from .._sklearn import Interval, validate_params
+from ..images import IMAGE_SUFFIXES, kind_of
+from ..neighbors._ids import check_ids
+from ..persistence import save
+from ..persistence._files import describe
+from ._encoder import ENCODER_PARAMETERS, PhotoEncoder
+from ._shards import (
+    Manifest,
+    Shard,
+    ShardInfo,
+    check_pyarrow,
+    read_info,
+    shard_numbers,
+    shard_path,
+    write_shard,
+)
+from ._workers import run_on_dask, run_on_joblib
+
+__all__ = ["EncodingReport", "encode"]
+
+_HASHER = "hasher.skhash"
+# Photos that a process has in hand at a time, with their features: a bound of its memory.
+_AT_A_TIME = 1024
+
+
+@dataclass(frozen=True)
+class EncodingReport:
+    """What :func:`encode` did.
+
+    Attributes
+    ----------
+    n_photos : int
+        Photos in the folder, readable or not.
+    n_unreadable : int
+        Those that cannot be read.
+    n_shards : int
+        Files of codes.
+    n_resumed : int
+        Of these, how many were there before.
+    """
+
+    n_photos: int
+    n_unreadable: int
+    n_shards: int
+    n_resumed: int
+
+
+@validate_params(
+    {
+        "hasher": [BaseEstimator],
+        "out": [str, os.PathLike],
+        "shard_size": [Interval(Integral, 1, None, closed="left")],
+        **ENCODER_PARAMETERS,
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def encode(
+    hasher: Any,
+    photos: PathLike | Iterable[PathLike],
+    out: PathLike,
+    *,
+    ids: Iterable[Any] | None = None,
+    shard_size: int = 5000,
+    batch_size: int | None = None,
+    device: str | None = None,
+    n_jobs: int | None = None,
+    client: Any = None,
+    verbose: int = 0,
+) -> EncodingReport:
+    """Encode any number of photos into a folder of Parquet files.
+
+    Every ``shard_size`` photos become a file ``shard-00000.parquet``, ... with
+    the columns ``id`` and ``code``, the packed code. Photos that cannot be
+    read are in ``unreadable-00000.parquet``, ... with the columns ``id`` and
+    ``reason``. A call that was interrupted goes on when it is repeated: what
+    is finished is not done again. A worker that is killed loses the shard that
+    it was at.
+
+    Parameters
+    ----------
+    hasher : estimator
+        Fitted, takes images: a hasher with a network, or a pipeline that
+        begins with :class:`~skhash.ImageFeatures`. Workers load it from a file
+        in ``out``. Its ``cache`` is not used, ``on_error`` is "skip".
+    photos : iterable of path, or path of a folder
+        The files, in the order of their codes. Nothing of an iterator is kept
+        but the shards at work. Of a folder, all files below it that have the
+        name of a photo, in the order of their names.
+    out : path
+        Folder for the codes; made if missing. Workers on other machines must
+        see it, and the photos, under the same names.
+    ids : iterable of int or str, default=None
+        Ids of the photos. None takes their paths.
+    shard_size : int, default=5000
+        Photos in a file.
+    batch_size : int, default=None
+        Images that the network is run on at a time; None is as the hasher
+        has it.
+    device : str, default=None
+        Where workers compute; None is as the hasher has it.
+    n_jobs : int, default=None
+        Processes on this machine. None means 1 unless in a
+        :func:`joblib.parallel_config` context, -1 all processors. Not used
+        with ``client``.
+    client : dask.distributed.Client or str, default=None
+        A Dask cluster to work on: a client of it, or the address of its
+        scheduler.
+    verbose : int, default=0
+        Whether to show progress, in photos per second, and the time that
+        remains.
+
+    Returns
+    -------
+    EncodingReport
+        Numbers of photos, and of those that cannot be read.
+
+    Raises
+    ------
+    ValueError
+        If ``out`` has codes by another hasher, of other photos, with other
+        ids or of another ``shard_size``; if there is not one photo.
+    TypeError
+        If the hasher does not take images, or holds what cannot be saved, as
+        a network of your own.
+    ImportError
+        If pyarrow is not installed, or Dask where it is asked for.
+    RuntimeError
+        If a worker process was killed, the scheduler is lost, or another
+        process is writing to ``out``.
+
+    Warns
+    -----
+    UserWarning
+        If some photos cannot be read.
+
+    See Also
+    --------
+    read_codes : Read the codes.
+    PhotoEncoder : What the workers call.
+
+    Notes
+    -----
+    Codes are those of ``hasher.transform`` on the photos alone, tags have no
+    part in them. Where a decision value is 0 up to rounding, a pipeline may
+    give another bit, as it may for the same photo in another batch.
+    """
+    check_pyarrow()
+    check_is_fitted(hasher)
+    folder = Path(out)
+    with folder_lock(folder):
+        manifest = _prepare(hasher, folder, shard_size)
+        total = _total(photos, counted=bool(verbose))
+        with Progress(total, unit="photo", desc="codes", verbose=verbose) as bar:
+            count = _Count(bar)
+            tasks = (
+                (str(folder), manifest.hasher, shard, batch_size, device)
+                for shard in _unfinished(folder, _shards(photos, ids, shard_size), count)
+            )
+            done = (
+                run_on_joblib(_encode_shard, tasks, n_jobs)
+                if client is None
+                else run_on_dask(_encode_shard, tasks, client)
+            )
+            for info in done:
+                count.add(info)
+        report = count.report()
+        _check_no_others(folder, report)
+        replace(manifest, n_shards=report.n_shards).write(folder)
+    if report.n_unreadable:
+        warnings.warn(
+            f"{report.n_unreadable} of {report.n_photos} photos cannot be read: "
+            f"{folder / 'unreadable-*.parquet'} names them.",
+            stacklevel=2,
+        )
+    return report
+
+
+def _prepare(hasher: Any, folder: Path, shard_size: int) -> Manifest:
+    """Put the hasher and the manifest into a folder, or compare with what is there."""
+    about = describe(hasher)
+    if about.given:
+        raise TypeError(
+            f"hasher has a network of your own, {about.given}, which workers cannot load: use one "
+            "of torchvision or timm, or skhash.codes.pack(hasher.transform(photos))."
+        )
+    if about.input != "images":
+        raise TypeError(
+            f"hasher takes {about.input}, not images: put ImageFeatures before it, as in "
+            "make_pipeline(ImageFeatures(...), hasher)."
+        )
+    known = Manifest.read(folder)
+    if known is None:
+        if shard_numbers(folder):
+            raise ValueError(
+                f"out={str(folder)!r} has shards but no manifest: give an empty folder."
+            )
+        save(hasher, folder / _HASHER)
+        known = Manifest(about.digest, len(hasher.get_feature_names_out()), shard_size)
+        known.write(folder)
+    if known.hasher != about.digest:
+        raise ValueError(
+            f"out={str(folder)!r} has codes by another hasher, or by one with other parameters: "
+            f"go on with skhash.load({str(folder / _HASHER)!r}), or give an empty folder."
+        )
+    if known.shard_size != shard_size:
+        raise ValueError(
+            f"out={str(folder)!r} has shards of {known.shard_size} photos, got "
+            f"shard_size={shard_size}: give the same, or an empty folder."
+        )
+    return known
+
+
+# What the workers do.
+
+_loading = Lock()
+
+
+@lru_cache(maxsize=1)
+def _load(path: str, digest: str, batch_size: int | None, device: str | None) -> PhotoEncoder:
+    """The hasher, loaded once in a process; the digest is that of the file's content."""
+    return PhotoEncoder(path, batch_size=batch_size, device=device)
+
+
+def _encode_shard(
+    folder: str, digest: str, shard: Shard, batch_size: int | None, device: str | None
+) -> ShardInfo:
+    """Encode the photos of a shard, and write their codes."""
+    with _loading:  # Dask has several threads in a process
+        encoder = _load(os.path.join(folder, _HASHER), digest, batch_size, device)
+    step = max(1, _AT_A_TIME // (batch_size or 1)) * (batch_size or 1)
+    codes, unreadable = [], {}
+    for start in range(0, len(shard.photos), step):
+        some, failed = encoder(shard.photos[start : start + step])
+        codes.append(some)
+        unreadable.update({start + row: reason for row, reason in failed.items()})
+    return write_shard(Path(folder), shard, np.concatenate(codes), unreadable)
+
+
+# From photos to shards that are not finished yet.
+
+
+def _shards(photos: Any, ids: Any, size: int) -> Iterator[Shard]:
+    """Divide photos and ids into shards, which are made when they are asked for."""
+    given = iter(_names(photos))
+    given_ids = None if ids is None else iter(ids)
+    kind = None
+    for number in itertools.count():
+        names = list(itertools.islice(given, size))
+        own = names if given_ids is None else list(itertools.islice(given_ids, len(names) or 1))
+        if len(own) != len(names):
+            fewer = "fewer" if len(own) < len(names) else "more"
+            raise ValueError(f"ids has {fewer} entries than photos; give one for each.")
+        if not names:
+            if not number:
+                raise ValueError("photos holds 0 photos; at least 1 is needed.")
+            return
+        shard = Shard(number, names, check_ids(own))
+        kind = kind or shard.ids.dtype
+        if shard.ids.dtype != kind:
+            raise TypeError("ids must be all int or all str.")
+        yield shard
+
+
+def _names(photos: Any) -> Iterator[str]:
+    """The names of photos, one by one."""
+    if _is_folder(photos):
+        photos = _below(photos)
+    elif isinstance(photos, str | bytes | os.PathLike) or not isinstance(photos, Iterable):
+        raise TypeError(
+            f"photos must be an iterable of files or an existing folder, got {photos!r:.100}."
+        )
+    for i, photo in enumerate(photos):
+        if not isinstance(photo, str | os.PathLike):
+            raise TypeError(f"photos must hold files; photos[{i}] is {kind_of(photo)}.")
+        name = str(os.fspath(photo))
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ValueError(f"photos[{i}] is {name!r}, which is not Unicode: rename it.")
+        yield name
+
+
+def _is_folder(photos: Any) -> bool:
+    return isinstance(photos, str | os.PathLike) and os.path.isdir(photos)
+
+
+def _below(folder: PathLike) -> Iterator[str]:
+    """Files below a folder that have the name of a photo, in the order of their names."""
+    for place, subfolders, names in os.walk(folder):
+        subfolders.sort()
+        for name in sorted(names):
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield os.path.join(place, name)
+
+
+def _total(photos: Any, *, counted: bool) -> int | None:
+    """How many photos there are, where that can be known beforehand."""
+    if _is_folder(photos):
+        return sum(1 for _ in _below(photos)) if counted else None
+    return len(photos) if isinstance(photos, Sized) else None
+
+
+def _unfinished(folder: Path, shards: Iterator[Shard], count: _Count) -> Iterator[Shard]:
+    """Those shards of which a folder has no file; the others are counted."""
+    finished = set(shard_numbers(folder))
+    for shard in shards:
+        if shard.number not in finished:
+            yield shard
+            continue
+        info = read_info(folder, shard.number)
+        if info.photos != shard.digest():
+            raise ValueError(
+                f"{shard_path(folder, shard.number)} has codes of other photos, or of the same "
+                "with other ids or in another order: give those, or an empty folder."
+            )
+        count.add(info, resumed=True)
+
+
+def _check_no_others(folder: Path, report: EncodingReport) -> None:
+    """Refuse a folder with the codes of more photos than were given."""
+    last = shard_numbers(folder)[-1]
+    if last >= report.n_shards:
+        raise ValueError(
+            f"{shard_path(folder, last)} has codes of photos that were not given: give all "
+            f"photos, or an empty folder; got {report.n_photos}."
+        )
+
+
+class _Count:
+    """Numbers of photos and shards, which the bar shows too."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self.n_photos = self.n_unreadable = self.n_shards = self.n_resumed = 0
+
+    def add(self, info: ShardInfo, *, resumed: bool = False) -> None:
+        self.n_photos += info.n_photos
+        self.n_unreadable += info.n_unreadable
+        self.n_shards += 1
+        self.n_resumed += resumed
+        (self._bar.skip if resumed else self._bar.add)(info.n_photos)
+
+    def report(self) -> EncodingReport:
+        return EncodingReport(self.n_photos, self.n_unreadable, self.n_shards, self.n_resumed)

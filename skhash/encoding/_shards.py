@@ -1,0 +1,322 @@
+"""The folder that codes are written to: a Parquet file a shard, and a manifest.
+
+A shard is finished once its file is there, which says of which photos it is. What is not finished
+leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._files import PathLike, open_regular, replacing
+from ..neighbors._ids import Ids
+
+__all__ = [
+    "Manifest",
+    "Shard",
+    "ShardInfo",
+    "check_pyarrow",
+    "iter_codes",
+    "read_codes",
+    "read_info",
+    "shard_numbers",
+    "shard_path",
+    "write_shard",
+]
+
+_FORMAT = 1
+_MANIFEST = "encoding.json"
+_SHARD = re.compile(r"shard-(\d{5,})\.parquet")
+_INFO = b"skhash"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Photos that are encoded together.
+
+    Attributes
+    ----------
+    number : int
+        From 0.
+    photos : list of str
+        Their files.
+    ids : ndarray of int64 or of str (dtype object)
+        Their ids.
+    """
+
+    number: int
+    photos: list[str]
+    ids: Ids
+
+    def digest(self) -> str:
+        """Tell these photos and ids from others."""
+        return hashlib.sha256(json.dumps([self.photos, self.ids.tolist()]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What the file of a finished shard says of it."""
+
+    number: int
+    photos: str
+    n_photos: int
+    n_unreadable: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is the same for all shards of a folder.
+
+    Attributes
+    ----------
+    hasher : str
+        Digest of the hasher.
+    n_bits : int
+        Length of the codes.
+    shard_size : int
+        Photos in a shard.
+    n_shards : int or None
+        How many there are, once all are finished.
+    """
+
+    hasher: str
+    n_bits: int
+    shard_size: int
+    n_shards: int | None = None
+    format: int = _FORMAT
+
+    @staticmethod
+    def read(folder: Path) -> Manifest | None:
+        """Read that of a folder; None if there is none.
+
+        Raises
+        ------
+        ValueError
+            If it makes no sense.
+        """
+        path = folder / _MANIFEST
+        try:
+            with open_regular(path) as file:
+                manifest = Manifest(**json.load(file))
+            if manifest.format == _FORMAT:
+                return manifest
+            cause = f"its format is {manifest.format}"
+        except FileNotFoundError:
+            return None
+        except (TypeError, ValueError) as error:
+            cause = str(error)
+        raise ValueError(
+            f"{path} is damaged, or of a newer release ({cause}): choose another folder, or empty "
+            "this one."
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write it to a folder."""
+        with replacing(folder / _MANIFEST) as file:
+            file.write(json.dumps(vars(self)).encode())
+
+
+def check_pyarrow() -> None:
+    """Refuse to start what cannot be written, or read.
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'Codes in Parquet files need pyarrow: `pip install "scikit-hash[parquet]"`.'
+        ) from error
+
+
+def shard_numbers(folder: Path) -> list[int]:
+    """Numbers of the shards that are finished, in order."""
+    found = (_SHARD.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(name[1]) for name in found if name)
+
+
+def write_shard(
+    folder: Path, shard: Shard, codes: NDArray[np.uint8], unreadable: dict[int, str]
+) -> ShardInfo:
+    """Write the codes of a shard, and why some of its photos have none.
+
+    Parameters
+    ----------
+    folder : path
+        Where to.
+    shard : Shard
+        Its photos.
+    codes : ndarray of shape (n_readable, n_bytes), uint8
+        Packed codes of those that can be read.
+    unreadable : dict of int to str
+        Positions of the others, and why.
+
+    Returns
+    -------
+    ShardInfo
+        What the file says.
+    """
+    import pyarrow as pa
+
+    kind = pa.string() if shard.ids.dtype == object else pa.int64()
+    side = folder / f"unreadable-{shard.number:05}.parquet"
+    if unreadable:
+        ids = pa.array(shard.ids[list(unreadable)], kind)
+        _write(side, pa.table({"id": ids, "reason": list(unreadable.values())}))
+    else:  # of an earlier try, when fewer could be read
+        side.unlink(missing_ok=True)
+    ids = pa.array(np.delete(shard.ids, list(unreadable)), kind)
+    n_bytes = codes.shape[1]
+    packed = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(n_bytes), len(codes), [None, pa.py_buffer(np.ascontiguousarray(codes))]
+    )
+    info = ShardInfo(shard.number, shard.digest(), len(shard.photos), len(unreadable))
+    about = {_INFO: json.dumps(vars(info))}
+    table = pa.table({"id": ids, "code": packed}).replace_schema_metadata(about)
+    _write(shard_path(folder, shard.number), table)  # last: the shard is finished
+    return info
+
+
+def _write(path: Path, table: Any) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    content = pa.BufferOutputStream()
+    parquet.write_table(
+        table, content, compression="zstd", use_dictionary=False, write_page_checksum=True
+    )
+    with replacing(path) as file:
+        file.write(content.getvalue())
+
+
+def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
+    """Read what :func:`encode` wrote, a shard at a time.
+
+    Parameters
+    ----------
+    out : path
+        The folder.
+
+    Yields
+    ------
+    ids : ndarray of shape (n,), int64 or object with str
+        Ids of photos that could be read, in the order in which they were
+        given.
+    codes : ndarray of shape (n, n_bytes), uint8
+        Their packed codes.
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    ValueError
+        If the folder is not one of :func:`encode`, or not finished, or a file
+        of it is missing or damaged.
+    """
+    check_pyarrow()
+    folder = Path(out)
+    return (_read(folder, number) for number in range(_finished(folder)))
+
+
+def read_codes(out: PathLike) -> tuple[Ids, NDArray[np.uint8]]:
+    """Read all that :func:`encode` wrote.
+
+    Parameters
+    ----------
+    out : path
+        The folder.
+
+    Returns
+    -------
+    ids : ndarray of shape (n,), int64 or object with str
+        Ids of all photos that could be read, in the order in which they were
+        given.
+    codes : ndarray of shape (n, n_bytes), uint8
+        Their packed codes, for ``HammingNeighbors(packed=True)``.
+
+    Raises
+    ------
+    ImportError, ValueError
+        See :func:`iter_codes`.
+
+    See Also
+    --------
+    iter_codes : The same, a shard at a time.
+    """
+    ids, codes = zip(*iter_codes(out), strict=True)
+    return np.concatenate(ids), np.concatenate(codes)
+
+
+def _finished(folder: Path) -> int:
+    """The number of shards of a folder that is finished."""
+    manifest = Manifest.read(folder)
+    if manifest is None:
+        raise ValueError(f"{str(folder)!r} is no folder of skhash.encode: it has no {_MANIFEST}.")
+    numbers = shard_numbers(folder)
+    if manifest.n_shards is None:
+        raise ValueError(
+            f"{str(folder)!r} is not finished, it has {len(numbers)} shard(s): call skhash.encode "
+            "again, which goes on from there."
+        )
+    missing = set(range(manifest.n_shards)).difference(numbers)
+    if missing:
+        raise ValueError(
+            f"{str(folder)!r} lacks {shard_path(folder, min(missing)).name}: call skhash.encode "
+            "again, which makes what is missing."
+        )
+    return manifest.n_shards
+
+
+def _read(folder: Path, number: int) -> tuple[Ids, NDArray[np.uint8]]:
+    with _opened(folder, number) as file:
+        table = file.read()
+        ids, packed = table["id"].to_numpy(), table["code"].combine_chunks()
+        width = packed.type.byte_width
+        codes = np.frombuffer(packed.buffers()[1] or b"", np.uint8, len(ids) * width)
+        return ids, codes.reshape(-1, width).copy()
+
+
+def read_info(folder: Path, number: int) -> ShardInfo:
+    """What the file of a shard says of it.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    with _opened(folder, number) as file:
+        return ShardInfo(**json.loads(file.schema_arrow.metadata[_INFO]))
+
+
+@contextmanager
+def _opened(folder: Path, number: int) -> Iterator[Any]:
+    """Open the file of a shard, and say so if it is none."""
+    from pyarrow.parquet import ParquetFile
+
+    path = shard_path(folder, number)
+    try:
+        with open_regular(path) as file:
+            yield ParquetFile(file, page_checksum_verification=True)
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged, or no shard of skhash.encode ({error}): delete it, and call "
+            "skhash.encode again."
+        ) from error
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Name the file of a shard."""
+    return folder / f"shard-{number:05}.parquet"
