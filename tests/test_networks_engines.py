@@ -1,6 +1,7 @@
 """Engines: networks computed by other libraries than torch, with torch's codes."""
 
 import pickle
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -150,6 +151,21 @@ def test_auto_compiles_where_that_is_worth_it(pixels, monkeypatch):
     with torch.no_grad():
         backbone.net[0].weight += 1
     assert chosen() == "torch"
+
+
+def test_openvino_reports_to_nobody():
+    need("openvino")
+    program = """
+import sys
+from skhash.networks import _engines
+core = _engines._openvino_core()
+print(core.available_devices, [name for name in sys.modules if name.startswith("openvino_tele")])
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout
+    assert "CPU" in printed
+    assert printed.endswith("[]\n")
 
 
 def test_openvino_computes_in_bfloat16(pixels):

@@ -8,6 +8,7 @@ neither on which others it comes with nor on the number of threads.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -183,18 +184,19 @@ def _compile(backbone: Backbone, engine: str, amp: bool) -> Forward:
     probes = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     try:
         model = onnx_model(module, probes[:1], names=("images", "features"))
-        forward = _in_threads(_LOADERS[engine](model.SerializeToString(), amp))
-        found = forward(probes)
+        run = _LOADERS[engine](model.SerializeToString(), amp)
+        # In this thread: two that are the first to use OpenVINO wait for each other for ever.
+        found = run(probes.numpy())
     except Exception as error:  # whatever exporters and compilers raise
         raise ValueError(
-            _refusal(module, engine, f"cannot compile it ({cause_of(error)})")
+            _refusal(module, engine, f"cannot be translated ({cause_of(error)})")
         ) from error
     if not amp:
         expected = _torch_forward(backbone, torch.device("cpu"), amp)(probes)
         off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
         if not off <= _TOLERANCE:
             raise ValueError(_refusal(module, engine, f"would be {off:.1e} off there"))
-    return forward
+    return _in_threads(run)
 
 
 def _refusal(module: nn.Module, engine: str, fault: str) -> str:
@@ -233,8 +235,15 @@ def _load_onnxruntime(model: bytes, amp: bool) -> Run:
 
 @cache
 def _openvino_core() -> Any:
-    import openvino
-
+    # Importing OpenVINO tells its makers over the network, from a forked process, unless what does
+    # so is missing.
+    reporter = "openvino_telemetry"
+    silenced = sys.modules.setdefault(reporter, None) is None  # type: ignore[arg-type]
+    try:
+        import openvino
+    finally:
+        if silenced:
+            del sys.modules[reporter]
     return openvino.Core()
 
 
