@@ -180,14 +180,14 @@ class MemoryStore:
     Parameters
     ----------
     backend : {"auto", "numpy", "faiss"}, default="auto"
-        What computes; see :class:`HammingNeighbors`.
+        What computes; see :class:`~skhash.HammingNeighbors`.
 
     Attributes
     ----------
     n_bits : int or None
         Length of the codes in bits; None as long as nothing was added.
     view : object
-        The codes at this time, for :class:`HammingNeighbors`.
+        The codes at this time, for :class:`~skhash.HammingNeighbors`.
 
     See Also
     --------
