@@ -7,8 +7,9 @@ from hashers that do not. A table tells how well each finds photos of the same t
 shows it.
 
 By default the photos are rendered and their tags imitate people's. As a script it does the same
-with a folder of your own photos and a table of their tags::
+with a folder of your own photos, by the keywords that they carry or a table of their tags::
 
+    python examples/plot_social_image_search.py --images photos/
     python examples/plot_social_image_search.py --images photos/ --tags tags.csv
 
 and ``--help`` tells about the other options.
@@ -217,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--tags",
         type=Path,
         help="table of their tags (CSV, TSV, JSON Lines or Parquet) with columns 'file', 'tags' "
-        "and, if there are any to judge by, 'labels'; commas stand between tags, and labels",
+        "and, if there are any to judge by, 'labels'; commas stand between tags, and labels "
+        "(default: the keywords that the photos carry)",
     )
     parser.add_argument(
         "--n-images",
@@ -248,8 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="file of the figure (default: %(default)s)",
     )
     args = parser.parse_args(arguments)
-    if (args.images is None) != (args.tags is None):
-        parser.error("--images and --tags go together: a folder, and the table of its tags")
+    if args.images is None and args.tags is not None:
+        parser.error("--tags is a table of the tags of --images, which is missing")
     if args.n_images is not None and args.n_images < 12:
         parser.error("--n-images must be at least 12: one photo in six becomes a query")
 

@@ -9,6 +9,7 @@ from . import metrics as metrics
 from . import neighbors as neighbors
 from . import networks as networks
 from . import persistence as persistence
+from . import search as search
 from . import semantic as semantic
 from . import social as social
 from . import supervised as supervised
@@ -22,6 +23,7 @@ from .networks import DeepHasher as DeepHasher
 from .networks import ImageFeatures as ImageFeatures
 from .persistence import load as load
 from .persistence import save as save
+from .search import ImageSearch as ImageSearch
 from .semantic import SemanticSpace as SemanticSpace
 from .semantic import SemanticTargets as SemanticTargets
 from .semantic import TagHasher as TagHasher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -57,9 +58,12 @@ def read_image(
 
     Parameters
     ----------
-    source : str, path-like, PIL image or ndarray of uint8
-        An image file, or pixels of shape (H, W, 3), (H, W, 4) or (H, W). Of a
-        file with several images it is the first.
+    source : str, path-like, bytes, file object, dict, PIL image or ndarray of uint8
+        An image file: by its name, as its bytes, open in binary mode (read
+        from its start; its position stays), or as a row ``{"bytes": ...,
+        "path": ...}`` of which the bytes count if they are not None. Or pixels
+        of shape (H, W, 3), (H, W, 4) or (H, W). Of a file with several images
+        it is the first.
     size : int
         Side of the result in pixels. The shorter side is scaled to it
         (antialiased), the longer one cut evenly at both ends; an image of this
@@ -129,7 +133,7 @@ def read_thumbnail(
 
     Parameters
     ----------
-    source : str, path-like, PIL image or ndarray of uint8
+    source : str, path-like, bytes, file object, dict, PIL image or ndarray of uint8
         As for :func:`read_image`.
     size : int
         The longer side of the result at most; a smaller image keeps its size.
@@ -173,10 +177,12 @@ def _read(
     formats: Sequence[str],
 ) -> NDArray[np.uint8]:
     check_scalar(max_pixels, "max_pixels", Integral, min_val=1)
+    path = path_of(source)
     try:
-        with _open(source, formats) as image:
+        source = resolve(source)
+        with open_photo(source, formats) as image:
             n_pixels = image.width * image.height
-            if isinstance(source, str | os.PathLike):
+            if isinstance(source, str | os.PathLike | bytes):
                 # A JPEG far larger than needed is decoded at a fraction of its size.
                 image.draft(None, (2 * size, 2 * size))
                 if not image.info.get("progressive"):  # such a one is all in memory anyhow
@@ -189,8 +195,7 @@ def _read(
                 )
             return np.asarray(_to_rgb(image, scale))
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, ...
-        is_file = isinstance(source, str | os.PathLike)
-        name = repr(os.fspath(source)) if is_file else "an array"
+        name = repr(path) if path is not None else f"given as {kind_of(source)}"
         cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             cause = f"it is torn, or in none of the formats {', '.join(formats)}."
@@ -198,11 +203,20 @@ def _read(
 
 
 @contextmanager
-def _open(source: Any, formats: Sequence[str]) -> Iterator[Image.Image]:
-    if isinstance(source, str | os.PathLike):
+def open_photo(source: Any, formats: Sequence[str] = PHOTO_FORMATS) -> Iterator[Image.Image]:
+    """An image in any of the forms that :func:`resolve` gives, open but not decoded.
+
+    It may also be an open file at its start, which is closed at the end.
+    """
+    if isinstance(source, str | os.PathLike | bytes) or is_open_file(source):
         Image.init()
         known = [name for name in formats if name in Image.OPEN]  # not every Pillow has AVIF
-        with open_regular(source) as file, Image.open(file, formats=known) as image:
+        file = source
+        if isinstance(source, bytes):
+            file = io.BytesIO(source)
+        elif isinstance(source, str | os.PathLike):
+            file = open_regular(source)
+        with file, Image.open(file, formats=known) as image:
             yield image
     elif isinstance(source, Image.Image):
         yield source
@@ -210,8 +224,52 @@ def _open(source: Any, formats: Sequence[str]) -> Iterator[Image.Image]:
         yield Image.fromarray(source)
     else:
         raise TypeError(
-            f"an image must be a file, a PIL image or an array of uint8, got {kind_of(source)}."
+            "an image must be a file, its bytes, a PIL image or an array of uint8, got "
+            f"{kind_of(source)}."
         )
+
+
+def resolve(image: Any) -> Any:
+    """The path, bytes or pixels of an image; what is no image comes back as it is."""
+    if is_row(image):
+        content, path = image.get("bytes"), image.get("path")
+        return path if content is None else resolve(content)
+    if is_open_file(image):
+        position = image.tell()
+        image.seek(0)
+        content = image.read()
+        image.seek(position)
+        if isinstance(content, str):
+            raise TypeError("a file of an image must be open in binary mode: open(path, 'rb').")
+        return content
+    return bytes(image) if isinstance(image, bytearray | memoryview) else image
+
+
+def is_row(image: Any) -> bool:
+    """Whether this is a row as the images of Hugging Face's datasets are, undecoded."""
+    return isinstance(image, dict) and ("bytes" in image or "path" in image)
+
+
+def is_open_file(image: Any) -> bool:
+    """Whether this is an open file, of any class."""
+    return hasattr(image, "read") and hasattr(image, "seek") and hasattr(image, "tell")
+
+
+def is_image(value: Any) -> bool:
+    """Whether this is one image in some form, well-formed or not, rather than numbers."""
+    forms = str | bytes | bytearray | memoryview | os.PathLike | Image.Image
+    return (
+        isinstance(value, forms)
+        or is_row(value)
+        or is_open_file(value)
+        or (isinstance(value, np.ndarray) and value.ndim > 1)
+    )
+
+
+def path_of(image: Any) -> str | None:
+    """The path of an image, for messages; None if it has none."""
+    path = image.get("path") if is_row(image) else image
+    return os.fspath(path) if isinstance(path, str | os.PathLike) else None
 
 
 def kind_of(value: Any) -> str:

@@ -572,21 +572,97 @@ def test_a_torn_table_is_named_with_the_place(photos, tmp_path, name, text, name
         load_tagged_images(photos, tmp_path / name)
 
 
-def test_a_table_that_is_not_text_is_named(photos, tmp_path):
+def test_a_table_in_another_encoding_is_named_with_the_remedy_that_reads_it(photos, tmp_path):
     for name in ("t.csv", "t.jsonl"):
         (tmp_path / name).write_bytes(b"file,tags\na.jpg,caf\xe9\n")
-        with pytest.raises(ValueError, match=rf"{name} is not UTF-8"):
+        with pytest.raises(ValueError, match=rf"{name} is not UTF-8.*'cp1252' or 'latin-1'"):
             load_tagged_images(photos, tmp_path / name)
+    for encoding in ("cp1252", "latin-1"):
+        data = load_tagged_images(photos, tmp_path / "t.csv", encoding=encoding)
+        assert data.tags.tolist() == [["caf\xe9"]]
+    with pytest.raises(ValueError, match="encoding must be one that Python knows, got 'klingon'"):
+        load_tagged_images(photos, tmp_path / "t.csv", encoding="klingon")
 
 
-def test_tables_in_utf_16_are_named_and_byte_order_marks_do_no_harm(photos, tmp_path):
-    text = "file,tags\na.jpg,caf\xe9\n"
-    for encoding in ("utf-16", "utf-16-le"):
-        (tmp_path / "t.csv").write_bytes(text.encode(encoding))
-        with pytest.raises(ValueError, match=r"t\.csv is not UTF-8 text: it holds zero bytes"):
-            load_tagged_images(photos, tmp_path / "t.csv")
-    (tmp_path / "t.csv").write_bytes(text.encode("utf-8-sig"))
-    assert load_tagged_images(photos, tmp_path / "t.csv").tags.tolist() == [["caf\xe9"]]
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_byte_order_marks_name_the_encoding(photos, tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    text = "file,tags\r\na.jpg,caf\xe9\r\n"
+    if suffix == ".jsonl":
+        text = json.dumps({"file": "a.jpg", "tags": "caf\xe9"}, ensure_ascii=False)
+    for encoding in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        path.write_bytes(("\ufeff" + text).encode(encoding))
+        assert load_tagged_images(photos, path).tags.tolist() == [["caf\xe9"]]
+        assert load_tagged_images(photos, path, encoding=encoding).tags.tolist() == [["caf\xe9"]]
+    for encoding in ("utf-16-le", "utf-16-be"):
+        path.write_bytes(text.encode(encoding))
+        with pytest.raises(ValueError, match=rf"t{suffix} is not UTF-8.*"):
+            load_tagged_images(photos, path)
+        assert load_tagged_images(photos, path, encoding=encoding).tags.tolist() == [["caf\xe9"]]
+    path.write_bytes(text.replace("\xe9", "e").encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"zero bytes.*encoding='utf-16-le'"):
+        load_tagged_images(photos, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,tags\na.jpg,sea\nc.jpg,sky\n",
+        "file;tags\na.jpg;sea\nc.jpg;sky\n",
+        "file\ttags\na.jpg\tsea\nc.jpg\tsky\n",
+        # As Excel writes it: a mark, quotes, delimiters behind the last column, empty rows.
+        '\ufeff"file";tags;;\r\na.jpg;"sea";;\r\nc.jpg;sky;;\r\n;;;\r\n\r\n',
+        "sep=;\r\nfile;tags\r\na.jpg;sea\r\nc.jpg;sky\r\n",
+        "sep=\t\nfile\ttags\na.jpg\tsea\nc.jpg\tsky\n",
+        # Other delimiters in the fields, and in the names of columns.
+        'file,"a;b",tags\na.jpg,"1;2;3",sea\nc.jpg,x,sky\n',
+        'file;tags;"note, more"\na.jpg;sea;"1,2"\nc.jpg;sky;x,y,z\n',
+        "file;tags;note, more\na.jpg;sea;1,2,3\nc.jpg;sky;none\n",
+        'file,tags,note\na.jpg,sea,"several\nlines; of text"\nc.jpg,sky,\n',
+        " file , tags \na.jpg,sea\nc.jpg,sky\n",
+    ],
+)
+def test_the_delimiter_of_a_table_is_found_out(photos, tmp_path, text):
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    data = load_tagged_images(photos, tmp_path / "t.csv")
+    assert data.images.tolist() == [str(photos / name) for name in ("a.jpg", "c.jpg")]
+    assert data.tags.tolist() == [["sea"], ["sky"]]
+
+
+def test_a_delimiter_in_doubt_is_asked_for_as_excel_is_given_it(photos, tmp_path):
+    text = "file,x;tags\na.jpg,x;sea\n"
+    write(tmp_path / "t.csv", text)
+    with pytest.raises(ValueError, match=r"t\.csv may have.*',' or ';'.*'sep=;'"):
+        load_tagged_images(photos, tmp_path / "t.csv")
+    write(tmp_path / "t.csv", "sep=,\n" + text)
+    with pytest.raises(ValueError, match=r"no column 'tags'.*only \['file', 'x;tags'\]"):
+        load_tagged_images(photos, tmp_path / "t.csv")
+
+
+def test_a_line_is_counted_as_an_editor_counts_it(photos, tmp_path):
+    write(tmp_path / "t.csv", "sep=;\nfile;tags\na.jpg;x;y\n")
+    with pytest.raises(ValueError, match="line 3: 3 fields"):
+        load_tagged_images(photos, tmp_path / "t.csv")
+    write(tmp_path / "t.csv", "file;tags;\na.jpg;x;lost\n")
+    with pytest.raises(ValueError, match="line 2: a field of a column without a name"):
+        load_tagged_images(photos, tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("image", "tags"),
+    [
+        ("FileName", "Keywords"),
+        ("File name", "TAGS"),
+        ("SourceFile", "Subject"),
+        ("image_path", "keyword"),
+        ("Photo", "Tag"),
+    ],
+)
+def test_usual_names_of_columns_are_found_in_any_case(photos, tmp_path, image, tags):
+    write(tmp_path / "t.csv", f"{image},{tags},Labels\na.jpg,sea,truth\n")
+    data = load_tagged_images(photos, tmp_path / "t.csv")
+    assert data.tags.tolist() == [["sea"]]
+    assert data.label_names.tolist() == ["truth"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])

@@ -43,6 +43,11 @@ def test_importing_and_hashing_features_load_nothing_heavy(statement):
     assert heavy_modules_after(statement) == ""
 
 
+def test_a_search_of_features_loads_no_network():
+    statement = "from skhash import ITQ, ImageSearch; ImageSearch(ITQ(1)).fit([[0.0], [1.0]])"
+    assert heavy_modules_after(statement) == "PIL"
+
+
 def test_importing_takes_less_than_half_a_second():
     assert seconds("import skhash") - seconds("pass") < 0.5
 

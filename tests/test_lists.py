@@ -58,7 +58,9 @@ def test_no_list_has_a_hasher_that_is_none(listed, place):
     assert set(listed[place]) - {"SemanticSpace"} <= set(ARGUMENTS)
 
 
-@pytest.mark.parametrize("name", ["HammingNeighbors", "ImageFeatures", "SemanticSpace", *ARGUMENTS])
+@pytest.mark.parametrize(
+    "name", ["HammingNeighbors", "ImageFeatures", "ImageSearch", "SemanticSpace", *ARGUMENTS]
+)
 def test_the_representation_links_to_a_page_of_the_reference(listed, name):
     estimator = make_hasher(name) if name in ARGUMENTS else getattr(skhash, name)()
     link = re.search(r'href="(https://[^"]*)"', estimator._repr_html_())

@@ -126,6 +126,22 @@ def test_in_ones_own_folder_a_shared_label_is_relevant_if_there_are_labels(run, 
     assert result.table["chance"] == result.table["DSTDHLinear"] == ["0.000"]
 
 
+def test_photos_that_carry_keywords_need_no_table(run, folder):
+    photos, rows = folder
+    packet = (
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>'
+        "<rdf:li>photo</rdf:li><rdf:li>{}</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF>"
+    )
+    for i, row in enumerate(rows):
+        (photos / row["file"]).with_suffix(".xmp").write_text(packet.format(i % 7))
+
+    result = run("--images", photos, "--bits", 8, "--backbone", "histograms")
+
+    assert "10 queries, 50 photos" in result.printed
+    assert result.table["chance"] == ["1.000"]
+
+
 def test_another_backbone_gives_the_features_and_keeps_them(run, folder, tmp_path):
     import torch
 
@@ -159,8 +175,7 @@ def test_a_torn_photo_is_named(run, folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--images", "photos"], "--images and --tags go together"),
-        (["--tags", "tags.csv"], "--images and --tags go together"),
+        (["--tags", "tags.csv"], "--tags is a table of the tags of --images"),
         (["--n-images", "5"], "--n-images must be at least 12"),
     ],
 )

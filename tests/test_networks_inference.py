@@ -22,9 +22,9 @@ from test_networks_hasher import CentersHasher
 from torch import nn
 
 from skhash import DSHHasher, ImageFeatures, SemanticSpace, WeaklySupervisedHasher
+from skhash._image_rows import holds_images
 from skhash.codes import missing_rows
 from skhash.networks import Backbone, make_backbone
-from skhash.networks._images import holds_images
 from skhash.networks._placement import placed
 from skhash.networks._torchvision import models
 
@@ -354,9 +354,14 @@ def test_images_are_told_from_features(X, expected):
 
 def test_data_frames_are_features_and_their_columns_may_be_images():
     pandas = pytest.importorskip("pandas")
-    table = pandas.DataFrame({"a": [0.0, 1.0], "path": ["a.jpg", "b.jpg"]})
-    assert not holds_images(table)
+    table = pandas.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0], "path": ["a.jpg", "b.jpg"]})
+    assert not holds_images(table[["a", "b"]])
+    assert not holds_images(table[["a"]])
     assert holds_images(table["path"])
+    assert holds_images(table[["path"]])
+    # Numbers beside paths are no features: the error about images says how to choose a column.
+    with pytest.raises(TypeError, match=r"X\['a'\]\. If X is features, set backbone=None"):
+        DSHHasher(4).fit(table, [0, 1])
 
 
 def test_the_default_takes_features_or_the_default_network(pixels, monkeypatch):

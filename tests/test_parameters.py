@@ -13,7 +13,14 @@ from skhash.dstdh._transfer import SemanticTransfer, TransferParameters
 from skhash.networks import DeepHasher, NetworkParameters
 from skhash.unsupervised._sadh_linear import SmoothCodes, SmoothingParameters
 
-ESTIMATORS = [*ARGUMENTS, "HammingNeighbors", "ImageFeatures", "SemanticSpace", "SemanticTargets"]
+ESTIMATORS = [
+    *ARGUMENTS,
+    "HammingNeighbors",
+    "ImageFeatures",
+    "ImageSearch",
+    "SemanticSpace",
+    "SemanticTargets",
+]
 
 
 class Base(ParametersMixin, BaseEstimator):

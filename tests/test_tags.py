@@ -308,6 +308,131 @@ def test_large_numbers_stay_apart_and_are_found(numbers):
     assert encoded.n_unknown == 0
 
 
+# ------------------------------------------------------------------- forms of one tag
+
+
+def cleaned(tags, **options):
+    """The tags of each image after cleaning, and how many were left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoded = encode_tags(tags, **options)
+    assert set(encoded.indicator.data.tolist()) <= {1.0}
+    assert encoded.indicator.has_sorted_indices
+    rows = [
+        [encoded.vocabulary[j] for j in row.nonzero()[0]] for row in encoded.indicator.toarray()
+    ]
+    return rows, encoded.n_unknown
+
+
+@pytest.mark.parametrize(
+    ("tags", "normalize", "expected"),
+    [
+        ([["Sea"], ["sea"], ["SEA", "sea"]], "case", [["sea"]] * 3),
+        ([["STRASSE"], ["Straße"], ["Straße"]], "case", [["straße"]] * 3),
+        ([["\ufb01sh"], ["fish"], ["\uff26ish"]], "case", [["fish"]] * 3),
+        ([["cats"], ["cat"]], "case", [["cats"], ["cat"]]),
+        ([["cats"], ["cat"]], "forms", [["cat"]] * 2),
+        ([["CAT"], ["Cat"], ["cat"], ["cats"], ["cats"]], "forms", [["cat"]] * 5),
+        ([["Cats"], ["cat"], ["cats"]], "forms", [["cats"]] * 3),
+        ([["New York"], ["newyork"], ["new-york"], ["newyork"]], "forms", [["newyork"]] * 4),
+        ([["new_york"], ["New Yorks"]], "forms", [["new yorks"]] * 2),
+        ([["city", "cities"], ["cities"]], "forms", [["cities"]] * 2),
+        ([["box"], ["boxes"], ["church"], ["churches"]], "forms", [["box"]] * 2 + [["church"]] * 2),
+        ([["leaf"], ["leaves"], ["knife"], ["knives"]], "forms", [["leaf"]] * 2 + [["knife"]] * 2),
+        ([["glass"], ["bus"], ["this"], ["news"], ["new"], ["as"], ["a"]], "forms", None),
+        ([["d70"], ["d70s"], ["glas"], ["glass"], ["-"], ["--"]], "forms", None),
+        ([["houses"], ["boss"], ["bos"]], "forms", None),
+    ],
+)
+def test_forms_of_a_tag_count_as_one(tags, normalize, expected):
+    rows, n_left_out = cleaned(tags, normalize=normalize)
+    assert rows == (tags if expected is None else expected)
+    assert n_left_out == 0
+
+
+def test_cleaning_does_not_depend_on_the_order_of_images(rng):
+    words = ["cat", "Cats", "CAT", "new york", "New-York", "newyork", "dogs", "dog", "box", "boxes"]
+    tags = [list(rng.choice(words, rng.integers(4), replace=False)) for _ in range(60)]
+    rows, _ = cleaned(tags, normalize="forms")
+    order = rng.permutation(60)
+    assert cleaned([tags[i] for i in order], normalize="forms")[0] == [rows[i] for i in order]
+    # And is done once.
+    assert cleaned(rows, normalize="forms")[0] == rows
+
+
+def test_a_vocabulary_decides_on_the_form():
+    vocabulary = ["Cat", "new york", "dogs", "Dog"]
+    tags = [["cats", "NEWYORK"], ["dog", "dogs"], ["Dogs"], ["sea"]]
+    rows, n_left_out = cleaned(tags, normalize="forms", vocabulary=vocabulary)
+    assert rows[0] == ["Cat", "new york"]
+    assert rows[1] == ["dogs"]  # the first of those that the vocabulary holds of a group
+    assert rows[2:] == [["dogs"], []]
+    assert n_left_out == 1
+    rows, _ = cleaned([["dogs", "Dog"]], normalize="forms", vocabulary=vocabulary)
+    assert rows == [["dogs", "Dog"]]
+
+
+def test_stop_tags_are_left_out_in_all_their_forms_and_counted():
+    tags = [["Nikon", "sea"], ["nikons"], ["sky", "NIKON", "nikon"]]
+    assert cleaned(tags, stop_tags=["nikon"], normalize="forms") == ([["sea"], [], ["sky"]], 3)
+    assert cleaned(tags, stop_tags={" NIKON "}, normalize="case")[0] == [
+        ["sea"],
+        ["nikons"],
+        ["sky"],
+    ]
+    tags = [["nikon", "sea"], ["canon"], ["sky", "nikon"]]
+    rows, n_left_out = cleaned(tags, stop_tags=["nikon"], vocabulary=["sea", "nikon", "sky"])
+    assert (rows, n_left_out) == ([["sea"], [], ["sky"]], 3)
+
+
+def test_a_stop_tag_holds_for_every_form_that_a_vocabulary_has():
+    tags, vocabulary = [["Cat"], ["cat", "sea"], ["CATS"]], ["Cat", "cat", "sea"]
+    rows, n_left_out = cleaned(tags, stop_tags=["cats"], normalize="forms", vocabulary=vocabulary)
+    assert (rows, n_left_out) == ([[], ["sea"], []], 3)
+
+
+def test_the_columns_of_an_indicator_keep_their_order_and_names():
+    frame = pd.DataFrame({("b", 1): [1, 1], ("a", 2): [0, 1], ("c", 3): [1, 1]})
+    encoded = encode_tags(frame, min_count=2)
+    assert encoded.vocabulary.tolist() == [("b", 1), ("c", 3)]
+    np.testing.assert_array_equal(encoded.indicator.toarray(), np.ones((2, 2)))
+
+
+def test_rare_tags_are_left_out_after_forms_are_merged():
+    tags = [["Cat", "sea"], ["cats"], ["sky"], ["sky", "cat"]]
+    assert cleaned(tags, min_count=3, normalize="forms") == ([["cat"], ["cat"], [], ["cat"]], 3)
+    assert cleaned(["a", "b", "b"], min_count=2) == ([[], ["b"], ["b"]], 1)
+    assert cleaned([3, 5, 5], min_count=2) == ([[], [5], [5]], 1)
+    assert cleaned(["a"], min_count=2, vocabulary=["a"]) == ([["a"]], 0)
+
+
+def test_columns_of_an_indicator_are_cleaned_as_tags_are():
+    frame = pd.DataFrame({"Cat": [1, 1, 0], "cats": [1, 0, 0], "sea": [0, 0, 1]})
+    encoded = encode_tags(frame, normalize="forms")
+    assert encoded.vocabulary.tolist() == ["cat", "sea"]
+    np.testing.assert_array_equal(encoded.indicator.toarray(), [[1, 0], [1, 0], [0, 1]])
+    again = encode_tags(encode_tags(frame), normalize="forms")
+    np.testing.assert_array_equal(again.indicator.toarray(), encoded.indicator.toarray())
+
+
+def test_cleaning_of_what_cannot_be_cleaned_is_refused():
+    with pytest.raises(ValueError, match='normalize must be "case"'):
+        encode_tags(["a"], normalize="lower")
+    with pytest.raises(TypeError, match="stop_tags must be a collection of str"):
+        encode_tags(["a"], stop_tags="a")
+    with pytest.raises(TypeError, match="stop_tags"):
+        encode_tags(["a"], stop_tags=[1])
+    with pytest.raises(ValueError, match="min_count"):
+        encode_tags(["a"], min_count=0)
+    for options in ({"normalize": "case"}, {"stop_tags": ["a"]}):
+        with pytest.raises(TypeError, match="for tags of str; labels has others"):
+            encode_tags([1, 2], name="labels", **options)
+
+
+def test_no_tags_at_all_can_be_cleaned():
+    assert cleaned([[], []], normalize="forms", stop_tags=["a"], min_count=2) == ([[], []], 0)
+
+
 # ------------------------------------------------------------------- tags joined in one str
 
 # 200 images with one to four of eleven words.

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     import skhash
-    from skhash import ITQ, DSHHasher, DSTDHHasher, DSTDHLinear, HammingNeighbors, SADHHasher
+    from skhash import (
+        ITQ,
+        DSHHasher,
+        DSTDHHasher,
+        DSTDHLinear,
+        HammingNeighbors,
+        ImageSearch,
+        SADHHasher,
+    )
     from skhash.networks import NetworkParameters
 
     DSHHasher(16, margin=1.0, lr=0.1, backbone="vgg16", hidden_layers=(8,))
@@ -25,6 +33,8 @@ if TYPE_CHECKING:
     DSTDHLinear(betta=0.1)  # type: ignore[call-arg]
     SADHHasher(bit_balance=1.0, batch_size=8)
     SADHHasher(balance=1.0)  # type: ignore[call-arg]
+    hits: list[skhash.search.Hit] = ImageSearch(ITQ(8)).query(np.eye(9), having=["sea"])[0]
+    ImageSearch(rescored=True)  # type: ignore[call-arg]
     ITQ(n_bit=8)  # type: ignore[call-arg]
     HammingNeighbors(n_neighbours=3)  # type: ignore[call-arg]
     skhash.DSHHaser()  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import reprlib
@@ -58,6 +59,15 @@ SPLIT_CONSTRAINTS = {
     "random_state": ["random_state"],
 }
 
+# UTF-32 with its low bytes first begins as UTF-16 does.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+
 
 def find_path(root: Path, *candidates: str) -> Path:
     """The first of the candidates that exists below root."""
@@ -68,16 +78,28 @@ def find_path(root: Path, *candidates: str) -> Path:
     raise FileNotFoundError(f"{root} lacks a part of the collection: found none of {tried}.")
 
 
-def read_text(path: Path, errors: str = "strict") -> str:
-    """The text of a file in UTF-8, with or without a byte order mark."""
+def read_text(path: Path, errors: str = "strict", *, encoding: str | None = None) -> str:
+    """The text of a file in the encoding given, or that of its byte order mark, or UTF-8."""
     with open_regular(path) as file:
         content = file.read()
-    if b"\0" in content:
-        raise ValueError(f"{path} is not UTF-8 text: it holds zero bytes; save it as UTF-8.")
+    if encoding is None:
+        mark = next(filter(content.startswith, _MARKS), b"")
+        content, encoding = content[len(mark) :], _MARKS.get(mark, "utf-8")
     try:
-        return content.decode("utf-8-sig", errors)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}).") from None
+        text = content.decode(encoding, errors)
+    except LookupError:
+        raise ValueError(f"encoding must be one that Python knows, got {encoding!r}.") from None
+    except UnicodeError as error:
+        raise ValueError(
+            f"{path} is not {encoding.upper()} text ({error}). Save it as UTF-8, or for a table "
+            "pass its encoding, often 'cp1252' or 'latin-1' in western Europe."
+        ) from None
+    if "\0" in text:
+        raise ValueError(
+            f"{path} is not {encoding.upper()} text: it holds zero bytes. Save it as UTF-8, or for "
+            "a table of UTF-16 pass encoding='utf-16-le' or 'utf-16-be'."
+        )
+    return text.removeprefix("\ufeff")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,14 +1,11 @@
-"""A folder of images and a table of their tags."""
+"""A folder of images, with tags from a table or those that the photos carry."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -23,27 +20,25 @@ from ._base import (
     listing,
     path_below,
     present_images,
-    read_text,
-    shorten,
 )
+from ._keywords import Companions, distinct, read_keywords
+from ._tables import IMAGE_COLUMNS, TAGS_COLUMNS, as_tags, choose_column, has_column, read_table
 
-IMAGE_COLUMNS = ("file", "image", "path", "filename", "file_name")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
-
-# Torn; a number of thousands of digits; nested too deeply.
-_JSON_ERRORS = (ValueError, RecursionError)
-
-Row = tuple[str, dict[str, Any]]  # where it stands, and its fields
 
 
 @validate_params(
     {
         "folder": PATH,
-        "tags_file": PATH,
+        "tags_file": [*PATH, None],
         "image_column": [str, None],
-        "tags_column": [str],
+        "tags_column": [str, None],
         "labels_column": [str, None],
         "separator": [str],
+        "encoding": [str, None],
+        "keywords": ["boolean", None],
+        "hierarchy": [StrOptions({"ignore", "levels", "path"})],
+        "on_error": [StrOptions({"raise", "skip"})],
         "missing_images": MISSING_IMAGES,
         "unlisted_images": [StrOptions({"ignore", "raise", "untagged"})],
         "follow_links": ["boolean"],
@@ -52,22 +47,40 @@ Row = tuple[str, dict[str, Any]]  # where it stands, and its fields
 )
 def load_tagged_images(
     folder: str | os.PathLike[str],
-    tags_file: str | os.PathLike[str],
+    tags_file: str | os.PathLike[str] | None = None,
     *,
     image_column: str | None = None,
-    tags_column: str = "tags",
+    tags_column: str | None = None,
     labels_column: str | None = None,
     separator: str = ",",
+    encoding: str | None = None,
+    keywords: bool | None = None,
+    hierarchy: str = "ignore",
+    on_error: str = "skip",
     missing_images: str = "raise",
     unlisted_images: str = "ignore",
     follow_links: bool = False,
 ) -> Bunch:
-    """Load your own images with tags from a table.
+    """Load your own images with tags from a table, or with the keywords that they carry.
 
-    The table has a row per image. Its format follows from its name:
+    Without a table, the images are all those of the folder and its subfolders, in the order
+    of their paths. Keywords are taken from all of these places, in this order and without
+    repeats; the pixels are not decoded:
 
-    - ``.csv``, ``.tsv``: the first line names the columns; fields that hold the delimiter are
-      quoted;
+    - XMP (``dc:subject``), as Lightroom, digiKam, darktable and most others write it: in
+      JPEG, PNG, TIFF, WebP and what else Pillow finds it in;
+    - IPTC (``2:25``) in JPEG and TIFF: in UTF-8 or Latin-1, as its character set says; if
+      it says nothing, in Latin-1 where it cannot be UTF-8;
+    - the keywords of Windows (``XPKeywords``) in JPEG, TIFF and WebP;
+    - XMP in a file beside the photo: ``photo.xmp`` or ``photo.jpg.xmp``;
+    - the files ``photo_ID.json`` of a Flickr export, anywhere in the folder, for photos
+      named ``title_ID_o.jpg`` or ``ID_secret_o.jpg``.
+
+    A table has a row per image. Its format follows from its name:
+
+    - ``.csv``: the first line names the columns; commas, semicolons or tabs stand between
+      them, and fields that hold such a one are quoted; as Excel writes it, too;
+    - ``.tsv``: the same with tabs;
     - ``.jsonl``, ``.ndjson``: an object per line;
     - ``.parquet``: needs pyarrow.
 
@@ -78,26 +91,44 @@ def load_tagged_images(
     ----------
     folder : str or path
         Folder of the images; subfolders are part of the names in the table.
-    tags_file : str or path
-        The table.
+    tags_file : str or path, default=None
+        The table. If None, the images have the keywords that they carry.
     image_column : str, default=None
-        Column of the image's file name. If None, the first of "file", "image", "path",
-        "filename" and "file_name" that the table has.
-    tags_column : str, default="tags"
-        Column of the tags.
+        Column of the image's file name. If None, the first that the table has of "file",
+        "image", "path", "filename", "filepath", "imagepath", "imagefile", "photo", "picture"
+        and "sourcefile", in any case, with or without blanks, hyphens and underscores.
+    tags_column : str, default=None
+        Column of the tags. If None, in the same way the first of "tags", "keywords", "tag",
+        "keyword" and "subject".
     labels_column : str, default=None
-        Column of the labels (ground truth). If None, "labels" if the table has it.
+        Column of the labels (ground truth). If None, "labels", in any case, if the table has
+        it.
     separator : str, default=","
         What stands between tags in a string.
+    encoding : str, default=None
+        Encoding of a table of text, such as "cp1252". If None, UTF-8, or the UTF-16 or UTF-32
+        that a byte order mark names.
+    keywords : bool, default=None
+        Whether to read the keywords that photos carry. With a table, they follow the tags of
+        the row, without repeats. None reads them only without a table.
+    hierarchy : {"ignore", "levels", "path"}, default="ignore"
+        What to do about keywords in levels, such as Lightroom's ``People|Family|Anna`` or
+        digiKam's ``People/Family/Anna``, which stand beside the plain ones: nothing; take each
+        level as a tag; or take ``People|Family|Anna`` as one tag.
+    on_error : {"raise", "skip"}, default="skip"
+        What damaged keywords do: raise an error with the path of the photo, or, with a warning
+        that lists it, leave the photo without those of that place.
     missing_images : {"raise", "drop", "ignore"}, default="raise"
-        What to do about rows whose image is missing or empty. "ignore" does not look.
+        What to do about images that are empty, and rows whose image is missing. "ignore" does
+        not look.
     unlisted_images : {"ignore", "raise", "untagged"}, default="ignore"
-        What to do about images of the folder that have no row: leave them out, raise an
-        error, or append them as images without tags.
+        What to do about images of the folder that have no row in the table: leave them out,
+        raise an error, or append them as images without tags (with their own keywords, if
+        ``keywords=True``).
     follow_links : bool, default=False
-        Whether images may be links that lead out of the folder, or lie in linked folders that
-        do. If not, a row of such an image is an error, and one without row is no image of the
-        folder.
+        Whether images and the files beside them may be links that lead out of the folder, or
+        lie in linked folders that do. If not, a row of such an image is an error, and one
+        without row is no image of the folder.
 
     Returns
     -------
@@ -108,6 +139,7 @@ def load_tagged_images(
         - tag_names, label_names : ndarrays of str, sorted; ``label_names`` are the columns
           of labels
         - dropped : dict from the reason ("missing", "unlisted") to the paths left out
+        - damaged_keywords : dict from the path of a photo to what is wrong
         - DESCR : str, what was done
 
     Raises
@@ -115,44 +147,43 @@ def load_tagged_images(
     FileNotFoundError
         If the folder, the table or an image is missing; the message names it.
     ValueError
-        If the table lacks a column, a row is torn (the message names its place), an image
-        has two rows or is not below the folder, or there is no row at all.
+        If the table lacks a column, is in another encoding, a row is torn (the message names
+        its place), an image has two rows or is not below the folder, or there is no image at
+        all; with ``on_error="raise"`` also if keywords are damaged.
     ImportError
         If the table is Parquet and pyarrow is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If keywords are damaged.
 
     Examples
     --------
     >>> from skhash.datasets import load_tagged_images
+    >>> data = load_tagged_images("photos")  # doctest: +SKIP
     >>> data = load_tagged_images("photos", "photos/tags.csv")  # doctest: +SKIP
     """
-    folder, tags_file = Path(folder), Path(tags_file)
+    folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder.")
-    rows = _read_table(tags_file)
-    columns = list(dict.fromkeys(column for _, row in rows for column in row))
-    image_column = _choose_column(columns, tags_file, image_column, IMAGE_COLUMNS)
-    tags_column = _choose_column(columns, tags_file, tags_column)
-    if labels_column is not None or "labels" in columns:
-        labels_column = _choose_column(columns, tags_file, labels_column, ("labels",))
-
-    place_of: dict[Path, str] = {}
-    tags, labels = [], []
-    for place, row in rows:
-        name = row.get(image_column)
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"{tags_file}, {place}: column {image_column!r} names no image.")
-        image = path_below(folder, name.strip(), f"{tags_file}, {place}")
-        if image in place_of:
-            raise ValueError(f"{tags_file}, {place}: {name} already has {place_of[image]}.")
-        place_of[image] = place
-        tags.append(_as_tags(row.get(tags_column), separator, f"{tags_file}, {place}"))
-        if labels_column is not None:
-            labels.append(_as_tags(row.get(labels_column), separator, f"{tags_file}, {place}"))
-
-    images = list(place_of)
-    unlisted = sorted(
-        path for path in _find_images(folder, follow_links=follow_links) if path not in place_of
-    )
+    reads_keywords = tags_file is None if keywords is None else keywords
+    found = _find_files(folder, _is_image, follow_links=follow_links)
+    if tags_file is None:
+        if not found:
+            raise ValueError(
+                f"{folder} holds no images; their names end in one of {sorted(IMAGE_SUFFIXES)}."
+            )
+        images, tags, labels, unlisted = found, _untagged(found), None, list[Path]()
+        source = "their own keywords" if reads_keywords else "no tags"
+    else:
+        images, tags, labels, source = _read_rows(
+            folder, Path(tags_file), image_column, tags_column, labels_column, separator, encoding
+        )
+        listed = set(images)
+        unlisted = [path for path in found if path not in listed]
+        if reads_keywords:
+            source += ", and their own keywords"
     if unlisted and unlisted_images == "raise":
         raise ValueError(
             f"{len(unlisted)} images of {folder} have no row in {tags_file}: {listing(unlisted)}. "
@@ -161,14 +192,26 @@ def load_tagged_images(
     present = present_images(folder, images, missing_images, follow_links=follow_links)
     dropped = {"missing": [path for path, there in zip(images, present, strict=True) if not there]}
     if unlisted_images == "untagged":
-        images += unlisted
-        tags += [[] for _ in unlisted]
-        labels += [[] for _ in unlisted]
+        images = images + unlisted
+        tags += _untagged(unlisted)
+        if labels is not None:
+            labels += _untagged(unlisted)
         present = np.append(present, np.ones(len(unlisted), dtype=bool))
-    else:
+    elif tags_file is not None:
         dropped["unlisted"] = unlisted
+    damaged: dict[str, str] = {}
+    if reads_keywords:
+        companions = Companions(_find_files(folder, Companions.is_one, follow_links=follow_links))
+        for row in np.flatnonzero(present):
+            own, problems = read_keywords(images[row], companions, hierarchy)
+            tags[row] = distinct([*tags[row], *own])
+            if problems:
+                causes = "; ".join(f"{place}: {cause}" for place, cause in problems.items())
+                damaged[str(images[row])] = causes
+    if damaged:
+        _report_damaged(damaged, on_error)
     kept_tags = as_object_array(tags)[present]
-    truth = None if labels_column is None else encode_tags(as_object_array(labels)[present])
+    truth = None if labels is None else encode_tags(as_object_array(labels)[present])
     left_out = ", ".join(f"{len(paths)} {reason}" for reason, paths in dropped.items())
     return Bunch(
         images=as_object_array([str(path) for path in images])[present],
@@ -180,132 +223,81 @@ def load_tagged_images(
             reason: as_object_array([str(path) for path in paths])
             for reason, paths in dropped.items()
         },
+        damaged_keywords=damaged,
         DESCR=(
-            f"Images of {folder} with the tags of {tags_file}\n\n"
-            f"Images: {present.sum()}; left out: {left_out}.\n"
-            f"Columns: {image_column} (image), {tags_column} (tags), {labels_column} (labels)."
+            f"Images of {folder} with {source}\n\nImages: {present.sum()}; left out: {left_out}."
         ),
     )
 
 
-def _find_images(folder: Path, *, follow_links: bool) -> list[Path]:
-    """The files below a folder that have the name of an image."""
-    found, seen = [], set()
+def _read_rows(
+    folder: Path,
+    table: Path,
+    image_column: str | None,
+    tags_column: str | None,
+    labels_column: str | None,
+    separator: str,
+    encoding: str | None,
+) -> tuple[list[Path], list[list[str]], list[list[str]] | None, str]:
+    """Images, tags and labels of a table, and what was read."""
+    rows = read_table(table, encoding)
+    columns = list(dict.fromkeys(column for _, row in rows for column in row))
+    image_column = choose_column(columns, table, image_column, IMAGE_COLUMNS)
+    tags_column = choose_column(columns, table, tags_column, TAGS_COLUMNS)
+    if labels_column is not None or has_column(columns, "labels"):
+        labels_column = choose_column(columns, table, labels_column, ("labels",))
+
+    place_of: dict[Path, str] = {}
+    tags, labels = [], []
+    for place, row in rows:
+        name = row.get(image_column)
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{table}, {place}: column {image_column!r} names no image.")
+        image = path_below(folder, name.strip(), f"{table}, {place}")
+        if image in place_of:
+            raise ValueError(f"{table}, {place}: {name} already has {place_of[image]}.")
+        place_of[image] = place
+        tags.append(as_tags(row.get(tags_column), separator, f"{table}, {place}"))
+        if labels_column is not None:
+            labels.append(as_tags(row.get(labels_column), separator, f"{table}, {place}"))
+    source = (
+        f"the tags of {table} (columns: {image_column} for the image, {tags_column} for tags, "
+        f"{labels_column} for labels)"
+    )
+    return list(place_of), tags, None if labels_column is None else labels, source
+
+
+def _untagged(images: list[Path]) -> list[list[str]]:
+    return [[] for _ in images]
+
+
+def _report_damaged(damaged: dict[str, str], on_error: str) -> None:
+    causes = listing(f"{path} ({cause})" for path, cause in damaged.items())
+    found = f"{len(damaged)} photos have damaged keywords: {causes}."
+    if on_error == "raise":
+        raise ValueError(f"{found} Pass on_error='skip' to go on without these.")
+    warnings.warn(
+        f"{found} They go without these; all are in damaged_keywords.", UserWarning, stacklevel=4
+    )
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _find_files(
+    folder: Path, is_wanted: Callable[[Path], bool], *, follow_links: bool
+) -> list[Path]:
+    """The wanted files below a folder, sorted; none that links lead to elsewhere."""
+    found: list[Path] = []
+    seen = set()
     for place, subfolders, names in os.walk(folder, followlinks=follow_links):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:  # links that lead in a circle
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        paths = [Path(place, name) for name in names]
-        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+        found += filter(is_wanted, (Path(place, name) for name in names))
     found = [path for path in found if path.is_file()]  # no pipes, no links to nothing
     outside = set() if follow_links else set(led_outside(folder, found))
-    return [path for path in found if path not in outside]
-
-
-def _read_table(path: Path) -> list[Row]:
-    """The rows of a table of any format."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing, or no file.")
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise ValueError(f"{path} must be a table that ends in one of {sorted(_READERS)}.")
-    rows = read(path)
-    if not rows:
-        raise ValueError(f"{path} has no rows.")
-    return rows
-
-
-def _choose_column(
-    columns: list[str], path: Path, given: str | None, defaults: tuple[str, ...] = ()
-) -> str:
-    """The given column, or the first default that the table has."""
-    wanted = defaults if given is None else (given,)
-    for column in wanted:
-        if column in columns:
-            return column
-    raise ValueError(
-        f"{path} has no column {' or '.join(map(repr, wanted))}, only {columns}; name the columns "
-        "by image_column, tags_column and labels_column."
-    )
-
-
-def _as_tags(cell: Any, separator: str, place: str) -> list[str]:
-    """The distinct tags of a field, in its order."""
-    if cell is None:
-        return []
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            cell = json.loads(cell)
-        except _JSON_ERRORS as error:
-            raise ValueError(f"{place}: torn list {shorten(cell)} ({error}).") from None
-    elif isinstance(cell, str):
-        cell = cell.split(separator)
-    if not isinstance(cell, list) or not all(isinstance(tag, str) for tag in cell):
-        raise ValueError(f"{place}: expected a string or a list of strings, got {shorten(cell)}.")
-    return list(dict.fromkeys(tag.strip() for tag in cell if tag.strip()))
-
-
-def _read_csv(path: Path, delimiter: str = ",") -> list[Row]:
-    rows: list[Row] = []
-    reader = csv.reader(io.StringIO(read_text(path), ""), delimiter=delimiter, strict=True)
-    try:
-        header = next(reader, [])
-        if len(set(header)) < len(header):
-            raise ValueError(f"{path}: two columns of the same name in {header}.")
-        for fields in reader:
-            place = f"line {reader.line_num}"
-            if fields and len(fields) != len(header):
-                raise ValueError(
-                    f"{path}, {place}: {len(fields)} fields where the first line names "
-                    f"{len(header)}; quote a field that holds {delimiter!r}."
-                )
-            if fields:
-                rows.append((place, dict(zip(header, fields, strict=True))))
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: torn row ({error}).") from None
-    return rows
-
-
-def _read_tsv(path: Path) -> list[Row]:
-    return _read_csv(path, delimiter="\t")
-
-
-def _read_json_lines(path: Path) -> list[Row]:
-    rows: list[Row] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except _JSON_ERRORS as error:
-            raise ValueError(f"{path}, line {number}: torn row ({error}).") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: expected an object, got {shorten(line)}.")
-        rows.append((f"line {number}", row))
-    return rows
-
-
-def _read_parquet(path: Path) -> list[Row]:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise ImportError(
-            "Reading Parquet needs pyarrow: `pip install pyarrow`, or save the table as CSV or "
-            "JSON Lines."
-        ) from None
-    try:
-        rows = parquet.read_table(path).to_pylist()
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(f"{path} is torn or not Parquet ({error}).") from None
-    return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
-
-
-_READERS: dict[str, Callable[[Path], list[Row]]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".parquet": _read_parquet,
-}
+    return sorted(path for path in found if path not in outside)

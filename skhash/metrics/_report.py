@@ -108,7 +108,7 @@ def html_table(header: list[str], rows: list[list[str]]) -> str:
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def data_frame(columns: dict[str, Any], index: Sequence[str], index_name: str) -> Any:
+def data_frame(columns: dict[str, Any], index: Sequence[Any], index_name: str) -> Any:
     """Make a data frame, importing pandas on use only."""
     try:
         import pandas as pd

@@ -24,8 +24,9 @@ class NeighborsDisplay:
     Parameters
     ----------
     query_images : sequence of n_queries images
-        Paths of image files, or arrays of shape (height, width) or
-        (height, width, 3 or 4), uint8 or float in [0, 1].
+        Image files in any form that :func:`skhash.images.read_image` reads, PIL
+        images, or arrays of shape (height, width) or (height, width, 3 or 4),
+        uint8 or float in [0, 1].
     database_images : sequence of n_database images
         In the same forms; only the neighbours are read.
     neighbors : array-like of shape (n_queries, n_neighbors), int
@@ -228,9 +229,10 @@ def _show(ax: Any, image: Any, left: float, top: float) -> Any:
 
 
 def _read(image: Any) -> NDArray[Any]:
-    """Pixels of an image given as a path or an array."""
-    if not isinstance(image, str | os.PathLike):
-        return np.squeeze(np.asarray(image))
-    from ..images import read_thumbnail
+    """Pixels of an image given as a file in some form, or as an array."""
+    from ..images import read_thumbnail, resolve
 
-    return read_thumbnail(image, 256)
+    image = resolve(image)
+    if isinstance(image, str | os.PathLike | bytes):
+        return read_thumbnail(image, 256)
+    return np.squeeze(np.asarray(image))

@@ -129,7 +129,7 @@ class Backbone(TorchvisionPickling, nn.Module):
         Parameters
         ----------
         X : images
-            A sequence of files, PIL images or uint8 arrays, or a uint8 array.
+            In the forms that hashers with a network take.
         **options : dict
             What becomes of unreadable ones; see ``Images``.
 

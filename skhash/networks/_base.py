@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._files import folder_lock
+from .._image_rows import gather, holds_images
 from .._labels import labelled_rows
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import (
@@ -44,7 +45,7 @@ from ._extract import (
 )
 from ._fingerprint import object_digest
 from ._head import HashHead
-from ._images import Images, holds_images
+from ._images import Images
 from ._trainer import HashNet, RoundNet, Targets, TrainingSet
 
 __all__ = ["DeepHasher", "NetworkParameters"]
@@ -420,8 +421,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or images
-            Features if ``backbone`` is None. Else images: a sequence of files,
-            PIL images or uint8 arrays, or a uint8 array (n_samples, H, W, 3).
+            Features if ``backbone`` is None. Else images: a sequence of images
+            in any form that :func:`skhash.images.read_image` reads (files,
+            their bytes, PIL images, uint8 arrays, ...), or a uint8 array
+            (n_samples, H, W, 3). A sequence other than a list or array is not
+            copied: its items are fetched each time they are needed. An
+            iterator, such as ``Path.glob`` returns, is run through once and
+            kept as a list; a data frame of one column is that column.
         y : labels or tags of n_samples images, default=None
             In any form that :func:`skhash.tags.encode_tags` takes: labels for
             hashers that learn from labels, tags for those that learn from
@@ -485,6 +491,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.backbone_: Backbone | None = None
         backbone = self.backbone
+        X = gather(X)
         if isinstance(backbone, str) and backbone == "auto":
             backbone = _DEFAULT_BACKBONE if holds_images(X) else None
         if backbone is not None:

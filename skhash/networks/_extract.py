@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from .._decisions import settled_values
+from .._image_rows import gather
+from ..images import ImageReadError
 from ._backbones import Backbone
 from ._cache import FeatureCache
 from ._images import Images, unchanged
@@ -24,6 +27,7 @@ from ._placement import autocast, place, placed, resolve_device
 __all__ = [
     "ComputesOnce",
     "autocast",
+    "computing_once",
     "doubtful_rows",
     "extract_features",
     "find_unreadable",
@@ -33,6 +37,7 @@ __all__ = [
     "resolve_device",
     "run_head",
     "warn_unreadable",
+    "without_warnings_of_unreadable",
 ]
 
 _HEAD_BATCH = 8192
@@ -183,18 +188,36 @@ def _loader(images: Any, batch_size: int, num_workers: int) -> DataLoader[Any]:
     )
 
 
+# Holds for one thread, as the filters of the module warnings do not.
+_warns: ContextVar[bool] = ContextVar("_warns", default=True)
+
+
+@contextmanager
+def without_warnings_of_unreadable() -> Iterator[None]:
+    """Have :func:`warn_unreadable` not warn, for callers that report such images themselves."""
+    token = _warns.set(False)
+    try:
+        yield
+    finally:
+        _warns.reset(token)
+
+
 def warn_unreadable(images: Images, unreadable: NDArray[np.intp], remedy: str) -> None:
     """Name the images that could not be read, and say what became of them.
 
     Raises
     ------
-    ValueError
+    ImageReadError
         If none could.
     """
     if not len(unreadable):
         return
     if len(unreadable) == len(images):
-        raise ValueError(f"none of the {len(images)} images can be read, such as {images.name(0)}.")
+        raise ImageReadError(
+            f"none of the {len(images)} images can be read, such as {images.name(0)}."
+        )
+    if not _warns.get():
+        return
     names = ", ".join(images.name(i) for i in unreadable[:10])
     more = f" and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
     warnings.warn(
@@ -222,6 +245,16 @@ _computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(
 )
 
 
+@contextmanager
+def computing_once() -> Iterator[None]:
+    """Within it, a backbone that is not trained sees the same images once."""
+    token = _computed.set([])
+    try:
+        yield
+    finally:
+        _computed.reset(token)
+
+
 class ComputesOnce:
     """Mixin of hashers with networks; comes before ``HasherMixin``."""
 
@@ -244,11 +277,8 @@ class ComputesOnce:
         codes : ndarray of shape (n_samples, n_bits), uint8
             The same as of ``fit(X, y).transform(X)``.
         """
-        token = _computed.set([])
-        try:
-            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
-        finally:
-            _computed.reset(token)
+        with computing_once():
+            return super().fit_transform(gather(X), y, **fit_params)  # type: ignore[misc]
 
 
 def once(images: Images, backbone: Backbone, compute: Callable[[], Any]) -> Any:

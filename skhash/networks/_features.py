@@ -177,8 +177,13 @@ class ImageFeatures(
         Parameters
         ----------
         X : images
-            A sequence of files (str or path-like), of PIL images or of uint8
-            arrays (H, W, 3), or a uint8 array (n_samples, H, W, 3).
+            A sequence of images in any form that
+            :func:`skhash.images.read_image` reads (files, their bytes, PIL
+            images, uint8 arrays, ...), or a uint8 array (n_samples, H, W, 3).
+            A sequence other than a list or array is not copied: its items are
+            fetched each time they are needed. An iterator, such as
+            ``Path.glob`` returns, is run through once and kept as a list; a
+            data frame of one column is that column.
 
         Returns
         -------

@@ -6,21 +6,33 @@ import copy
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from .._files import open_regular
-from ..images import MAX_PIXELS, ImageReadError, kind_of, read_image
+from .._image_rows import LazyRows, as_rows, is_one_image
+from ..images import (
+    MAX_PIXELS,
+    ImageReadError,
+    is_image,
+    is_open_file,
+    is_row,
+    kind_of,
+    path_of,
+    read_image,
+    resolve,
+)
 
-__all__ = ["Images", "holds_images", "unchanged"]
+__all__ = ["Images", "unchanged"]
 
 _FORMS = (
-    "a sequence of image files (str or path-like), of PIL images or of uint8 arrays (H, W, 3), "
-    "or one uint8 array of shape (n_samples, H, W, 3)"
+    "a sequence of image files (str, path-like, bytes, open files or rows {'bytes': ..., "
+    "'path': ...}), of PIL images or of uint8 arrays (H, W, 3), or one uint8 array of shape "
+    "(n_samples, H, W, 3)"
 )
 
 
@@ -33,9 +45,13 @@ class Images:
 
     Parameters
     ----------
-    images : sequence or ndarray
-        Image files (str or path-like), PIL images or uint8 arrays (H, W, 3);
-        or one uint8 array (n_samples, H, W, 3).
+    images : sequence, iterator, data frame or ndarray
+        Images, each in a form that :func:`skhash.images.read_image` reads, or
+        one uint8 array (n_samples, H, W, 3). A list is checked at once, and
+        its open files are read. Any other sequence with ``__len__`` and
+        ``__getitem__`` stays lazy: an item is fetched each time it is needed.
+        An iterator is run through, and of a data frame (or dataset) of one
+        column that one is taken.
     size : int
         Side in pixels to which images are cut; see :func:`skhash.images.read_image`.
     crop : float, default=1.0
@@ -96,63 +112,73 @@ class Images:
     def take(self, rows: NDArray[np.integer[Any]]) -> Images:
         """The images of some rows."""
         some = copy.copy(self)
-        some.images = [self.images[i] for i in rows]
+        if isinstance(self.images, LazyRows):
+            some.images = self.images.take(rows)
+        else:
+            some.images = [self.images[i] for i in rows]
         return some
 
     def same_as(self, other: Images) -> bool:
-        """Whether these are the very same objects, or files of the same names."""
+        """Whether these are the very same objects, or files of the same names or bytes."""
         if self.images is other.images:
             return True
+        if isinstance(self.images, LazyRows) or isinstance(other.images, LazyRows):
+            return isinstance(self.images, LazyRows) and self.images.same_as(other.images)
         return len(self) == len(other) and all(
-            one is another or (isinstance(one, str | os.PathLike) and one == another)
+            one is another or (isinstance(one, str | os.PathLike | bytes) and one == another)
             for one, another in zip(self.images, other.images, strict=True)
         )
 
     def _read(self, row: int) -> NDArray[np.uint8]:
-        return read_image(
-            self.images[row],
-            self.size,
-            crop=self.crop,
-            interpolation=self.interpolation,
-            max_pixels=self.max_pixels,
-        )
+        image = self.images[row]
+        try:
+            return read_image(
+                image,
+                self.size,
+                crop=self.crop,
+                interpolation=self.interpolation,
+                max_pixels=self.max_pixels,
+            )
+        except ImageReadError as error:
+            if path_of(image) is not None:
+                raise
+            raise ImageReadError(f"image {row}: {error}") from error
 
     def name(self, row: int) -> str:
         """How messages call an image."""
-        image = self.images[row]
-        return os.fspath(image) if isinstance(image, str | os.PathLike) else f"row {row}"
+        with suppress(ImageReadError):
+            path = path_of(self.images[row])
+            if path is not None:
+                return path
+        return f"row {row}"
 
     def key(self, row: int) -> bytes:
         """Digest of what decides the pixels that a network gets.
 
-        That is all bytes of a file. For an image in memory it is these pixels themselves, as
-        much besides its own can enter into them: palette, transparency, orientation.
+        That is all bytes of a file, in memory or not. For other images it is these pixels
+        themselves, as much besides its own can enter into them: palette, transparency,
+        orientation.
 
         Empty for an image that cannot be read.
         """
-        image = self.images[row]
         try:
+            image = resolve(self.images[row])
             if isinstance(image, str | os.PathLike):
                 with open_regular(image) as file:
                     return hashlib.file_digest(file, _new_digest).digest()
-            return hashlib.blake2b(self._read(row).tobytes(), digest_size=16).digest()
-        except (OSError, ValueError):
+            content = image if isinstance(image, bytes) else self._read(row).tobytes()
+            return hashlib.blake2b(content, digest_size=16).digest()
+        except (OSError, TypeError, ValueError):
             return b""
 
-
-def holds_images(X: Any) -> bool:
-    """Whether X is images, well-formed or not, rather than a matrix of numbers."""
-    if isinstance(X, str | bytes | os.PathLike):
-        return True
-    shape = getattr(X, "shape", None)
-    if shape is not None and len(shape) != 1:
-        return len(shape) == 4 or (len(shape) > 2 and getattr(X, "dtype", None) == np.uint8)
-    if not isinstance(X, Sequence | np.ndarray) and shape is None:
-        return False
-    first = next(iter(X), None)
-    return isinstance(first, str | bytes | os.PathLike | Image.Image) or (
-        isinstance(first, np.ndarray) and first.ndim > 1
-    )
+    def stamp(self, row: int) -> Any:
+        """What identifies an image at little cost: name and size of a file, else its key."""
+        if not isinstance(self.images, LazyRows):
+            image = self.images[row]
+            if isinstance(image, str | os.PathLike):
+                size = os.path.getsize(image) if os.path.exists(image) else None
+                return [os.fspath(image), size]
+        return self.key(row)
 
 
 def _new_digest() -> Any:
@@ -168,17 +194,33 @@ def _as_batch(images: list[NDArray[np.uint8]]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
 
 
-def _as_sequence(images: Any) -> Any:
-    if isinstance(images, str | bytes | os.PathLike) or not hasattr(images, "__len__"):
-        raise TypeError(f"X must be {_FORMS}, got {kind_of(images)}.")
+def _as_sequence(X: Any) -> Any:
+    """A uint8 array of all images, a list of images that are checked, or a lazy sequence."""
+    if is_one_image(X):
+        raise TypeError(
+            f"X must be {_FORMS}, got one image ({kind_of(X)}): wrap it in a list, [X]."
+        )
+    images = as_rows(X)
+    if images is None:
+        raise TypeError(f"X must be {_FORMS}, got {kind_of(X)}.")
     if len(images) == 0:
         raise ValueError("X holds 0 images; at least 1 is needed.")
-    if isinstance(images, np.ndarray) and images.ndim > 1:
+    if isinstance(images, np.ndarray):
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (3, 4):
-            raise TypeError(f"X must be {_FORMS}, got {kind_of(images)}.")
-        return images
-    images = list(images)
-    for i, image in enumerate(images):
-        if not isinstance(image, str | os.PathLike | Image.Image | np.ndarray):
-            raise TypeError(f"X must be {_FORMS}; X[{i}] is {kind_of(image)}.")
+            remedy = " If it is one image, wrap it in a list, [X]." * (images.ndim == 3)
+            raise TypeError(f"X must be {_FORMS}, got {kind_of(images)}.{remedy}")
+    elif isinstance(images, LazyRows):
+        with suppress(ImageReadError):  # which concerns only one image
+            _check_image(images[0], 0)
+    else:
+        images = [resolve(image) if is_open_file(image) else image for image in images]
+        for row, image in enumerate(images):
+            _check_image(image, row)
     return images
+
+
+def _check_image(image: Any, row: int) -> None:
+    if is_row(image) and image.get("bytes") is None:
+        image = image.get("path")
+    if not is_image(image) and not isinstance(image, np.ndarray):
+        raise TypeError(f"X must be {_FORMS}; X[{row}] is {kind_of(image)}.")

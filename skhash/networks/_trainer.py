@@ -81,12 +81,7 @@ class TrainingSet(Dataset):
         """
         inputs: Any = self.inputs
         if isinstance(inputs, Images):
-            inputs = [
-                [os.fspath(image), os.path.getsize(image) if os.path.exists(image) else None]
-                if isinstance(image, str | os.PathLike)
-                else inputs.key(row)
-                for row, image in enumerate(inputs.images)
-            ]
+            inputs = [inputs.stamp(row) for row in range(len(inputs))]
         targets: Any = self.targets
         if sp.issparse(targets):
             targets = [targets.data, targets.indices, targets.indptr]

@@ -258,9 +258,9 @@ def _input(estimator: Any) -> str:
     """What kind of samples an estimator takes."""
     if hasattr(estimator, "steps"):
         return _input(estimator.steps[0][1])
-    inner = getattr(estimator, "estimator_", getattr(estimator, "estimator", None))
-    if inner is not None:
-        return _input(inner)
+    for name in ("estimator_", "estimator", "hasher_"):
+        if getattr(estimator, name, None) is not None:
+            return _input(getattr(estimator, name))
     name = type(estimator).__name__
     if name in _INPUTS or not hasattr(estimator, "backbone"):
         return _INPUTS.get(name, "features")

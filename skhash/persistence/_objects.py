@@ -268,6 +268,8 @@ def _refusal(value: Any, path: str) -> TypeError:
     kind = type(value)
     if ".callbacks" in path:
         remedy = "call set_params(callbacks=None) first; they serve in fit alone"
+    elif path == "ImageSearch.photos_":
+        remedy = "a search that has photos is written to a folder, by its own save(folder)"
     elif isinstance(value, BaseEstimator):
         others = ", ".join(name for names in SKLEARN.values() for name in names)
         remedy = f"skhash.save takes the estimators of skhash, and of scikit-learn {others}"

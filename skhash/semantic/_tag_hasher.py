@@ -17,10 +17,18 @@ from .._parameters import ParametersMixin
 from .._ridge import RidgePath
 from .._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ..codes import sign_bits
-from ..tags import encode_tags
+from ..tags import TagMatrix, encode_tags
 from ._targets import TARGET_TYPES, SemanticTargets
 
-__all__ = ["MAX_IMAGES", "TagCodes", "TagCodesMixin", "TagHasher", "tagged_rows"]
+__all__ = [
+    "MAX_IMAGES",
+    "TagCodes",
+    "TagCodesMixin",
+    "TagHasher",
+    "known_tag_codes",
+    "learn_tag_codes",
+    "tagged_rows",
+]
 
 # Images that are enough to tell how words and codes go together.
 MAX_IMAGES = 20_000
@@ -78,13 +86,46 @@ class TagCodes:
         return values
 
     def combined(
-        self, values: NDArray[np.floating[Any]], tags: Any, weight: float
+        self,
+        values: NDArray[np.floating[Any]],
+        tags: Any,
+        weight: float,
+        *,
+        none_known: str = "warn",
     ) -> NDArray[np.floating[Any]]:
         """Decision values of images, with those of their tags added on the same scale."""
-        of_tags = self.values(tags, none_known="warn")
+        of_tags = self.values(tags, none_known=none_known)
         if len(of_tags) != len(values):
             raise ValueError(f"tags has {len(of_tags)} images and X {len(values)}; give one each.")
         return values / self.scale + weight * np.nan_to_num(of_tags / self.tag_scale)
+
+
+def learn_tag_codes(
+    tags: TagMatrix,
+    values: NDArray[np.floating[Any]],
+    *,
+    target: Any = "ppmi",
+    ridge: float | str = "auto",
+    random_state: int = 0,
+) -> TagCodes | None:
+    """Learn codes of words from the tags of images, and their decision values by any hasher.
+
+    None if the tags tell no image from another.
+    """
+    targets = SemanticTargets(target, random_state=random_state)
+    vectors = targets.fit_transform(tags)
+    # A photo that could not be read has no values.
+    readable = np.flatnonzero(np.isfinite(values).all(axis=1))
+    if not len(tagged_rows(vectors[readable])):
+        return None
+    return TagCodes(
+        targets, vectors[readable], values[readable], ridge=ridge, random_state=random_state
+    )
+
+
+def known_tag_codes(hasher: Any) -> TagCodes | None:
+    """The codes of words of a fitted hasher, or pipeline that ends in one; None if it has none."""
+    return getattr(hasher[-1] if hasattr(hasher, "steps") else hasher, "_tag_codes", None)
 
 
 class TagCodesMixin:
@@ -283,14 +324,13 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
         values = np.asarray(self.hasher.decision_function(X))
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         tags = encode_tags(y, n_samples=len(values))
-        targets = SemanticTargets(self.target, random_state=seed)
-        vectors = targets.fit_transform(tags)
-        # A photo that could not be read has no values.
-        readable = np.flatnonzero(np.isfinite(values).all(axis=1))
-        self._codes = TagCodes(
-            targets, vectors[readable], values[readable], ridge=self.ridge, random_state=seed
+        codes = learn_tag_codes(
+            tags, values, target=self.target, ridge=self.ridge, random_state=seed
         )
-        self.vocabulary_ = targets.vocabulary_
+        if codes is None:
+            raise ValueError("y tells no image from another: all that have tags have the same.")
+        self._codes = codes
+        self.vocabulary_ = self._codes.targets.vocabulary_
         self.coef_, self.intercept_ = self._codes.coef, self._codes.intercept
         return self
 

