@@ -12,11 +12,14 @@ import re
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
+from docutils.utils.math.latex2mathml import MathError, tex2mathml
 from sphinx import addnodes
 from sphinx.ext.autosummary import autosummary_table
+from sphinx.util import logging
 
 import skhash
+
+logger = logging.getLogger(__name__)
 
 project = "scikit-hash"
 author = "The scikit-hash developers"
@@ -80,7 +83,6 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "generated/backreferences",
     "doc_module": "skhash",
-    "reference_url": {"skhash": None},
     "remove_config_comments": True,
 }
 
@@ -152,7 +154,11 @@ def drop_citations(app: Any, doctree: nodes.document) -> None:
 def write_formula(writer: Any, node: Any) -> None:
     """Write a formula as MathML, which browsers draw by themselves."""
     block = isinstance(node, nodes.math_block)
-    formula = tex2mathml(node.astext(), as_block=block)
+    try:
+        formula = tex2mathml(node.astext(), as_block=block)
+    except MathError as error:
+        formula = node.astext()
+        logger.warning("%s In: %s", error, formula, location=node)
     writer.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
