@@ -10,6 +10,7 @@ import inspect
 import pydoc
 import re
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import MathError, tex2mathml
@@ -155,12 +156,29 @@ def write_formula(writer: Any, node: Any) -> None:
     """Write a formula as MathML, which browsers draw by themselves."""
     block = isinstance(node, nodes.math_block)
     try:
-        formula = tex2mathml(node.astext(), as_block=block)
+        formula = mend(tex2mathml(node.astext(), as_block=block))
     except MathError as error:
         formula = node.astext()
         logger.warning("%s In: %s", error, formula, location=node)
     writer.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise nodes.SkipNode
+
+
+def mend(formula: str) -> str:
+    """Undo two habits of docutils: bars that stretch, and indices below letters with accents."""
+    math = ElementTree.fromstring(
+        formula.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    )
+    for bar in math.iterfind(".//mo"):
+        if bar.text in ("‖", "|") and not bar.attrib:
+            bar.set("stretchy", "false")
+    for node in math.iterfind(".//munderover"):
+        letter, index, accent = node
+        if letter.tag == "mi" and accent.tag == "mo":
+            node.tag = "msub"
+            node[:] = [ElementTree.Element("mover", accent="true"), index]
+            node[0][:] = [letter, accent]
+    return ElementTree.tostring(math, encoding="unicode")
 
 
 def setup(app: Any) -> None:
