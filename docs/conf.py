@@ -166,9 +166,7 @@ def write_formula(writer: Any, node: Any) -> None:
 
 def mend(formula: str) -> str:
     """Undo two habits of docutils: bars that stretch, and indices below letters with accents."""
-    math = ElementTree.fromstring(
-        formula.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
-    )
+    math = ElementTree.fromstring(re.sub(' xmlns="[^"]+"', "", formula))  # HTML needs none
     for bar in math.iterfind(".//mo"):
         if bar.text in ("‖", "|") and not bar.attrib:
             bar.set("stretchy", "false")
