@@ -5,6 +5,7 @@ follow the patterns of their sites, and figures are drawn from the package and f
 benchmarks/RESULTS.md.
 """
 
+import html
 import importlib.metadata
 import inspect
 import pydoc
@@ -166,7 +167,9 @@ def write_formula(writer: Any, node: Any) -> None:
 
 def mend(formula: str) -> str:
     """Undo two habits of docutils: bars that stretch, and indices below letters with accents."""
-    math = ElementTree.fromstring(re.sub(' xmlns="[^"]+"', "", formula))  # HTML needs none
+    formula = re.sub(' xmlns="[^"]+"', "", formula)  # HTML needs none
+    formula = re.sub("&(?!amp|lt|gt)[A-Za-z]+;", lambda name: html.unescape(name[0]), formula)
+    math = ElementTree.fromstring(formula)
     for bar in math.iterfind(".//mo"):
         if bar.text in ("‖", "|") and not bar.attrib:
             bar.set("stretchy", "false")

@@ -1,273 +1,219 @@
 """
-From tagged photos to a search for similar ones
-===============================================
+From tagged photos to a search
+==============================
 
-Photos whose owners tagged them go in; binary codes come out, from hashers that use the tags and
-from hashers that do not. A table tells how well each finds photos of the same things, a figure
-shows it.
+Photos whose owners tagged them go in; a search comes out that finds photos by photos and by words,
+suggests tags, grows, and fits into a small folder. This page goes through it, step by step.
 
-By default the photos are rendered and their tags imitate people's. As a script it does the same
-with a folder of your own photos, by the keywords that they carry or a table of their tags::
+The photos here are rendered, and their tags imitate people's: synonyms, words of two meanings,
+praise, names of cameras, gaps. As a script it does the same with a folder of your own photos, and a
+table of their tags or the keywords that they carry::
 
-    python examples/plot_social_image_search.py --images photos/
     python examples/plot_social_image_search.py --images photos/ --tags tags.csv
-
-and ``--help`` tells about the other options.
 """
 
 # Authors: the scikit-hash developers
 # SPDX-License-Identifier: BSD-3-Clause
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from joblib import Parallel, delayed
-from matplotlib.figure import Figure
-from skimage.color import rgb2lab
-from skimage.feature import hog
+from PIL import Image
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import Bunch
 
-from skhash import ITQ, LSH, PCAH, DSTDHLinear, HammingNeighbors, TagITQ
+from skhash import ITQ, LSH, PCAH, DSTDHLinear, HammingNeighbors, ImageFeatures, ImageSearch, TagITQ
 from skhash.datasets import load_tagged_images, make_social_images
-from skhash.images import read_image
-from skhash.metrics import (
-    NeighborsDisplay,
-    PrecisionRecallDisplay,
-    RetrievalReport,
-    retrieval_report,
-)
+from skhash.metrics import NeighborsDisplay, compare_hashers
 from skhash.tags import encode_tags, share_any
 
+parser = argparse.ArgumentParser(description="From tagged photos to a search, step by step.")
+parser.add_argument("--images", type=Path, help="folder of your own photos (default: rendered)")
+parser.add_argument(
+    "--tags",
+    type=Path,
+    help="table of their tags (CSV, TSV, JSON Lines or Parquet) with columns 'file', 'tags' and, "
+    "if there are any to judge by, 'labels' (default: the keywords that the photos carry)",
+)
+parser.add_argument("--n-images", type=int, help="use so many photos (default: 1200 rendered; all)")
+parser.add_argument("--seed", type=int, default=0, help="seed of all chance (default: 0)")
+parser.add_argument("--output", type=Path, default=Path("output"), help="folder (default: output)")
+args = parser.parse_args()
+if args.tags is not None and args.images is None:
+    parser.error("--tags needs --images: the folder of the photos")
+if args.n_images is not None and args.n_images < 12:
+    parser.error("--n-images must be at least 12: one photo in six becomes a query")
+
 # %%
-# Features
+# Photos and tags
+# ---------------
+# A photo is a file, its tags are a list of words. Labels say what is to be seen; nothing learns
+# from them, they judge the answers at the end. Without labels, what shares a tag is relevant.
+
+if args.images is None:
+    data = make_social_images(args.n_images or 1200, random_state=args.seed)
+    folder = args.output / "photos"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = np.array([str(folder / f"{i:04}.png") for i in range(len(data.images))])
+    for file, pixels in zip(files, data.images, strict=True):
+        Image.fromarray(pixels).save(file)
+else:
+    data = load_tagged_images(args.images, args.tags)
+    files = data.images
+tags = data.tags
+truth = encode_tags(tags if data.labels is None else data.labels).indicator
+
+for file, words in zip(files[:4], tags, strict=False):
+    print(f"{file}: {', '.join(words)}")
+
+# %%
+# What is to be seen
+# ------------------
+# A network that has learned from ImageNet looks at each photo: EfficientNet-Lite0, whose weights
+# are installed with the examples. OpenVINO computes it, which is several times as fast on a CPU.
+# What the network has seen is kept, for all that follows and for the next run. A photo that cannot
+# be read is left out, with a warning.
+
+rows = np.random.default_rng(args.seed).permutation(len(files))[: args.n_images]
+network = ImageFeatures(
+    "efficientnet_lite0",
+    engine="auto",
+    on_error="skip",
+    cache=args.output / "features",
+    verbose=1,
+)
+features = network.fit_transform(files[rows])
+network.set_params(verbose=0)
+readable = ~np.isnan(features).any(axis=1)
+rows, features = rows[readable], features[readable]
+files, tags, truth = files[rows], tags[rows], truth[rows]
+
+# %%
+# Learn
+# -----
+# One photo in six will be searched with; the search gets the others. TagITQ learns from their tags
+# how to make 64 bits of what the network sees. ``ImageSearch()`` would do as well: this is what it
+# takes if it is given nothing.
+
+query, database = slice(len(files) // 6), slice(len(files) // 6, None)
+search = ImageSearch(make_pipeline(network, TagITQ(64, random_state=args.seed)))
+search.fit(files[database], tags[database])
+print(f"{len(files[query])} queries, {len(search)} photos in the search")
+print(f"{search.photos_.codes.shape[1]} bytes each")
+
+# %%
+# Photos by photos
+# ----------------
+# The first photo of each row was searched with, and is not in the search. Below the others stand
+# their names, and the number of bits in which the codes differ.
+
+found = search.query(files[query][:4], n_neighbors=7)
+found.plot()
+
+# %%
+# Photos by words
+# ---------------
+# Words have codes, too. A photo can be found by a word that nobody gave it.
+
+if args.images is None:
+    words = [["sunset", "beach"], ["snow"], ["dog"]]
+else:
+    counts = np.bincount(search.photos_.tags.indicator.indices)
+    words = [[search.photos_.tags.vocabulary[i]] for i in np.argsort(-counts)[:3]]
+found_by_words = search.query_tags(words, n_neighbors=7)
+print(found_by_words)
+found_by_words.plot()
+
+# %%
+# Tags for photos
+# ---------------
+# The most similar photos vote for their tags. The score is the share of votes above that of chance.
+
+suggestions = search.suggest_tags(files[query][:3])
+for file, suggested, own in zip(files[query], suggestions, tags[query], strict=False):
+    print(f"{file}: {', '.join(f'{tag} {score:.2f}' for tag, score in suggested)}")
+    print(f"   its owner wrote: {', '.join(own)}")
+
+# %%
+# It grows
 # --------
-# What a network that has learned from ImageNet sees in an image: EfficientNet-Lite0, whose weights
-# are installed with the examples. On the command line, ``--backbone`` names another network.
-#
-# ``--backbone histograms`` does without any: two simple descriptions of an image, over a grid of
-# 4 x 4 cells: which way its edges run (histograms of oriented gradients), and its colours
-# (histograms of lightness and of the two colour axes of CIELAB). By those all hashers but LSH find
-# less.
+# Photos come and go; nothing is learned anew for that.
 
-
-def describe(image: np.ndarray | str, size: int = 64, grid: int = 4) -> np.ndarray:
-    """Gradient and colour histograms of an image, given as an array or a path."""
-    pixels = read_image(image, size)
-    cell = size // grid
-    gradients = hog(pixels, orientations=8, pixels_per_cell=(cell, cell), channel_axis=-1)
-    low, high = np.array([0, -60, -60]), np.array([100, 60, 60])
-    bins = np.clip((rgb2lab(pixels) - low) / (high - low) * 8, 0, 7).astype(int)
-    colours = np.eye(8)[bins].reshape(grid, cell, grid, cell, -1).mean(axis=(1, 3))
-    # The root keeps a few frequent colours from drowning the others.
-    return np.concatenate([gradients, np.sqrt(colours.ravel())]).astype(np.float32)
-
-
-def extract(images: np.ndarray, args: argparse.Namespace) -> np.ndarray:
-    """Features of all images, by a network or by histograms."""
-    if args.backbone == "histograms":
-        return np.stack(Parallel(n_jobs=-1)(delayed(describe)(image) for image in images))
-    from skhash.networks import ImageFeatures
-
-    network = ImageFeatures(
-        args.backbone,
-        weights=args.weights,
-        image_size=args.image_size,
-        cache=args.output.parent / "features",  # a second run need not wait
-        verbose=1,
-    )
-    return network.fit_transform(images)
-
+newcomers = files[query][:3]
+search.add(newcomers, tags[query][:3])
+print(len(search), newcomers[0] in search)
+search.remove(newcomers)
+print(len(search), newcomers[0] in search)
 
 # %%
-# Hashers
-# -------
-# Five ways to codes. The first three see features only; the last two learn from the tags too, but
-# need none for a new photo. All follow scikit-learn, so that scaling the features and hashing make
-# one pipeline.
+# It is kept
+# ----------
+# The folder holds codes, names and tags as plain files, and the hasher, without pickle. The answers
+# make a page for a browser.
 
+search.save(args.output / "search")
+again = ImageSearch.load(args.output / "search")
+same = again.query(files[query][:4], n_neighbors=7)
+print(all(np.array_equal(a, b) for a, b in zip(found.ids, same.ids, strict=True)))
+found.to_html(args.output / "answers.html")
 
-def make_hashers(n_bits: int, seed: int) -> dict[str, Any]:
-    """The hashers to compare, by name."""
-    hashers = [
-        LSH(n_bits, random_state=seed),
+# %%
+# How good is it?
+# ---------------
+# Five ways to codes, from the same features. The first three do not see the tags, and tags have no
+# part in the code of a photo here. The mean average precision (MAP) is 1 if all photos of the same
+# things come before all others.
+
+n_bits = min(64, len(search))
+hashers = {
+    type(hasher).__name__: make_pipeline(StandardScaler(), hasher).fit(
+        features[database], tags[database]
+    )
+    for hasher in (
+        LSH(n_bits, random_state=args.seed),
         PCAH(n_bits),
-        ITQ(n_bits, random_state=seed),
-        TagITQ(n_bits, random_state=seed),
-        DSTDHLinear(n_bits, random_state=seed),
-    ]
-    return {type(hasher).__name__: make_pipeline(StandardScaler(), hasher) for hasher in hashers}
-
+        ITQ(n_bits, random_state=args.seed),
+        TagITQ(n_bits, random_state=args.seed),
+        DSTDHLinear(n_bits, random_state=args.seed),
+    )
+}
+comparison = compare_hashers(
+    hashers,
+    features[query],
+    features[database],
+    truth[query],
+    truth[database],
+    metrics=["map", "precision"],
+    at=[10],
+)
+print(comparison)
 
 # %%
-# Photos
-# ------
-# One photo in six becomes a query; the others are the database, and their tags are what is learned
-# from. A photo of the database is relevant to a query if both show the same thing, which labels
-# tell; where there are no labels, if they share a tag.
+# Left: the share of photos of the same things among those found (precision), as more of them are
+# found (recall). Right: queries and the photos nearest to them by TagITQ; green frames mean right.
 
-
-def load(args: argparse.Namespace) -> tuple[Bunch, Bunch]:
-    """Return queries and database, each with images, features, tags and truth."""
-    if args.images is None:
-        photos = make_social_images(args.n_images or 3000, random_state=args.seed)
-    else:
-        photos = load_tagged_images(args.images, args.tags)
-    truth = encode_tags(photos.tags if photos.labels is None else photos.labels).indicator
-
-    rows = np.random.default_rng(args.seed).permutation(len(photos.images))[: args.n_images]
-    images, tags, truth = photos.images[rows], photos.tags[rows], truth[rows]
-    print(f"Describing {len(rows)} photos ...", flush=True)
-    features = extract(images, args)
-
-    n_queries = max(len(rows) // 6, 1)
-    query, database = (
-        Bunch(images=images[part], features=features[part], tags=tags[part], truth=truth[part])
-        for part in (slice(n_queries), slice(n_queries, None))
-    )
-    return query, database
-
+figure, (curves, sheet) = plt.subplots(
+    1, 2, figsize=(11, 4.6), width_ratios=(2, 3), layout="constrained"
+)
+comparison.plot(ax=curves, linewidth=2)
+curves.set_title(f"{n_bits} bits: precision and recall")
+codes, query_codes = (hashers["TagITQ"].transform(features[part]) for part in (database, query))
+nearest = HammingNeighbors(8).fit(codes).kneighbors(query_codes[:6], return_distance=False)
+relevant = share_any(truth[query][:6], truth[database]).toarray()
+NeighborsDisplay(
+    files[query][:6],
+    files[database],
+    nearest,
+    relevant=np.take_along_axis(relevant, nearest, axis=1),
+).plot(sheet)
+sheet.set_title(f"Queries, and their nearest photos by {n_bits} bits of TagITQ")
+figure.savefig(args.output / "social_image_search.png", dpi=100)
 
 # %%
-# Measuring
-# ---------
-# The mean average precision (MAP) of a ranking is 1 if all that is relevant comes before all that
-# is not, and at the chance level if the codes tell nothing.
+# Where it all lies:
 
-
-def compare(hashers: dict[str, Any], query: Bunch, database: Bunch) -> dict[str, RetrievalReport]:
-    """Fit each hasher to the database, and report on how well it finds what is relevant."""
-    return {
-        name: retrieval_report(
-            hasher.fit(database.features, database.tags),
-            query.features,
-            database.features,
-            query.truth,
-            database.truth,
-        )
-        for name, hasher in hashers.items()
-    }
-
-
-def format_table(reports: dict[int, dict[str, RetrievalReport]]) -> str:
-    """MAP by hasher and code length, the chance level first."""
-    by_length = list(reports.values())
-    names = list(by_length[0])
-    rows = {"chance": [report[names[0]].chance_map for report in by_length]}
-    rows |= {name: [report[name].map for report in by_length] for name in names}
-    lines = ["MAP".ljust(12) + "".join(f"{n_bits:>5} bits" for n_bits in reports)]
-    lines += [name.ljust(12) + "".join(f"{x:>10.3f}" for x in row) for name, row in rows.items()]
-    return "\n".join(lines)
-
-
-# %%
-# Looking
-# -------
-# Left: what share of the photos found is relevant (precision), as more of the relevant ones are
-# found (recall). Right: the first few queries, and what comes nearest to each; a green frame means
-# relevant.
-
-
-def draw(reports: dict[str, RetrievalReport], hasher: Any, query: Bunch, database: Bunch) -> Figure:
-    """Precision-recall curves of all hashers, and nearest neighbours by one of them."""
-    figure, (curves, sheet) = plt.subplots(
-        1, 2, figsize=(11, 4.6), width_ratios=(2, 3), layout="constrained"
-    )
-    for i, (name, report) in enumerate(reports.items()):
-        PrecisionRecallDisplay(**report.precision_recall, name=name).plot(
-            curves,
-            plot_chance_level=i == len(reports) - 1,
-            linewidth=3.5 - 0.5 * i,  # none hides another that runs along it
-        )
-    n_bits = reports["DSTDHLinear"].n_bits
-    curves.set_title(f"{n_bits} bits: precision and recall")
-
-    n_queries, n_neighbors = min(6, len(query.images)), min(8, len(database.images))
-    search = HammingNeighbors(n_neighbors).fit(hasher.transform(database.features))
-    neighbors = search.kneighbors(
-        hasher.transform(query.features[:n_queries]), return_distance=False
-    )
-    relevant = share_any(query.truth[:n_queries], database.truth).toarray()
-    NeighborsDisplay(
-        query.images[:n_queries],
-        database.images,
-        neighbors,
-        relevant=np.take_along_axis(relevant, neighbors, axis=1),
-    ).plot(sheet)
-    sheet.set_title(f"Queries, and their nearest neighbours by {n_bits} bits of DSTDHLinear")
-    return figure
-
-
-# %%
-# All of it
-# ---------
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the example with arguments of a command line."""
-    parser = argparse.ArgumentParser(
-        description="Learn binary codes from photos and tags, measure them, and search by them."
-    )
-    parser.add_argument("--images", type=Path, help="folder of your own photos")
-    parser.add_argument(
-        "--tags",
-        type=Path,
-        help="table of their tags (CSV, TSV, JSON Lines or Parquet) with columns 'file', 'tags' "
-        "and, if there are any to judge by, 'labels'; commas stand between tags, and labels "
-        "(default: the keywords that the photos carry)",
-    )
-    parser.add_argument(
-        "--n-images",
-        type=int,
-        help="use this many photos, drawn at random (default: all of --images; 3000 rendered ones)",
-    )
-    parser.add_argument(
-        "--backbone",
-        default="efficientnet_lite0",
-        help="network that gives the features, or 'histograms' (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--weights",
-        default="DEFAULT",
-        help="file of the backbone's state dict (default: its own, installed or downloaded once)",
-    )
-    parser.add_argument(
-        "--image-size", type=int, help="side in pixels that the backbone sees (default: its own)"
-    )
-    parser.add_argument(
-        "--bits", type=int, nargs="+", default=[16, 32, 64], help="code lengths (default: 16 32 64)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of all chance (default: 0)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("output/social_image_search.png"),
-        help="file of the figure (default: %(default)s)",
-    )
-    args = parser.parse_args(arguments)
-    if args.images is None and args.tags is not None:
-        parser.error("--tags is a table of the tags of --images, which is missing")
-    if args.n_images is not None and args.n_images < 12:
-        parser.error("--n-images must be at least 12: one photo in six becomes a query")
-
-    query, database = load(args)
-    print(f"{len(query.images)} queries, {len(database.images)} photos in the database", flush=True)
-    reports = {}
-    for n_bits in sorted(set(args.bits)):
-        hashers = make_hashers(n_bits, args.seed)
-        reports[n_bits] = compare(hashers, query, database)
-    print(format_table(reports))
-
-    figure = draw(reports[n_bits], hashers["DSTDHLinear"], query, database)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.output, dpi=100)
-    print(f"Figure: {args.output}")
-
-
-if __name__ == "__main__":
-    main()
+print(f"Search: {args.output / 'search'}")
+print(f"Page of answers: {args.output / 'answers.html'}")
+print(f"Figure: {args.output / 'social_image_search.png'}")

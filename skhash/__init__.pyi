@@ -23,6 +23,7 @@ from .networks import DeepHasher as DeepHasher
 from .networks import ImageFeatures as ImageFeatures
 from .persistence import load as load
 from .persistence import save as save
+from .persistence import to_onnx as to_onnx
 from .search import ImageSearch as ImageSearch
 from .semantic import SemanticSpace as SemanticSpace
 from .semantic import SemanticTargets as SemanticTargets

@@ -943,3 +943,25 @@ def test_nothing_is_warned_of_without_need(photos):
         search.add(photos.X[:2], [["never seen"], ["snow"]])
         search.query(photos.X)
     assert search.tags_of([160]) == [["never seen"]]
+
+
+def test_a_fit_runs_the_network_once_over_each_photo(monkeypatch, tmp_path):
+    from skhash.networks import _features
+
+    seen = []
+
+    def extract(backbone, images, **options):
+        seen.append(len(images))
+        return extracted(backbone, images, **options)
+
+    extracted = _features.extract_features
+    monkeypatch.setattr(_features, "extract_features", extract)
+    photos = skhash.datasets.make_social_images(12, image_size=32, random_state=0)
+    paths = [str(tmp_path / f"{i}.png") for i in range(12)]
+    for path, pixels in zip(paths, photos.images, strict=True):
+        Image.fromarray(pixels).save(path)
+    network = ImageFeatures("resnet18", weights=None, image_size=32, random_state=0)
+
+    ImageSearch(make_pipeline(network, ITQ(8, random_state=0))).fit(paths, photos.tags)
+
+    assert seen == [12]

@@ -11,7 +11,15 @@ from typing import Any
 
 from ._base import read_text, shorten
 
-__all__ = ["IMAGE_COLUMNS", "TAGS_COLUMNS", "Row", "as_tags", "choose_column", "read_table"]
+__all__ = [
+    "IMAGE_COLUMNS",
+    "TAGS_COLUMNS",
+    "Row",
+    "as_tags",
+    "choose_column",
+    "read_labels",
+    "read_table",
+]
 
 # In lower case, without blanks, hyphens and underscores; the first that a table has counts.
 IMAGE_COLUMNS = (
@@ -66,6 +74,22 @@ def choose_column(
 def has_column(columns: list[str], usual: str) -> bool:
     """Whether the table has a column of a usual name, in any case."""
     return usual in map(_plain, columns)
+
+
+def read_labels(path: Path) -> dict[str, list[str]]:
+    """The labels of each image that a table names; its tags, if it has no labels."""
+    rows = read_table(path)
+    columns = list(dict.fromkeys(column for _, row in rows for column in row))
+    image_column = choose_column(columns, path, None, IMAGE_COLUMNS)
+    labels_column = choose_column(columns, path, None, ("labels", *TAGS_COLUMNS))
+    labels: dict[str, list[str]] = {}
+    for place, row in rows:
+        name = str(row.get(image_column) or "").strip()
+        if not name or name in labels:
+            fault = "already has a row" if name else "names no image"
+            raise ValueError(f"{path}, {place}: column {image_column!r} {fault}: {name!r}.")
+        labels[name] = as_tags(row.get(labels_column), ",", f"{path}, {place}")
+    return labels
 
 
 def _plain(column: str) -> str:

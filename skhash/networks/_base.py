@@ -32,6 +32,7 @@ from ..base import (
 from ..codes import MISSING, sign_bits
 from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
+from ._engines import ENGINES, check_engine
 from ._extract import (
     ComputesOnce,
     doubtful_rows,
@@ -60,7 +61,7 @@ _SKIPPED = (
 # Parameters that do not decide what is learned, or only how long; what others decide is told by
 # the data, the weights and the settings of the trainer.
 _INDIFFERENT = {
-    "cache", "callbacks", "checkpoint", "device", "early_stopping",
+    "cache", "callbacks", "checkpoint", "device", "early_stopping", "engine",
     "image_size", "inference_batch_size", "max_epochs", "max_pixels", "n_iter_no_change",
     "n_rounds", "num_workers", "on_error", "output", "validation_fraction", "verbose", "weights",
 }  # fmt: skip
@@ -93,6 +94,7 @@ class NetworkParameters(TypedDict, total=False):
     max_pixels: int
     inference_batch_size: int
     device: str
+    engine: str
     amp: bool
     num_workers: int
     random_state: int | np.random.RandomState | None
@@ -214,12 +216,19 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Images at a time where the network is run and not trained.
     device : str, default="auto"
         Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
+    engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
+        What runs a backbone that is not being trained; see
+        :class:`~skhash.ImageFeatures`. A fitted hasher gives the same codes by
+        any of them (not with ``amp`` or ``cache``): what could hang on rounding
+        is decided by torch. Values, and what a fit learns, differ by rounding.
     amp : bool, default=False
-        Mixed precision: bfloat16 where that is safe, and the channels-last
-        layout; two to three times as fast for convolutions where the hardware
-        supports it.
+        Mixed precision, and the channels-last layout: bfloat16 where that is
+        safe by torch, throughout by OpenVINO, not by ONNX Runtime. Two to three
+        times as fast for convolutions where the hardware supports it; some bits
+        differ from those in float32.
     num_workers : int, default=0
-        Processes that read images; 0 reads in this one. They are started anew,
+        Processes that read images; 0 reads in this one, and in threads of it
+        where the network is run and not trained. Processes are started anew,
         for which a script needs its ``if __name__ == "__main__":``.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, batches, dropout and validation part.
@@ -282,6 +291,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         "max_pixels": [Interval(Integral, 1, None, closed="left")],
         "inference_batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
+        "engine": [StrOptions(ENGINES)],
         "amp": ["boolean"],
         "num_workers": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
@@ -316,6 +326,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         max_pixels: int = MAX_PIXELS,
         inference_batch_size: int = 32,
         device: str = "auto",
+        engine: str = "torch",
         amp: bool = False,
         num_workers: int = 0,
         random_state: int | np.random.RandomState | None = None,
@@ -346,6 +357,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         self.max_pixels = max_pixels
         self.inference_batch_size = inference_batch_size
         self.device = device
+        self.engine = engine
         self.amp = amp
         self.num_workers = num_workers
         self.random_state = random_state
@@ -495,7 +507,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         if isinstance(backbone, str) and backbone == "auto":
             backbone = _DEFAULT_BACKBONE if holds_images(X) else None
         if backbone is not None:
-            self._as_images(X, None)  # what is none is refused before weights are loaded
+            # What cannot be is refused before weights are loaded.
+            check_engine(self.engine, self.device, amp=self.amp)
+            self._as_images(X, None)
             self.backbone_ = make_backbone(
                 backbone,
                 self.weights,
@@ -715,11 +729,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         readable = np.setdiff1d(np.arange(len(features)), unreadable)
         outputs = run_head(self.head_, features[readable], device=self.device)
         if isinstance(data, Images) and not self.amp and self.cache is None:
-            # Features of an image differ by rounding with the images that they are computed with;
-            # those in a cache are fixed.
+            # Features of an image differ by rounding with the images that they are computed with,
+            # and with what computes them; those in a cache are fixed.
             doubtful = np.flatnonzero(doubtful_rows(outputs))
             if len(doubtful):
-                alone, _ = self._extract(data.take(readable[doubtful]), batch_size=1, num_workers=0)
+                alone, _ = self._extract(
+                    data.take(readable[doubtful]), batch_size=1, num_workers=0, engine="torch"
+                )
                 outputs[doubtful] = run_head(self.head_, alone, device=self.device)
         if not len(unreadable):
             return outputs
@@ -756,7 +772,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 lambda: self._extract(data, cache=self.cache, verbose=self.verbose),
             )
         else:
-            features, unreadable = self._extract(data, verbose=self.verbose)
+            # Called when trained; what is not is too short-lived to be compiled.
+            features, unreadable = self._extract(data, engine=self.engine, verbose=self.verbose)
         warn_unreadable(data, unreadable, _SKIPPED)
         return features, unreadable
 
@@ -849,6 +866,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             **{
                 "batch_size": self.inference_batch_size,
                 "device": self.device,
+                "engine": self.engine if self.backbone_.frozen else "torch",
                 "amp": self.amp,
                 "num_workers": self.num_workers,
                 **options,

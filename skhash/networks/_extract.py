@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,6 +23,7 @@ from .._image_rows import gather
 from ..images import ImageReadError
 from ._backbones import Backbone
 from ._cache import FeatureCache
+from ._engines import choose_engine, make_forward
 from ._images import Images, unchanged
 from ._placement import autocast, place, placed, resolve_device
 
@@ -90,6 +93,7 @@ def extract_features(
     *,
     batch_size: int = 32,
     device: str = "auto",
+    engine: str = "torch",
     amp: bool = False,
     num_workers: int = 0,
     cache: str | os.PathLike[str] | None = None,
@@ -107,10 +111,12 @@ def extract_features(
         Images at a time.
     device : str, default="auto"
         Where to compute.
+    engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
+        What computes; see :class:`~skhash.ImageFeatures`.
     amp : bool, default=False
         Whether in bfloat16 where that is safe, and in the channels-last layout.
     num_workers : int, default=0
-        Processes that read images; 0 reads in this one.
+        Processes that read images; 0 reads in threads of this one.
     cache : path, default=None
         Folder to keep features in and take them from.
     verbose : int, default=0
@@ -127,12 +133,19 @@ def extract_features(
     ------
     ImageReadError
         For the first unreadable image, unless ``images`` skips them.
+    ImportError
+        If the engine is not installed.
+    ValueError
+        If it cannot compute this network, or not so.
     """
     n = len(images)
+    engine, target = choose_engine(backbone, engine, device, amp=amp, n_images=n)
     store, keys, rows = None, [], np.arange(n)
     features: NDArray[np.float32] | None = None
     if cache is not None:
-        store = FeatureCache(Path(cache) / f"{backbone.fingerprint()}{'-bf16' if amp else ''}")
+        # Engines differ by rounding, and in bfloat16 by more.
+        how = ("-bf16" if amp else "") + ("" if engine == "torch" else f"-{engine}")
+        store = FeatureCache(Path(cache) / f"{backbone.fingerprint()}{how}")
         keys = [images.key(i) for i in range(n)]
         rows = np.array(store.missing(keys), np.intp)
         features = store.get(keys)
@@ -145,18 +158,15 @@ def extract_features(
             store.put([keys[i] for i in done], features[done])  # type: ignore[index]
             unsaved.clear()
 
-    target = resolve_device(device)
     start = 0
     try:
         if len(rows):
-            module = placed(backbone, target, channels_last=amp)
-        wanted: Any = Subset(images, rows.tolist())  # type: ignore[arg-type]
-        loader = _loader(wanted, batch_size, num_workers)
-        for batch, readable in _progress(loader, n, len(rows), verbose):
+            forward = make_forward(backbone, engine, target, amp=amp)
+        batches = _batches(images, rows, batch_size, num_workers)
+        for batch, readable in _progress(batches, n, len(rows), verbose):
             current = rows[start : start + len(batch)]
             start += len(batch)
-            with torch.no_grad(), autocast(target, amp):
-                outputs = module(batch.to(target)).float().cpu().numpy()
+            outputs = forward(batch)
             if features is None:
                 features = np.empty((n, outputs.shape[1]), np.float32)
             features[current] = np.where(readable[:, None], outputs, np.nan)
@@ -172,20 +182,49 @@ def extract_features(
 
 def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]:
     """Rows of images that cannot be read, found by reading all."""
-    loader = _loader(images, 32, num_workers)
-    return np.flatnonzero(np.concatenate([~readable for _, readable in loader]))
+    batches = _batches(images, np.arange(len(images)), 32, num_workers)
+    return np.flatnonzero(np.concatenate([~readable for _, readable in batches]))
 
 
-def _loader(images: Any, batch_size: int, num_workers: int) -> DataLoader[Any]:
-    return DataLoader(
-        images,
+def _batches(
+    images: Images, rows: NDArray[np.intp], batch_size: int, num_workers: int
+) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
+    """Batches of some images, and which of them were readable."""
+    if not num_workers:
+        return _read_ahead(images, rows, batch_size)
+    some: Any = Subset(images, rows.tolist())  # type: ignore[arg-type]
+    loader = DataLoader(
+        some,
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=unchanged,
         generator=torch.Generator(),  # else every pass draws a number from torch's global one
         # A process that is forked while other threads compute may wait for them for ever.
-        multiprocessing_context="spawn" if num_workers else None,
+        multiprocessing_context="spawn",
     )
+    return iter(loader)
+
+
+def _read_ahead(
+    images: Images, rows: NDArray[np.intp], batch_size: int
+) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
+    """Batches that threads read while the one before is computed; Pillow lets them run."""
+    parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    n_threads = torch.get_num_threads()
+    if n_threads == 1 or not images.thread_safe:
+        yield from map(images.__getitems__, parts)
+        return
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        ahead: deque[list[Future[Any]]] = deque()
+        for part in parts:
+            ahead.append([pool.submit(images.read, row) for row in part])
+            if len(ahead) > 1:
+                yield images.collate(future.result() for future in ahead.popleft())
+        for last in ahead:
+            yield images.collate(future.result() for future in last)
+    finally:  # an unreadable image, or nobody asks for more
+        pool.shutdown(cancel_futures=True)
 
 
 # Holds for one thread, as the filters of the module warnings do not.
@@ -248,6 +287,9 @@ _computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(
 @contextmanager
 def computing_once() -> Iterator[None]:
     """Within it, a backbone that is not trained sees the same images once."""
+    if _computed.get() is not None:  # within another one
+        yield
+        return
     token = _computed.set([])
     try:
         yield

@@ -20,7 +20,8 @@ from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
 from ..images import MAX_PIXELS
 from ._backbones import TorchvisionPickling, make_backbone
-from ._extract import extract_features, warn_unreadable
+from ._engines import ENGINES, check_engine
+from ._extract import extract_features, once, warn_unreadable
 
 __all__ = ["ImageFeatures"]
 
@@ -73,12 +74,23 @@ class ImageFeatures(
         :func:`skhash.images.read_image`.
     device : str, default="auto"
         Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
+    engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
+        What computes. OpenVINO and ONNX Runtime (``pip install
+        "scikit-hash[openvino]"`` or ``"scikit-hash[onnx]"``) are several times
+        as fast on a CPU for networks like EfficientNet-Lite. They translate a
+        network when they first see it, which takes seconds in each process, and
+        give torch's features up to rounding, some 1e-6 of the largest. "auto"
+        is the first of OpenVINO and ONNX Runtime that is installed and can
+        compute the network, where ``device`` is a CPU and there are at least
+        256 images (any number once it is translated), else torch.
     amp : bool, default=False
-        Mixed precision: bfloat16 where that is safe, and the channels-last
-        layout.
+        Mixed precision, and the channels-last layout: bfloat16 where that is
+        safe by torch, throughout by OpenVINO, not by ONNX Runtime. Features
+        differ from those in float32 by some per cent.
     num_workers : int, default=0
-        Processes that read images; 0 reads in this one. They are started anew,
-        for which a script needs its ``if __name__ == "__main__":``.
+        Processes that read images; 0 reads in threads of this one, as many as
+        torch computes with. Processes are started anew, for which a script
+        needs its ``if __name__ == "__main__":``.
     random_state : int, RandomState instance or None, default=None
         Determines the random weights of ``weights=None``.
     verbose : int, default=0
@@ -109,6 +121,7 @@ class ImageFeatures(
         "on_error": [StrOptions({"raise", "skip"})],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
+        "engine": [StrOptions(ENGINES)],
         "amp": ["boolean"],
         "num_workers": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
@@ -127,6 +140,7 @@ class ImageFeatures(
         on_error: str = "raise",
         max_pixels: int = MAX_PIXELS,
         device: str = "auto",
+        engine: str = "torch",
         amp: bool = False,
         num_workers: int = 0,
         random_state: int | np.random.RandomState | None = None,
@@ -141,6 +155,7 @@ class ImageFeatures(
         self.on_error = on_error
         self.max_pixels = max_pixels
         self.device = device
+        self.engine = engine
         self.amp = amp
         self.num_workers = num_workers
         self.random_state = random_state
@@ -161,7 +176,16 @@ class ImageFeatures(
         -------
         ImageFeatures
             The fitted transformer.
+
+        Raises
+        ------
+        ImportError
+            If the engine is not installed.
+        ValueError
+            If the engine does not compute on this device or in bfloat16, or
+            there is no such network.
         """
+        check_engine(self.engine, self.device, amp=self.amp)
         self.backbone_ = make_backbone(
             self.backbone,
             self.weights,
@@ -194,20 +218,29 @@ class ImageFeatures(
         ------
         ImageReadError
             For the first unreadable image, unless ``on_error="skip"``.
+        ImportError
+            If the engine is not installed.
+        ValueError
+            If the engine cannot compute the network; "auto" can.
         """
         check_is_fitted(self)
         images = self.backbone_.images(
             X, skip_unreadable=self.on_error == "skip", max_pixels=self.max_pixels
         )
-        features, unreadable = extract_features(
-            self.backbone_,
+        features, unreadable = once(
             images,
-            batch_size=self.batch_size,
-            device=self.device,
-            amp=self.amp,
-            num_workers=self.num_workers,
-            cache=self.cache,
-            verbose=self.verbose,
+            self.backbone_,
+            lambda: extract_features(
+                self.backbone_,
+                images,
+                batch_size=self.batch_size,
+                device=self.device,
+                engine=self.engine,
+                amp=self.amp,
+                num_workers=self.num_workers,
+                cache=self.cache,
+                verbose=self.verbose,
+            ),
         )
         warn_unreadable(images, unreadable, _SKIPPED)
         return features

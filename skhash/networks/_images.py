@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -96,18 +96,38 @@ class Images:
         """Read a batch of uint8, shape (n_rows, 3, size, size)."""
         return _as_batch([self._read(int(i)) for i in rows])
 
-    def __getitems__(self, rows: Sequence[int]) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+    def __getitems__(
+        self, rows: Sequence[int] | NDArray[np.integer[Any]]
+    ) -> tuple[torch.Tensor, NDArray[np.bool_]]:
         """Read a batch, and which of its images were readable."""
-        batch, readable = [], np.ones(len(rows), bool)
-        for j, i in enumerate(rows):
-            try:
-                batch.append(self._read(i))
-            except ImageReadError:
-                if not self.skip_unreadable:
-                    raise
-                batch.append(np.zeros((self.size, self.size, 3), np.uint8))
-                readable[j] = False
-        return _as_batch(batch), readable
+        return self.collate(map(self.read, rows))
+
+    def read(self, row: int) -> tuple[NDArray[np.uint8], bool]:
+        """Read an image, and whether it was readable."""
+        try:
+            return self._read(row), True
+        except ImageReadError:
+            if not self.skip_unreadable:
+                raise
+            return np.zeros((self.size, self.size, 3), np.uint8), False
+
+    def collate(
+        self, images: Iterable[tuple[NDArray[np.uint8], bool]]
+    ) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+        """Make a batch of images that were read."""
+        pixels, readable = zip(*images, strict=True)
+        return _as_batch(pixels), np.array(readable, bool)
+
+    @property
+    def thread_safe(self) -> bool:
+        """Whether threads may read them at once.
+
+        Nothing is known of a lazy sequence, and a PIL image is decoded when first asked for.
+        """
+        safe = (str, os.PathLike, bytes, dict, np.ndarray)
+        return not isinstance(self.images, LazyRows) and all(
+            isinstance(image, safe) for image in self.images
+        )
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Images:
         """The images of some rows."""
@@ -190,7 +210,7 @@ def unchanged(batch: Any) -> Any:
     return batch
 
 
-def _as_batch(images: list[NDArray[np.uint8]]) -> torch.Tensor:
+def _as_batch(images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
 
 

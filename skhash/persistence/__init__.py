@@ -1,5 +1,6 @@
-"""Estimators in files, without pickle."""
+"""Estimators in files, without pickle, and hashers as ONNX models."""
 
-from ._files import load, save
+import lazy_loader
 
-__all__ = ["load", "save"]
+# Loaded on first use: save and load need no torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

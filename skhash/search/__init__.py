@@ -1,7 +1,6 @@
 """Photos that are searched by photos and by words: hasher, index, ids and tags in one object."""
 
-from ._image_search import ImageSearch
-from ._results import Hit, SearchResult
-from ._suggest import TagSuggestion
+import lazy_loader
 
-__all__ = ["Hit", "ImageSearch", "SearchResult", "TagSuggestion"]
+# Loaded on first use: the help of the command line needs none of it.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

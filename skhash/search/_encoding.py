@@ -27,7 +27,7 @@ _BACKBONE = "efficientnet_lite0"
 
 def default_hasher(X: Any, tags: TagMatrix, *, images: bool) -> Any:
     """The hasher of those who choose none, for such photos; not fitted."""
-    if _tell_apart(tags):
+    if tell_apart(tags):
         from ..social import TagITQ
 
         hasher: Any = TagITQ(_N_BITS, random_state=0)
@@ -41,10 +41,10 @@ def default_hasher(X: Any, tags: TagMatrix, *, images: bool) -> Any:
         return hasher
     from ..networks import ImageFeatures
 
-    return make_pipeline(ImageFeatures(_BACKBONE), hasher)
+    return make_pipeline(ImageFeatures(_BACKBONE, engine="auto"), hasher)
 
 
-def _tell_apart(tags: TagMatrix) -> bool:
+def tell_apart(tags: TagMatrix) -> bool:
     """Whether not all photos that have tags have the same."""
     n_tagged = np.count_nonzero(np.diff(tags.indicator.indptr))
     counts = np.bincount(tags.indicator.indices)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,12 +29,14 @@ from ..tags import TagMatrix
 from ._input import rows_of_tags
 from ._photos import Photos
 
-__all__ = ["read_folder", "write_folder"]
+__all__ = ["read_folder", "read_manifest", "write_folder"]
 
 # To be raised where an older release would misread a folder.
 _FORMAT = 1
 _MANIFEST = "search.json"
 _PREFIX = "data-"
+# Nothing else in the folder is ours to remove.
+_OURS = re.compile(r"data-[0-9a-f]{16}")
 _MODEL = "model.skhash"
 _CODES = "codes.npy"
 _DIRECTIONS = "directions.npy"
@@ -108,15 +111,24 @@ def _new_digest() -> Any:
 def _remove_others(folder: Path) -> None:
     """Remove what other saves have left; the lock says that none of them is at work."""
     try:
-        current = _read_manifest(folder)["data"]
+        current = read_manifest(folder)["data"]
     except FileNotFoundError:
         current = None
-    for path in folder.glob(f"{_PREFIX}*"):
-        if path.name != current:
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name) and path.name != current:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What ``search.json`` says.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is no such file, or one of a newer release.
+    """
     path = folder / _MANIFEST
     with open_regular(path) as file:
         content = file.read()
@@ -128,7 +140,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 f"it was saved by skhash {about['skhash']} in format {form}, and this is skhash "
                 f"{skhash.__version__}, which reads up to format {_FORMAT}; upgrade scikit-hash"
             )
-        if Path(about["data"]).name != about["data"] or not about["data"].startswith(_PREFIX):
+        if not _OURS.fullmatch(about["data"]):
             raise ValueError("it names no folder of its own")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no file of ImageSearch.save: {error!s:.300}.") from error
@@ -160,13 +172,13 @@ def read_folder(folder: PathLike, *, modules: Any, weights: PathLike) -> tuple[A
         If files cannot be read.
     """
     folder = Path(folder)
-    about = _read_manifest(folder)
+    about = read_manifest(folder)
     while True:
         try:
             return _read_data(folder, about, modules=modules, weights=weights)
         except FileNotFoundError:
             # Another process may have saved in the meantime, and removed what was to be read.
-            before, about = about, _read_manifest(folder)
+            before, about = about, read_manifest(folder)
             if about["data"] == before["data"]:
                 raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Unpack
 
@@ -186,8 +186,10 @@ class _TurnedImages(Images):
     def __getitem__(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> torch.Tensor:
         return turn(super().__getitem__(rows), self.angle)
 
-    def __getitems__(self, rows: Sequence[int]) -> tuple[torch.Tensor, NDArray[np.bool_]]:
-        batch, readable = super().__getitems__(rows)
+    def collate(
+        self, images: Iterable[tuple[NDArray[np.uint8], bool]]
+    ) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+        batch, readable = super().collate(images)
         return turn(batch, self.angle), readable
 
     def key(self, row: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -170,7 +171,7 @@ class SGH(KernelHasher):
         scales = norms if self.scaling == "rows" else np.full(len(X), norms.max())
         scales[scales == 0] = 1
         cross = np.zeros((features.shape[1], X.shape[1] + 1))
-        slope, level = np.sqrt(np.e - 1 / np.e), np.sqrt(np.e + 1 / np.e)
+        slope, level = math.sqrt(math.e - 1 / math.e), math.sqrt(math.e + 1 / math.e)
         for block in batches:
             scaled = (X[block] - mean) / scales[block, None]
             damping = np.exp(-np.square(norms[block] / scales[block]) / 2)[:, None]

@@ -1,0 +1,258 @@
+"""What computes the features of images: torch, or a library that compiles networks for CPUs.
+
+A compiled network gives torch's features up to rounding. It takes each image alone, by one thread:
+that is as fast, because small batches stay in a core's cache, and the features of an image hang
+neither on which others it comes with nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from threading import Lock
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ._backbones import Backbone
+from ._export import cause_of, check_installed, onnx_model
+from ._placement import autocast, placed, resolve_device
+
+__all__ = ["ENGINES", "check_engine", "choose_engine", "make_forward"]
+
+ENGINES = {"auto", "onnxruntime", "openvino", "torch"}
+
+# Takes uint8 images (n, 3, H, W), gives features (n, d).
+Forward = Callable[[torch.Tensor], NDArray[np.float32]]
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+# How far features may be from torch's, relative to the largest. Compilers were off by a quarter of
+# this on real photos, and then outputs of heads by a tenth of what hashers take for rounding.
+_TOLERANCE = 2e-5
+_N_PROBES = 2
+# For fewer images compiling takes longer than torch.
+_WORTH_COMPILING = 256
+
+_lock = Lock()
+# By network: the state that it had, and what it was compiled to. Nothing of it is pickled.
+_compiled: WeakKeyDictionary[Backbone, tuple[Any, dict[Any, Forward]]] = WeakKeyDictionary()
+# The threads of what was compiled do not survive a fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compiled.clear)
+
+
+def check_engine(engine: str, device: str, *, amp: bool) -> torch.device:
+    """Refuse an engine that is not installed, or cannot do what is asked for.
+
+    Parameters
+    ----------
+    engine : {"auto", "onnxruntime", "openvino", "torch"}
+        The parameter of that name.
+    device : str
+        The parameter of that name.
+    amp : bool
+        Whether in bfloat16.
+
+    Returns
+    -------
+    torch.device
+        Where it computes.
+
+    Raises
+    ------
+    ImportError
+        If the engine is not installed.
+    ValueError
+        If it does not compute there, or not so.
+    """
+    if engine not in _LOADERS:
+        return resolve_device(device)
+    check_installed(engine, f"engine={engine!r}")
+    if device != "auto" and resolve_device(device).type != "cpu":
+        raise ValueError(
+            f"engine={engine!r} computes on the CPU, got device={device!r}; use engine='torch'."
+        )
+    if amp and engine == "onnxruntime":
+        raise ValueError(
+            "engine='onnxruntime' does not compute in bfloat16 on a CPU; set amp=False, or use "
+            "engine='openvino' or engine='torch'."
+        )
+    return torch.device("cpu")
+
+
+def choose_engine(
+    backbone: Backbone, engine: str, device: str, *, amp: bool, n_images: int
+) -> tuple[str, torch.device]:
+    """Decide what computes the features of a network, and where.
+
+    The parameters, and what is raised, are those of :func:`check_engine`; "auto" becomes an engine
+    that is installed and can compute this network, for so many images that compiling is worth it,
+    or any number once it is compiled.
+    """
+    target = check_engine(engine, device, amp=amp)
+    if engine != "auto":
+        return engine, target
+    if n_images < _WORTH_COMPILING:
+        for compiler in _LOADERS:
+            if _key(compiler, amp) in _compiled_of(backbone):
+                return compiler, target
+        return "torch", target
+    for compiler in ("openvino", "onnxruntime") if target.type == "cpu" else ():
+        with suppress(ImportError, ValueError):
+            check_engine(compiler, device, amp=amp)
+            make_forward(backbone, compiler, target, amp=amp)
+            return compiler, target
+    return "torch", target
+
+
+def make_forward(backbone: Backbone, engine: str, device: torch.device, *, amp: bool) -> Forward:
+    """Prepare a network for computing features; any number of threads may do so.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Is left as it is.
+    engine : {"onnxruntime", "openvino", "torch"}
+        As :func:`choose_engine` returned it. What another engine than torch compiles is kept for
+        as long as the network stays as it is.
+    device : torch.device
+        Where to compute.
+    amp : bool
+        Whether in bfloat16 where that is safe.
+
+    Returns
+    -------
+    callable
+        Takes a uint8 Tensor (n, 3, H, W); returns an ndarray (n, d), float32.
+
+    Raises
+    ------
+    ValueError
+        If the engine cannot compute this network, or not as torch does.
+    """
+    if engine == "torch":
+        return _torch_forward(backbone, device, amp)
+    key = _key(engine, amp)
+    with _lock:
+        compiled = _compiled_of(backbone)
+        if key not in compiled:
+            compiled[key] = _compile(backbone, engine, amp)
+        _compiled[backbone] = _state(backbone), compiled
+        return compiled[key]
+
+
+def _key(engine: str, amp: bool) -> Any:
+    return engine, amp, torch.get_num_threads()
+
+
+def _compiled_of(backbone: Backbone) -> dict[Any, Forward]:
+    """What a network was compiled to, unless it was changed since."""
+    state, compiled = _compiled.get(backbone, (None, {}))
+    return compiled if state == _state(backbone) else {}
+
+
+def _state(backbone: Backbone) -> Any:
+    """What is another whenever a network is changed, by training or by hand."""
+    tensors = [*backbone.parameters(), *backbone.buffers()]
+    versions = [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
+    return backbone.image_size, versions, [id(module) for module in backbone.modules()]
+
+
+def _torch_forward(backbone: Backbone, device: torch.device, amp: bool) -> Forward:
+    module = placed(backbone, device, channels_last=amp)
+
+    @torch.no_grad()
+    def forward(batch: torch.Tensor) -> NDArray[np.float32]:
+        with autocast(device, amp):
+            return module(batch.to(device)).float().cpu().numpy()
+
+    return forward
+
+
+def _compile(backbone: Backbone, engine: str, amp: bool) -> Forward:
+    module = placed(backbone, "cpu")
+    generator = torch.Generator().manual_seed(0)
+    shape = (_N_PROBES, 3, backbone.image_size, backbone.image_size)
+    probes = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    try:
+        model = onnx_model(module, probes[:1], names=("images", "features"))
+        forward = _in_threads(_LOADERS[engine](model.SerializeToString(), amp))
+        found = forward(probes)
+    except Exception as error:  # whatever exporters and compilers raise
+        raise ValueError(
+            _refusal(module, engine, f"cannot compile it ({cause_of(error)})")
+        ) from error
+    if not amp:
+        expected = _torch_forward(backbone, torch.device("cpu"), amp)(probes)
+        off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
+        if not off <= _TOLERANCE:
+            raise ValueError(_refusal(module, engine, f"would be {off:.1e} off there"))
+    return forward
+
+
+def _refusal(module: nn.Module, engine: str, fault: str) -> str:
+    name = type(module.net).__name__
+    return f"engine={engine!r} does not suit the backbone {name!r}: it {fault}; use engine='torch'."
+
+
+def _in_threads(run: Run) -> Forward:
+    """Share the images of a batch out among threads."""
+    n_threads = torch.get_num_threads()
+
+    def forward(batch: torch.Tensor) -> NDArray[np.float32]:
+        images = batch.numpy()
+        parts = np.array_split(images, min(n_threads, len(images)))
+        if len(parts) == 1:
+            return run(images)
+        with ThreadPoolExecutor(len(parts)) as pool:
+            return np.concatenate(list(pool.map(run, parts)))
+
+    return forward
+
+
+def _load_onnxruntime(model: bytes, amp: bool) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.concatenate([session.run(None, {"images": one[None]})[0] for one in images])
+
+    return run
+
+
+@cache
+def _openvino_core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _load_openvino(model: bytes, amp: bool) -> Run:
+    core = _openvino_core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if amp else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": torch.get_num_threads(),  # each of one thread
+        "ENABLE_CPU_PINNING": False,  # other threads and processes compute too
+    }
+    compiled = core.compile_model(core.read_model(model), "CPU", settings)
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        request = compiled.create_infer_request()  # of this thread alone
+        return np.concatenate([request.infer({0: one[None]})[0] for one in images])
+
+    return run
+
+
+_LOADERS = {"onnxruntime": _load_onnxruntime, "openvino": _load_openvino}
