@@ -15,11 +15,11 @@ changes = {
     "deflated graphs": {"deflate": True},
     "corrected hash function\n(the defaults)": {"ridge": "auto", "max_iter": 20},
 }
+photos = make_social_images(2000, image_size=16, random_state=0)
+pixels = photos.images[:, ::2, ::2].reshape(2000, -1)
+X = StandardScaler().fit_transform(pixels.astype(np.float32))
 scores = np.empty((3, len(changes)))
 for seed in range(3):
-    photos = make_social_images(2000, image_size=16, random_state=seed)
-    pixels = photos.images[:, ::2, ::2].reshape(2000, -1)
-    X = StandardScaler().fit_transform(pixels.astype(np.float32))
     hasher = DSTDHLinear.preset(source="paper", n_bits=32, random_state=seed)
     for i, change in enumerate(changes.values()):
         hasher.set_params(**change).fit(X[:1000], photos.tags[:1000])
