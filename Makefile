@@ -25,7 +25,7 @@ lint: $(VENV)/.has-dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.has-docs
-	$(BIN)/python -m sphinx docs docs/_build/html $(ARGS)
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-oldest output docs/_build docs/auto_examples docs/generated

@@ -114,7 +114,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
     See Also
     --------
     DSTDHLinear : The same codes with a linear hash function; no network.
-    skhash.weakly.WeaklySupervisedHasher : Networks that learn from tags by
+    skhash.WeaklySupervisedHasher : Networks that learn from tags by
         similarities.
 
     Notes
@@ -125,9 +125,9 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
 
     References
     ----------
-    .. [1] "Dual-level Semantic Transfer Deep Hashing for Efficient Social Image
-       Retrieval", IEEE Transactions on Circuits and Systems for Video
-       Technology, 2020.
+    .. [1] L. Zhu, H. Cui, Z. Cheng, J. Li and Z. Zhang, "Dual-level semantic
+       transfer deep hashing for efficient social image retrieval", IEEE
+       Transactions on Circuits and Systems for Video Technology, 2020.
 
     Examples
     --------

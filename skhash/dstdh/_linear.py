@@ -32,7 +32,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
     these points; :meth:`preset` gives the paper's and the authors' program's:
 
     - the optimiser starts from codes of what tags mean, those of
-      :class:`~skhash.social.TagITQ` without a kernel
+      :class:`~skhash.TagITQ` without a kernel
       (the paper: random codes; the program: ITQ);
     - the graphs weigh less (``alpha``, ``beta``): what they gain where tags are
       noisy they lose where tags are clean;
@@ -80,14 +80,14 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
 
     See Also
     --------
-    skhash.social.TagITQ : The start, and a baseline.
-    skhash.unsupervised.ITQ : Learns from features alone.
+    skhash.TagITQ : The start, and a baseline.
+    skhash.ITQ : Learns from features alone.
 
     References
     ----------
-    .. [1] "Dual-level Semantic Transfer Deep Hashing for Efficient Social Image
-       Retrieval", IEEE Transactions on Circuits and Systems for Video
-       Technology, 2020.
+    .. [1] L. Zhu, H. Cui, Z. Cheng, J. Li and Z. Zhang, "Dual-level semantic
+       transfer deep hashing for efficient social image retrieval", IEEE
+       Transactions on Circuits and Systems for Video Technology, 2020.
 
     Examples
     --------

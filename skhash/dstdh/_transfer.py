@@ -80,7 +80,7 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         apart); "itq", from codes of ITQ; "random"; or given codes in {0, 1}.
     target : str, path, mapping, callable or SemanticSpace, default="ppmi"
         What tags mean, where they are the start; see
-        :class:`~skhash.semantic.SemanticTargets`.
+        :class:`~skhash.SemanticTargets`.
     shrinkage : {"bit", "sample"}, default="bit"
         The groups of the l2,1 norm: all residuals of a bit, as the paper
         defines the norm and its program computes it, or all residuals of an

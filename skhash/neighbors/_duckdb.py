@@ -125,7 +125,7 @@ class DuckDBStore(TableStore):
         Parameters
         ----------
         path : str or path-like
-            A file, or several by a pattern such as "codes/*.parquet".
+            A file, or several by a pattern such as ``"codes/*.parquet"``.
         id : str or None, default="id"
             Column of ids, all different, integers or strings. None asks for
             the next numbers.

@@ -188,7 +188,7 @@ class MemoryStore:
     Parameters
     ----------
     backend : {"auto", "numpy", "faiss", "ivf"}, default="auto"
-        What computes; see :class:`HammingNeighbors`.
+        What computes; see :class:`~skhash.HammingNeighbors`.
     n_probes : int, default=32
         Of "ivf", see there.
 
@@ -199,7 +199,7 @@ class MemoryStore:
     exact : bool
         Whether searches for the nearest are exact.
     view : object
-        The codes at this time, for :class:`HammingNeighbors`.
+        The codes at this time, for :class:`~skhash.HammingNeighbors`.
 
     See Also
     --------

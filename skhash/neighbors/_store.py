@@ -17,7 +17,7 @@ __all__ = ["Store", "check_store"]
 
 
 class Store(Protocol):
-    """What keeps the codes of :class:`HammingNeighbors` and searches them.
+    """What keeps the codes of :class:`~skhash.HammingNeighbors` and searches them.
 
     Any object with these members can be given as ``backend=``: it need not
     derive from this class. It may keep its codes in this process, as

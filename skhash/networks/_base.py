@@ -118,7 +118,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     The parameters in ``**network`` become part of the subclass's signature, so
     ``get_params``, ``clone`` and the representation know them; for type
     checkers, annotate them as ``Unpack[NetworkParameters]``. That is all that
-    :class:`~skhash.weakly.WeaklySupervisedHasher` needs as well, which trains
+    :class:`~skhash.WeaklySupervisedHasher` needs as well, which trains
     such a hasher on tags first.
 
     A subclass may change besides
@@ -257,7 +257,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
     See Also
     --------
-    skhash.supervised.DSHHasher : The simplest subclass.
+    skhash.DSHHasher : The simplest subclass.
     """
 
     tanh_outputs: ClassVar[bool] = False

@@ -31,8 +31,8 @@ class SemanticSpaceDisplay:
 
     See Also
     --------
-    SemanticSpace.top_tags : The same for a sem-word, as a list.
-    SemanticSpace.similar_tags : The same for a tag, as a list.
+    skhash.SemanticSpace.top_tags : The same for a sem-word, as a list.
+    skhash.SemanticSpace.similar_tags : The same for a tag, as a list.
     """
 
     def __init__(self, panels: Sequence[tuple[str, list[tuple[Any, float]]]]) -> None:

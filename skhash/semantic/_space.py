@@ -142,7 +142,7 @@ class SemanticSpace(
     See Also
     --------
     SemanticTargets : Images as targets of regression, of this space or simpler.
-    SemanticSpaceDisplay : Pictures of sem-words and of neighbouring tags.
+    skhash.semantic.SemanticSpaceDisplay : Pictures of sem-words and of neighbouring tags.
     skhash.tags.tfidf : Weighted bags of tags, which know nothing of meaning.
 
     Notes

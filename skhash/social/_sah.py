@@ -90,9 +90,9 @@ class SAH(LinearHasher):
     ----------
     .. [1] Semantic-aware hashing, SAH, as described and compared with in [2]_
        (its reference 26).
-    .. [2] "Dual-level Semantic Transfer Deep Hashing for Efficient Social Image
-       Retrieval", IEEE Transactions on Circuits and Systems for Video
-       Technology, 2020, section II-C.
+    .. [2] L. Zhu, H. Cui, Z. Cheng, J. Li and Z. Zhang, "Dual-level semantic
+       transfer deep hashing for efficient social image retrieval", IEEE
+       Transactions on Circuits and Systems for Video Technology, 2020, section II-C.
 
     Examples
     --------

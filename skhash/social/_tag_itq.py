@@ -75,7 +75,7 @@ def tag_projection(
     path : RidgePath
         The features.
     targets : ndarray or csr_array of shape (n_samples, n_columns)
-        What :class:`~skhash.semantic.SemanticTargets` make of the tags.
+        What :class:`~skhash.SemanticTargets` make of the tags.
     n_bits : int
         Number of directions.
     strength : float or "auto", default="auto"
@@ -139,7 +139,7 @@ class TagITQ(TagCodesMixin, LinearHasher):
         Length of a code.
     target : str, vectors of your own or SemanticSpace, default="ppmi"
         What an image is described by, as
-        :class:`~skhash.semantic.SemanticTargets` takes it: "ppmi",
+        :class:`~skhash.SemanticTargets` takes it: "ppmi",
         "word2vec" or own vectors, of which it is the mean over the image's
         tags; "sem-vectors" or a :class:`~skhash.SemanticSpace`; "tfidf".
     kernel : {"rbf"} or None, default="rbf"
@@ -189,9 +189,9 @@ class TagITQ(TagCodesMixin, LinearHasher):
 
     See Also
     --------
-    skhash.unsupervised.ITQ : The same without tags.
-    skhash.semantic.SemanticTargets : The targets of the regression.
-    skhash.dstdh.DSTDHLinear : Starts from these codes by default.
+    skhash.ITQ : The same without tags.
+    skhash.SemanticTargets : The targets of the regression.
+    skhash.DSTDHLinear : Starts from these codes by default.
 
     References
     ----------

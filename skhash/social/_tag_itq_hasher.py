@@ -32,7 +32,7 @@ class TagITQHasher(TagCodesMixin, DeepHasher):
         Length of the codes.
     target : str, path, mapping, callable or SemanticSpace, default="ppmi"
         What the tags of an image mean; see
-        :class:`~skhash.semantic.SemanticTargets`.
+        :class:`~skhash.SemanticTargets`.
     tune : bool, default=True
         Whether ``weight_decay`` and ``max_epochs`` are where a search begins:
         thrice or a third of the decay as long as that helps, then thrice the

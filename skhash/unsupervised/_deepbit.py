@@ -67,7 +67,7 @@ class DeepBit(DeepHasher):
 
     See Also
     --------
-    skhash.unsupervised.LSH : Random projections, from which this starts.
+    skhash.LSH : Random projections, from which this starts.
 
     Notes
     -----

@@ -47,7 +47,7 @@ class GreedyHash(DeepHasher):
 
     See Also
     --------
-    skhash.unsupervised.ITQ : Keeps directions of large variance; trains in a second.
+    skhash.ITQ : Keeps directions of large variance; trains in a second.
 
     Notes
     -----

@@ -25,7 +25,7 @@ class SpectralHashing(CosineHasher):
 
     .. math::
         \Phi_{jk}(x) = \sin\left(\frac{\pi}{2} + \frac{k \pi}{b - a} (x - a)\right),
-        \quad k = 1, 2, \dots
+        \quad k = 1, 2, \ldots
 
     have eigenvalues that rise with the frequency k / (b - a). The box is that
     of the training samples' principal components, and the bits are the signs of

@@ -86,7 +86,7 @@ class UHBDNN(DeepHasher):
 
     See Also
     --------
-    skhash.unsupervised.ITQ : The start.
+    skhash.ITQ : The start.
 
     Notes
     -----

@@ -52,7 +52,7 @@ class WeaklySupervisedHasher(
     """Weakly-supervised pre-training of a hasher on tags, then fine-tuning on labels [1]_.
 
     Stage one learns from all tagged images: each has a sem-vector, started at
-    what its tags say in a :class:`~skhash.semantic.SemanticSpace`, and the
+    what its tags say in a :class:`~skhash.SemanticSpace`, and the
     network and the sem-vectors learn from each other to agree on which images
     are alike (Eq. 7, Algorithm 1). Stage two, if labels are given, trains the
     network on the labelled images by the hasher's own loss, near where stage
@@ -69,7 +69,7 @@ class WeaklySupervisedHasher(
     ----------
     estimator : DeepHasher
         The hasher: its network is trained in both stages, by its own settings
-        in stage two. Any subclass of :class:`~skhash.networks.DeepHasher` will
+        in stage two. Any subclass of :class:`~skhash.DeepHasher` will
         do; all that one has to define is ``make_loss()``, the loss of outputs
         and labels that stage two minimises.
     semantic_space : SemanticSpace or FrozenEstimator of one, default=None
@@ -135,8 +135,8 @@ class WeaklySupervisedHasher(
 
     See Also
     --------
-    skhash.semantic.SemanticSpace : The space of sem-vectors.
-    skhash.supervised.DSHHasher : One of the hashers to wrap.
+    skhash.SemanticSpace : The space of sem-vectors.
+    skhash.DSHHasher : One of the hashers to wrap.
 
     References
     ----------
