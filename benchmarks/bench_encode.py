@@ -11,9 +11,9 @@ give many photos where it is long.
 
 Memory is the largest resident set of a process of its own for each number of photos, at 32 pixels,
 where the network is quick and all else the same. "reading back" is read_codes of the folder.
-"index" is what a call with ``cache=`` costs beside features: opening a cache of 100,000 keys for the
-first time in a process, which every call did before, and again. Queries are of HammingNeighbors,
-64 together, among random codes.
+"index" is what a call with ``cache=`` costs beside features: opening a cache of 100,000 keys for
+the first time in a process, which every call did before, and again. Queries are of
+HammingNeighbors, 64 together, among random codes.
 """
 
 from __future__ import annotations
