@@ -72,12 +72,17 @@ for file, words in zip(files[:4], tags, strict=False):
 # What is to be seen
 # ------------------
 # A network that has learned from ImageNet looks at each photo: EfficientNet-Lite0, whose weights
-# are installed with the examples. It keeps what it has seen, for all that follows and for the next
-# run. A photo that cannot be read is left out, with a warning.
+# are installed with the examples. OpenVINO computes it, which is several times as fast on a CPU.
+# What the network has seen is kept, for all that follows and for the next run. A photo that cannot
+# be read is left out, with a warning.
 
 rows = np.random.default_rng(args.seed).permutation(len(files))[: args.n_images]
 network = ImageFeatures(
-    "efficientnet_lite0", on_error="skip", cache=args.output / "features", verbose=1
+    "efficientnet_lite0",
+    engine="auto",
+    on_error="skip",
+    cache=args.output / "features",
+    verbose=1,
 )
 features = network.fit_transform(files[rows])
 network.set_params(verbose=0)

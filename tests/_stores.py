@@ -85,9 +85,10 @@ class SQLiteStore:
                 if not self._database.execute("delete from codes where id = ?", (i,)).rowcount:
                     raise ValueError(f"ids {i!r} is not in the store.")
 
-    def clear(self) -> None:
+    def replace(self, ids: np.ndarray | None, packed: np.ndarray, n_bits: int) -> None:
         with self._database:
             self._database.execute("delete from codes")
+            self.add(ids, packed, n_bits)
 
     def kneighbors(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         rows = [
@@ -176,11 +177,16 @@ def _changes(store: Store) -> None:
     _holds(store, [names[i] for i in left], packed[left])
     store.add(_names(names[3]), packed[7:8], 12)  # again, with another code: it is the last
     _holds(store, [*(names[i] for i in left), names[3]], packed[[*left, 7]])
+    store.replace(np.array([5, -3, 2]), packed[:3], 12)
+    _holds(store, [5, -3, 2], packed[:3])
     store.remove(store.ids())
     _holds(store, [], packed[:0])
-    store.clear()
-    store.add(np.array([5, -3, 2]), packed[:3], 12)
-    _holds(store, [5, -3, 2], packed[:3])
+    store.add(_names("a", "b"), packed[:2], 12)
+    _holds(store, ["a", "b"], packed[:2])
+    store.replace(None, pack(np.eye(2, 70)), 70)
+    assert store.n_bits == 70
+    assert store.ids().tolist() == [0, 1]
+    assert_array_equal(store.codes(), pack(np.eye(2, 70)))
 
 
 def _refusals(store: Store) -> None:

@@ -125,9 +125,31 @@ def test_a_network_that_hangs_on_values_is_refused(pixels, monkeypatch):
     with pytest.raises(ValueError, match=r"engine='onnxruntime'.*'Choosy'.*use engine='torch'"):
         features_of(images, Choosy(), engine="onnxruntime")
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(_engines, "_WORTH_COMPILING", 1)
     np.testing.assert_array_equal(
         features_of(images, Choosy(), engine="auto"), features_of(images, Choosy())
     )
+
+
+def test_auto_compiles_where_that_is_worth_it(pixels, monkeypatch):
+    need("openvino")
+    images, _ = pixels
+    features = ImageFeatures(small_net(), engine="auto").fit(images)
+    backbone = features.backbone_
+
+    def chosen():
+        return _engines.choose_engine(backbone, "auto", "cpu", amp=False, n_images=len(images))[0]
+
+    exact = features.transform(images)
+    assert chosen() == "torch" and backbone not in _engines._compiled
+    monkeypatch.setattr(_engines, "_WORTH_COMPILING", len(images))
+    assert chosen() == "openvino" and backbone in _engines._compiled
+    monkeypatch.setattr(_engines, "_WORTH_COMPILING", len(images) + 1)
+    assert chosen() == "openvino"
+    np.testing.assert_allclose(features.transform(images), exact, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        backbone.net[0].weight += 1
+    assert chosen() == "torch"
 
 
 def test_openvino_computes_in_bfloat16(pixels):
@@ -146,7 +168,9 @@ def test_codes_of_all_engines_are_the_same_where_outputs_are_0_but_for_rounding(
     hasher = hasher_of().fit(images, np.append(y, [0] * 8))
     hasher.head_.lower(hasher.decision_function(images[:1])[0])
     # Without a second look by torch, the engine would turn bits.
-    engine, device = _engines.choose_engine(hasher.backbone_, "onnxruntime", "cpu", amp=False)
+    engine, device = _engines.choose_engine(
+        hasher.backbone_, "onnxruntime", "cpu", amp=False, n_images=1
+    )
     forward = _engines.make_forward(hasher.backbone_, engine, device, amp=False)
     with torch.no_grad():
         batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
@@ -261,6 +285,7 @@ def test_an_engine_that_is_not_installed_names_the_command(
         newer.setattr("skhash.networks._export._TORCH", (1000, 1))
         with pytest.raises(ImportError, match=r"needs torch 1000\.1 or newer"):
             features_of(images, engine=engine)
+    monkeypatch.setattr(_engines, "_WORTH_COMPILING", 1)
     np.testing.assert_array_equal(features_of(images, engine="auto"), exact)
     features = np.eye(40, 8)  # of no network: there is nothing to compute
     DSHHasher(2, engine=engine, max_epochs=1).fit(features, y).transform(features)

@@ -1,4 +1,4 @@
-"""The backends of HammingNeighbors: each searches one array of packed codes, exactly.
+"""The backends of HammingNeighbors: each searches one array of packed codes, all but one exactly.
 
 A backend is a class with what :class:`Backend` has; :func:`make_backend` is the one place that
 knows them all. None changes after it is made: threads may share it.
@@ -27,6 +27,9 @@ _WORKING_MEMORY = 2.0
 # Below this many codes numpy answers in a fraction of a millisecond; importing faiss takes longer.
 _WORTH_FAISS = 2**14
 
+# Clusters of which "ivf" looks at the codes.
+N_PROBES = 32
+
 
 class Backend(Protocol):
     """What HammingNeighbors asks of a backend; queries are packed as its codes are."""
@@ -51,10 +54,27 @@ class Backend(Protocol):
         """
 
 
-def make_backend(packed: Packed, name: str) -> Backend:
-    """Choose a backend; its name is "auto", "numpy" or "faiss"."""
+def make_backend(
+    packed: Packed,
+    name: str,
+    *,
+    n_probes: int = N_PROBES,
+    before: Backend | None = None,
+    kept: NDArray[np.bool_] | None = None,
+) -> Backend:
+    """Choose a backend; its name is "auto", "numpy", "faiss" or "ivf".
+
+    ``before`` is a backend of which ``packed`` has the codes, those that are ``kept`` or else all,
+    and others behind them.
+    """
     if not len(packed):
         return NumpyBackend(packed)
+    if name == "ivf":
+        if len(packed) < _WORTH_FAISS:
+            return FaissBackend(packed)
+        return IVFBackend(
+            packed, n_probes, before if isinstance(before, IVFBackend) else None, kept
+        )
     if name == "auto":
         # faiss copies codes of most lengths, which is what a memory map is there to avoid.
         if len(packed) < _WORTH_FAISS or is_memory_mapped(packed):
@@ -172,6 +192,85 @@ class FaissBackend(NumpyBackend):
         return indptr, distances[order].astype(np.int32), indices[order].astype(np.intp)
 
 
+class IVFBackend(FaissBackend):
+    """faiss's inverted file: an approximate search for the nearest; within a radius it is exact.
+
+    The codes are in clusters of similar ones, about sqrt(n) of them, and a query is compared with
+    those of the ``n_probes`` nearest clusters. They are made at the first search. What changes
+    afterwards is put into them and taken out of them; at four times as many codes they are made
+    anew.
+    """
+
+    name: ClassVar[str] = "ivf"
+
+    _ROWS_PER_CLUSTER = 64  # of which the clusters are learned
+    _N_ITER = 10
+
+    def __init__(
+        self,
+        packed: Packed,
+        n_probes: int = N_PROBES,
+        before: IVFBackend | None = None,
+        kept: NDArray[np.bool_] | None = None,
+    ) -> None:
+        super().__init__(packed)
+        self._n_probes = n_probes
+        # faiss knows codes by labels, which ascend and are not used again.
+        labels: NDArray[np.int64] = np.empty(0, np.int64)
+        start = 0
+        # An index with codes of before, and their labels.
+        self._source: tuple[Any, NDArray[np.int64], int] | None = None
+        if before is not None:
+            labels = before._labels if kept is None else before._labels[kept]
+            start = before._next_label
+            self._source = vars(before).get("_index", before._source)
+        self._next_label: int = start + len(packed) - len(labels)
+        new = np.arange(start, self._next_label)
+        self._labels: NDArray[np.int64] = np.concatenate([labels, new])
+
+    @cached_property
+    def _index(self) -> tuple[Any, NDArray[np.int64], int]:
+        """The index, the labels in it, and of how many codes its clusters were made."""
+        with _in_calling_thread(self._faiss):
+            if self._source is None or len(self.packed) > 4 * self._source[2]:
+                index, n_learned = self._new_index(), len(self.packed)
+                index.add_with_ids(self._wide, self._labels)
+            else:
+                index, labels, n_learned = self._source
+                index = self._faiss.clone_binary_index(index)
+                index.remove_ids(np.setdiff1d(labels, self._labels, assume_unique=True))
+                new = np.searchsorted(self._labels, labels[-1], side="right")
+                index.add_with_ids(self._wide[new:], self._labels[new:])
+        self._source = None
+        return index, self._labels, n_learned
+
+    def _new_index(self) -> Any:
+        faiss = self._faiss
+        n_clusters = 2 ** round(np.log2(len(self.packed)) / 2)
+        n_bits = 8 * self._wide.shape[1]
+        index = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(n_bits), n_bits, n_clusters)
+        index.nprobe = min(self._n_probes, n_clusters)
+        index.cp.niter, index.cp.seed = self._N_ITER, 0
+        index.cp.min_points_per_centroid = 1
+        index.cp.max_points_per_centroid = self._ROWS_PER_CLUSTER
+        n_learned_of = min(self._ROWS_PER_CLUSTER * n_clusters, len(self.packed))
+        rows = np.random.default_rng(0).choice(len(self.packed), n_learned_of, replace=False)
+        index.train(self._wide[rows])
+        return index
+
+    def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
+        index, labels, _ = self._index
+        with _in_calling_thread(self._faiss):
+            distances, found = index.search(_widen(queries), k)
+        indices = np.searchsorted(labels, found).astype(np.intp)
+        order = np.lexsort((indices, distances))
+        distances, indices = (np.take_along_axis(a, order, axis=1) for a in (distances, indices))
+        short = (found < 0).any(axis=1)  # its clusters have fewer than k codes
+        if short.any():
+            distances[short], indices[short] = super().kneighbors(queries[short], k)
+        return distances, indices
+
+
 def _widen(packed: Packed) -> Packed:
     """Pad codes with zeros to a width for which faiss has a fast loop; distances stay the same.
 
@@ -201,12 +300,12 @@ def _load_faiss() -> Any:
         import faiss
     except ImportError as error:
         raise ImportError(
-            "backend='faiss' needs faiss, which is not installed or cannot be imported "
+            "this backend needs faiss, which is not installed or cannot be imported "
             f'({error}): pip install "scikit-hash[faiss]", or use backend="numpy".'
         ) from error
     if not _ties_in_database_order(faiss):
         raise ImportError(
-            f"backend='faiss' cannot use faiss {faiss.__version__}: among equal distances it does "
+            f"this backend cannot use faiss {faiss.__version__}: among equal distances it does "
             'not return the codes in the order of the database; use backend="numpy".'
         )
     return faiss

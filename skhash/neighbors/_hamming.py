@@ -21,23 +21,25 @@ from .._files import PathLike
 from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
 from ..codes import check_codes, pack, unpack
-from ._backends import Distances, Indices, Packed
+from ._backends import N_PROBES, Distances, Indices, Packed
 from ._ids import Ids, check_ids
 from ._memory import MemoryStore, View
 from ._saving import add_to_folder, read_index, write_index
 from ._store import IsStore, Store, StoreView, check_store
+from ._urls import is_url, open_store
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_THREAD = 16
 
 
 class HammingNeighbors(ParametersMixin, BaseEstimator):
-    """Exact search for the nearest binary codes, with the interface of NearestNeighbors.
+    """Search for the nearest binary codes, with the interface of NearestNeighbors.
 
     The answers are those of :class:`sklearn.neighbors.NearestNeighbors` with
     ``metric="hamming", algorithm="brute"``, except that distances are whole
     numbers of bits and that equal distances come in the order of the
-    database, whatever the backend.
+    database, whatever the backend. Only backends that are called approximate
+    may miss some of the nearest codes.
 
     The database grows and shrinks: :meth:`partial_fit` adds codes at its end,
     and :meth:`remove` takes codes out by their ids. After either the answers
@@ -52,14 +54,23 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     radius : float, default=2
         Hamming distance, in bits, up to which (inclusive)
         :meth:`radius_neighbors` returns neighbors.
-    backend : {"auto", "numpy", "faiss"} or store, default="auto"
-        What computes. All return the same. faiss is faster, most of all for
-        long codes; it comes with ``pip install "scikit-hash[faiss]"`` and
-        keeps a second copy of codes that do not have 64, 128, 256 or 512
-        bits. "auto" takes it if it is installed and there are at least 16,384
-        codes, not memory-mapped. A :class:`~skhash.neighbors.Store` keeps the
-        codes as well, inside the process or elsewhere: fit replaces what it
-        holds, ``partial_fit`` adds to it.
+    backend : {"auto", "numpy", "faiss", "ivf"}, store or URL, default="auto"
+        What computes. "numpy" and "faiss" return the same. faiss is faster,
+        most of all for long codes; it comes with ``pip install
+        "scikit-hash[faiss]"`` and keeps a second copy of codes that do not
+        have 64, 128, 256 or 512 bits. "auto" takes it if it is installed and
+        there are at least 16,384 codes, not memory-mapped. "ivf" is
+        approximate: of at least 16,384 codes, clustered by faiss, it compares
+        a query with those of the ``n_probes`` nearest clusters; searches
+        within a radius are exact all the same. A
+        :class:`~skhash.neighbors.Store` keeps the codes as well, inside the
+        process or elsewhere: fit replaces what it holds, ``partial_fit`` adds
+        to it. A URL, as "postgresql://host/database?table=codes" or
+        "duckdb:///file", is opened by :func:`~skhash.neighbors.open_store`;
+        it must not hold a password.
+    n_probes : int, default=32
+        Clusters that "ivf" looks at: more of them find more of the nearest
+        codes, and take longer. Other backends ignore it.
     packed : bool, default=False
         Whether codes are given as bytes, as :func:`skhash.codes.pack` makes
         them, or else as arrays of 0 and 1 with one column per bit.
@@ -81,8 +92,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Length of the codes in bits.
     n_samples_fit_ : int
         Number of codes in the database.
-    backend_ : {"numpy", "faiss"} or store
+    backend_ : {"numpy", "faiss", "ivf"} or store
         The backend in use.
+    exact_ : bool
+        Whether :meth:`kneighbors` finds the nearest codes for certain.
     n_features_in_ : int
         Number of columns seen in fit: bits, or bytes if ``packed``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -124,7 +137,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "radius": [Interval(Real, 0, None, closed="left")],
-        "backend": [StrOptions({"auto", "numpy", "faiss"}), IsStore()],
+        "backend": [StrOptions({"auto", "numpy", "faiss", "ivf"}), IsStore()],
+        "n_probes": [Interval(Integral, 1, None, closed="left")],
         "packed": ["boolean"],
         "n_bits": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
@@ -137,7 +151,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         n_neighbors: int = 5,
         *,
         radius: float = 2,
-        backend: Literal["auto", "numpy", "faiss"] | Store = "auto",
+        backend: Literal["auto", "numpy", "faiss", "ivf"] | Store | str = "auto",
+        n_probes: int = N_PROBES,
         packed: bool = False,
         n_bits: int | None = None,
         n_jobs: int | None = None,
@@ -145,6 +160,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         self.n_neighbors = n_neighbors
         self.radius = radius
         self.backend = backend
+        self.n_probes = n_probes
         self.packed = packed
         self.n_bits = n_bits
         self.n_jobs = n_jobs
@@ -168,6 +184,12 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     def backend_(self) -> str | Store:
         """The backend in use."""
         return self._view().backend
+
+    @property
+    def exact_(self) -> bool:
+        """Whether kneighbors finds the nearest codes for certain."""
+        self._view()  # only of what is fitted
+        return getattr(self._store, "exact", True)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None, *, ids: Any = None) -> Self:
@@ -198,7 +220,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             not all different, not of one kind, or not as many as X has rows.
             The estimator stays as it was.
         ImportError
-            If ``backend="faiss"`` and faiss cannot be imported.
+            If the backend needs a library that cannot be imported.
         """
         _warn_of_names(y)
         before = self.__dict__.copy()
@@ -206,12 +228,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             packed = self._validate_codes(X, reset=True)
             if ids is not None:
                 ids = check_ids(ids, n_samples=len(packed))
-            if isinstance(self.backend, str):
-                store: Store = MemoryStore(self.backend)
-            else:
-                store = self.backend
-                store.clear()
-            store.add(ids, packed, self.n_bits_)
+            store = self._new_store()
+            store.replace(ids, packed, self.n_bits_)
         except BaseException:
             self.__dict__ = before
             raise
@@ -220,7 +238,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: Any = None, *, ids: Any = None) -> Self:
-        """Add codes at the end of the database; the first time, the same as :meth:`fit`.
+        """Add codes at the end of the database, or of what the store ``backend`` holds.
 
         Parameters
         ----------
@@ -246,7 +264,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             kind, or not as many as X has rows. The database stays as it was.
         """
         if not self.__sklearn_is_fitted__():
-            return self.fit(X, y, ids=ids)
+            store = self._new_store()
+            if store.n_bits is None:
+                return self.fit(X, y, ids=ids)
+            self._adopt(store)
         _warn_of_names(y)
         packed = self._validate_codes(X, reset=False)
         if ids is not None:
@@ -308,13 +329,13 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return (store if isinstance(store, MemoryStore) else StoreView(store)).positions(ids)
 
     @classmethod
-    def from_store(cls, store: Store, **params: Any) -> Self:
+    def from_store(cls, store: Store | str, **params: Any) -> Self:
         """Search the codes that a store holds already.
 
         Parameters
         ----------
-        store : Store
-            It must not be empty.
+        store : Store or str
+            A store, or its URL; it must not be empty.
         **params : dict
             Parameters of the constructor, other than ``backend``.
 
@@ -330,19 +351,11 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         ValueError
             If it has no codes yet.
         """
-        check_store(store)
+        if not is_url(store):
+            check_store(store)
         estimator = cls(backend=store, **params)
         estimator._validate_params()
-        if store.n_bits is None:
-            raise ValueError("store has no codes yet: use HammingNeighbors(backend=store).fit.")
-        if estimator.n_bits not in (None, store.n_bits):
-            raise ValueError(
-                f"store has codes of {store.n_bits} bits where n_bits={estimator.n_bits}."
-            )
-        estimator.n_bits_ = store.n_bits
-        n_bytes = -(-store.n_bits // 8)
-        estimator.n_features_in_ = n_bytes if estimator.packed else store.n_bits
-        estimator._store = store
+        estimator._adopt(estimator._new_store())
         return estimator
 
     def kneighbors(
@@ -566,7 +579,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         path: PathLike,
         *,
         mmap_mode: Literal["r"] | None = None,
-        backend: Literal["auto", "numpy", "faiss"] | None = None,
+        backend: Literal["auto", "numpy", "faiss", "ivf"] | None = None,
     ) -> Self:
         """Read an estimator that :meth:`save` wrote.
 
@@ -580,7 +593,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             its path again is safe, except on Windows). Of a folder, those
             parts are read to memory of which codes were removed; so is what
             :meth:`remove` takes codes from.
-        backend : {"auto", "numpy", "faiss"}, default=None
+        backend : {"auto", "numpy", "faiss", "ivf"}, default=None
             Another backend than that of the saved estimator.
 
         Returns
@@ -594,7 +607,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             If the file is of another kind, truncated or corrupt, or one of the
             folder is missing or another; the message names it.
         ImportError
-            If the backend is "faiss" and faiss cannot be imported.
+            If the backend needs faiss and it cannot be imported.
         """
         if mmap_mode not in (None, "r"):
             raise ValueError(f'mmap_mode must be None or "r", got {mmap_mode!r}.')
@@ -607,17 +620,36 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             raise ValueError(f"{path} has a header that does not make sense: {error}") from error
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
-        store = MemoryStore(str(estimator.backend))
+        store = MemoryStore(str(estimator.backend), estimator.n_probes)
         store._fill(**contents)
         estimator._store = store
         return estimator
+
+    def _new_store(self) -> Store:
+        """What the parameter ``backend`` names."""
+        if not isinstance(self.backend, str):
+            return self.backend
+        if is_url(self.backend):
+            return open_store(self.backend)
+        return MemoryStore(self.backend, self.n_probes)
+
+    def _adopt(self, store: Store) -> None:
+        """Take what a store holds as the database."""
+        n_bits = store.n_bits
+        if n_bits is None:
+            raise ValueError("store has no codes yet: use HammingNeighbors(backend=store).fit.")
+        if self.n_bits not in (None, n_bits):
+            raise ValueError(f"store has codes of {n_bits} bits where n_bits={self.n_bits}.")
+        self.n_bits_ = n_bits
+        self.n_features_in_ = -(-n_bits // 8) if self.packed else n_bits
+        self._store = store
 
     def _kept(self) -> MemoryStore:
         """The store, if it is one that files keep."""
         if isinstance(self._store, MemoryStore) and isinstance(self.backend, str):
             return self._store
         raise TypeError(
-            f"the codes are in a store, {type(self.backend).__name__}, which keeps them itself: "
+            f"the codes are in a store, {type(self._store).__name__}, which keeps them itself: "
             "there is nothing to save. HammingNeighbors.from_store(store) searches them again."
         )
 
@@ -675,7 +707,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
 
     def _validate_codes(self, X: Any, *, reset: bool) -> NDArray[np.uint8]:
         """Validate codes in the form that the parameters say, and pack them."""
-        X = validate_data(self, X, order="C", ensure_min_samples=0, reset=reset)
+        if reset or not self._is_plain(X):
+            X = validate_data(self, X, order="C", ensure_min_samples=0, reset=reset)
         if len(X) == 0:
             raise ValueError(f"X has 0 samples (shape {X.shape}); give at least one code.")
         n_columns = X.shape[1]
@@ -697,6 +730,17 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         self._check_unused_bits(X, "X")
         return X
 
+    def _is_plain(self, X: Any) -> bool:
+        """Whether validate_data has nothing to find, which takes longer than a small search."""
+        return (
+            type(X) is np.ndarray
+            and X.dtype == np.uint8
+            and X.ndim == 2
+            and X.shape[1] == self.n_features_in_
+            and X.flags.c_contiguous
+            and not hasattr(self, "feature_names_in_")
+        )
+
     def _check_unused_bits(self, packed: NDArray[np.uint8], name: str) -> None:
         n_unused = 8 * packed.shape[1] - self.n_bits_
         if n_unused and unpack(packed[:, -1:], 8)[:, 8 - n_unused :].any():
@@ -705,11 +749,16 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
                 "pack() leaves 0."
             )
 
-    def _check_n_neighbors(self, n_neighbors: int | None, n_codes: int, without: bool) -> int:
+    def _check_n_neighbors(
+        self, n_neighbors: int | None, n_codes: int | None, without: bool
+    ) -> int:
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral) or isinstance(k, bool):
             raise TypeError(f"n_neighbors must be an integer, got {k!r}.")
-        if not 1 <= k <= n_codes - without:
+        if n_codes is None:
+            if k < 1:
+                raise ValueError(f"n_neighbors must be at least 1, got {k}.")
+        elif not 1 <= k <= n_codes - without:
             raise ValueError(
                 f"n_neighbors must be between 1 and {n_codes - without}, got {k}: the database has "
                 f"{n_codes} codes, and a query from it does not count itself."
@@ -727,10 +776,13 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     def _nearest(
         self, X: ArrayLike | None, n_neighbors: int | None
     ) -> tuple[View | StoreView, Distances, Any]:
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)  # raises; asking it every time would slow small searches
         view, alone = self._view(), X is None
         queries = view.codes if X is None else self._validate_codes(X, reset=False)
-        k = self._check_n_neighbors(n_neighbors, len(view), alone)
+        # Another store counts its codes only if they are too few: that may take long.
+        n_codes = len(view) if isinstance(view, View) else None
+        k = self._check_n_neighbors(n_neighbors, n_codes, alone)
         parts = self._in_threads(view, lambda part: view.kneighbors(part, k + alone), queries)
         distances, found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         if alone:
@@ -766,9 +818,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         self, view: View | StoreView, search: Callable[[Packed], Any], queries: Packed
     ) -> list[Any]:
         """Results of a search for consecutive parts of the queries, one per thread."""
-        n_threads = 1
-        if view.takes_threads:
-            n_threads = min(effective_n_jobs(self.n_jobs), -(-len(queries) // _QUERIES_PER_THREAD))
+        n_threads = -(-len(queries) // _QUERIES_PER_THREAD) if view.takes_threads else 1
+        if n_threads > 1:
+            n_threads = min(effective_n_jobs(self.n_jobs), n_threads)
         if n_threads <= 1:
             return [search(queries)]
         parts = gen_even_slices(len(queries), n_threads)

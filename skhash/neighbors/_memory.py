@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._backends import Backend, Distances, Indices, Packed, is_memory_mapped, make_backend
+from ._backends import (
+    N_PROBES,
+    Backend,
+    Distances,
+    Indices,
+    Packed,
+    is_memory_mapped,
+    make_backend,
+)
 from ._ids import Ids, is_ascending, kind_of, name_some
 
 __all__ = ["MemoryStore", "View"]
@@ -179,13 +187,17 @@ class MemoryStore:
 
     Parameters
     ----------
-    backend : {"auto", "numpy", "faiss"}, default="auto"
+    backend : {"auto", "numpy", "faiss", "ivf"}, default="auto"
         What computes; see :class:`HammingNeighbors`.
+    n_probes : int, default=32
+        Of "ivf", see there.
 
     Attributes
     ----------
     n_bits : int or None
         Length of the codes in bits; None as long as nothing was added.
+    exact : bool
+        Whether searches for the nearest are exact.
     view : object
         The codes at this time, for :class:`HammingNeighbors`.
 
@@ -206,12 +218,18 @@ class MemoryStore:
     array(['a', 'b', 'c'], dtype=object)
     """
 
-    def __init__(self, backend: str = "auto") -> None:
-        if backend not in ("auto", "numpy", "faiss"):
-            raise ValueError(f'backend must be "auto", "numpy" or "faiss", got {backend!r}.')
+    def __init__(self, backend: str = "auto", n_probes: int = N_PROBES) -> None:
+        if backend not in ("auto", "numpy", "faiss", "ivf"):
+            raise ValueError(f'backend must be "auto", "numpy", "faiss" or "ivf", got {backend!r}.')
         self.backend = backend
+        self.n_probes = n_probes
         self._lock = threading.RLock()
-        self.clear()
+        self._clear()
+
+    @property
+    def exact(self) -> bool:
+        """Whether searches for the nearest are exact; those of "ivf" are not."""
+        return self.backend != "ivf"
 
     @property
     def n_bits(self) -> int | None:
@@ -247,8 +265,8 @@ class MemoryStore:
         """
         return self.view.codes
 
-    def clear(self) -> None:
-        """Remove all codes; those added next may have another length, and ids of another kind."""
+    def _clear(self) -> None:
+        """Be as if nothing had been added."""
         with self._lock:
             self._n_bits: int | None = None
             self._kind: str | None = None
@@ -261,6 +279,23 @@ class MemoryStore:
             # Which rows of the view are not removed; those behind its end are not. None means all.
             self._alive: NDArray[np.bool_] | None = None
             self._view = View((), None, None)
+
+    def replace(self, ids: Ids | None, packed: Packed, n_bits: int) -> None:
+        """Hold these codes in place of all that are there, in one change.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_new,), int64 or object with str, or None
+            All different, of either kind. None means 0, 1, 2 ....
+        packed : ndarray of shape (n_new, n_bytes), uint8
+            Their codes, which are not copied.
+        n_bits : int
+            Length of the codes in bits, which may be another than before.
+        """
+        new = MemoryStore(self.backend, self.n_probes)
+        new.add(ids, packed, n_bits)
+        with self._lock:
+            self.__dict__ |= vars(new) | {"_lock": self._lock}
 
     def add(self, ids: Ids | None, packed: Packed, n_bits: int) -> None:
         """Add codes at the end.
@@ -370,15 +405,22 @@ class MemoryStore:
         queries : ndarray of shape (n_queries, n_bytes), uint8
             Packed codes.
         k : int
-            From 1 to the number of codes.
+            At least 1.
 
         Returns
         -------
         distances : ndarray of shape (n_queries, k), int32
             Ascending; equal ones in the order of the store.
         ids : ndarray of shape (n_queries, k), int64 or object with str
+
+        Raises
+        ------
+        ValueError
+            If the store has fewer than k codes.
         """
         view = self.view
+        if k > len(view):
+            raise ValueError(f"the store has {len(view)} codes, fewer than the {k} asked for.")
         distances, found = view.kneighbors(queries, k)
         return distances, view.ids_of(found)
 
@@ -429,8 +471,8 @@ class MemoryStore:
     ) -> None:
         """Hold what another store held; see :meth:`_contents`."""
         with self._lock:
-            self.clear()
-            backends = tuple(make_backend(packed, self.backend) for packed in arrays)
+            self._clear()
+            backends = tuple(self._make_backend(packed) for packed in arrays)
             self._view = View(backends, keys, ids)
             self._n_bits = n_bits
             if len(self._view):
@@ -444,10 +486,10 @@ class MemoryStore:
         numbers, view = self._contents()
         arrays = [backend.packed for backend in view.backends]
         contents = {"arrays": arrays, "keys": view.given_keys, "ids": view.given_ids, **numbers}
-        return {"backend": self.backend, "contents": contents}
+        return {"backend": self.backend, "n_probes": self.n_probes, "contents": contents}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["backend"])  # type: ignore[misc]
+        self.__init__(state["backend"], state["n_probes"])  # type: ignore[misc]
         self._fill(**state["contents"])
 
     def _new_ids(self, ids: Ids | None, n: int) -> Ids:
@@ -478,8 +520,11 @@ class MemoryStore:
     def _extended(self, backends: tuple[Backend, ...], packed: Packed) -> tuple[Backend, ...]:
         if backends and not is_memory_mapped(backends[-1].packed):
             packed = self._codes.append(backends[-1].packed, packed)
-            backends = backends[:-1]
-        return (*backends, make_backend(packed, self.backend))
+            return (*backends[:-1], self._make_backend(packed, before=backends[-1]))
+        return (*backends, self._make_backend(packed))
+
+    def _make_backend(self, packed: Packed, **change: Any) -> Backend:
+        return make_backend(packed, self.backend, n_probes=self.n_probes, **change)
 
     def _alive_rows(self) -> NDArray[np.bool_]:
         """Which rows of the view are not removed, in an array that has them all."""
@@ -514,11 +559,11 @@ class MemoryStore:
             start += len(backend.packed)
             if not kept.all():
                 packed = self._codes.select(backend.packed, kept)
-                backend = make_backend(packed, self.backend)
+                backend = self._make_backend(packed, before=backend, kept=kept)
             if kept.any():
                 backends.append(backend)
         if not backends:  # nothing is left but the length of codes: ids may be of another kind
-            self._view = View((make_backend(view.codes[:0].copy(), self.backend),), keys[:0], None)
+            self._view = View((self._make_backend(view.codes[:0].copy()),), keys[:0], None)
             self._kind = self._key_of = self._alive = None
             return
         self._view = View(

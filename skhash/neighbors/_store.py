@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .._sklearn import HasMethods
 from ._backends import Distances, Indices, Packed
 from ._ids import Ids
+from ._urls import holds_password, is_url
 
 __all__ = ["Store", "check_store"]
 
@@ -33,7 +34,9 @@ class Store(Protocol):
       some were removed; a code that was removed and added again is the last.
       A table needs a column for that, a number that only grows.
     - Searches are exact. Distances are Hamming distances in bits; equal ones
-      come in the order of the store.
+      come in the order of the store. A store that can also answer approximately
+      does so only where it was asked to, and then has an attribute ``exact`` of
+      False.
     - A method that raises leaves the store as it was.
 
     The tests of this package hold a function, ``check_store`` in
@@ -106,8 +109,18 @@ class Store(Protocol):
             If the store lacks one of them.
         """
 
-    def clear(self) -> None:
-        """Remove all codes; those added next may have another length, and ids of another kind."""
+    def replace(self, ids: Ids | None, packed: Packed, n_bits: int) -> None:
+        """Hold these codes in place of all that are there, in one change.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_new,), int64 or object with str, or None
+            All different, of either kind. None means 0, 1, 2 ....
+        packed : ndarray of shape (n_new, n_bytes), uint8
+            Their codes.
+        n_bits : int
+            Length of the codes in bits, which may be another than before.
+        """
 
     def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Ids]:
         """Nearest k codes of every query.
@@ -117,13 +130,18 @@ class Store(Protocol):
         queries : ndarray of shape (n_queries, n_bytes), uint8
             Packed codes.
         k : int
-            From 1 to the number of codes.
+            At least 1.
 
         Returns
         -------
         distances : ndarray of shape (n_queries, k), int32
             Ascending; equal ones in the order of the store.
         ids : ndarray of shape (n_queries, k), int64 or object with str
+
+        Raises
+        ------
+        ValueError
+            If the store has fewer than k codes.
         """
 
     def radius_neighbors(
@@ -169,12 +187,17 @@ class IsStore(HasMethods):
 
     def is_satisfied_by(self, val: Any) -> bool:
         if isinstance(val, str):
-            return False
+            if is_url(val) and holds_password(val):
+                raise ValueError(
+                    "backend must not hold a password, as parameters are printed and saved: leave "
+                    "it to PGPASSWORD or libpq's password file, or give PostgresStore(...)."
+                )
+            return is_url(val)
         check_store(val)
         return True
 
     def __str__(self) -> str:
-        return "a store (see skhash.neighbors.Store)"
+        return "a store or its URL (see skhash.neighbors.Store)"
 
 
 class StoreView:

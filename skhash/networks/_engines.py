@@ -37,6 +37,8 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 # this on real photos, and then outputs of heads by a tenth of what hashers take for rounding.
 _TOLERANCE = 2e-5
 _N_PROBES = 2
+# For fewer images compiling takes longer than torch.
+_WORTH_COMPILING = 256
 
 _lock = Lock()
 # By network: the state that it had, and what it was compiled to. Nothing of it is pickled.
@@ -86,16 +88,22 @@ def check_engine(engine: str, device: str, *, amp: bool) -> torch.device:
 
 
 def choose_engine(
-    backbone: Backbone, engine: str, device: str, *, amp: bool
+    backbone: Backbone, engine: str, device: str, *, amp: bool, n_images: int
 ) -> tuple[str, torch.device]:
     """Decide what computes the features of a network, and where.
 
     The parameters, and what is raised, are those of :func:`check_engine`; "auto" becomes an engine
-    that is installed and can compute this network.
+    that is installed and can compute this network, for so many images that compiling is worth it,
+    or any number once it is compiled.
     """
     target = check_engine(engine, device, amp=amp)
     if engine != "auto":
         return engine, target
+    if n_images < _WORTH_COMPILING:
+        for compiler in _LOADERS:
+            if _key(compiler, amp) in _compiled_of(backbone):
+                return compiler, target
+        return "torch", target
     for compiler in ("openvino", "onnxruntime") if target.type == "cpu" else ():
         with suppress(ImportError, ValueError):
             check_engine(compiler, device, amp=amp)
@@ -131,15 +139,23 @@ def make_forward(backbone: Backbone, engine: str, device: torch.device, *, amp: 
     """
     if engine == "torch":
         return _torch_forward(backbone, device, amp)
-    state, key = _state(backbone), (engine, amp, torch.get_num_threads())
+    key = _key(engine, amp)
     with _lock:
-        before, compiled = _compiled.get(backbone, (None, {}))
-        if before != state:
-            compiled = {}
+        compiled = _compiled_of(backbone)
         if key not in compiled:
             compiled[key] = _compile(backbone, engine, amp)
-        _compiled[backbone] = state, compiled
+        _compiled[backbone] = _state(backbone), compiled
         return compiled[key]
+
+
+def _key(engine: str, amp: bool) -> Any:
+    return engine, amp, torch.get_num_threads()
+
+
+def _compiled_of(backbone: Backbone) -> dict[Any, Forward]:
+    """What a network was compiled to, unless it was changed since."""
+    state, compiled = _compiled.get(backbone, (None, {}))
+    return compiled if state == _state(backbone) else {}
 
 
 def _state(backbone: Backbone) -> Any:

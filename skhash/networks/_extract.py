@@ -139,8 +139,8 @@ def extract_features(
     ValueError
         If it cannot compute this network, or not so.
     """
-    engine, target = choose_engine(backbone, engine, device, amp=amp)
     n = len(images)
+    engine, target = choose_engine(backbone, engine, device, amp=amp, n_images=n)
     known = None
     if cache is not None:
         # Engines differ by rounding, and in bfloat16 by more.

@@ -81,7 +81,8 @@ class ImageFeatures(
         network when they first see it, which takes seconds in each process, and
         give torch's features up to rounding, some 1e-6 of the largest. "auto"
         is the first of OpenVINO and ONNX Runtime that is installed and can
-        compute the network, where ``device`` is a CPU, else torch.
+        compute the network, where ``device`` is a CPU and there are at least
+        256 images (any number once it is translated), else torch.
     amp : bool, default=False
         Mixed precision, and the channels-last layout: bfloat16 where that is
         safe by torch, throughout by OpenVINO, not by ONNX Runtime. Features

@@ -41,7 +41,7 @@ def default_hasher(X: Any, tags: TagMatrix, *, images: bool) -> Any:
         return hasher
     from ..networks import ImageFeatures
 
-    return make_pipeline(ImageFeatures(_BACKBONE), hasher)
+    return make_pipeline(ImageFeatures(_BACKBONE, engine="auto"), hasher)
 
 
 def tell_apart(tags: TagMatrix) -> bool:

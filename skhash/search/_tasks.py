@@ -162,7 +162,7 @@ def _make_hasher(args: argparse.Namespace, *, tagged: bool) -> Any:
     hasher = getattr(skhash, name)(args.bits)
     if "random_state" in hasher.get_params():
         hasher.set_params(random_state=args.random_state)
-    network = {"backbone": args.backbone, "weights": args.weights}
+    network = {"backbone": args.backbone, "weights": args.weights, "engine": "auto"}
     if "backbone" in hasher.get_params():
         hasher.set_params(**network)
     else:
