@@ -46,7 +46,7 @@ _AT_A_TIME = 1024
 
 @dataclass(frozen=True)
 class EncodingReport:
-    """What :func:`encode` did.
+    """What :func:`skhash.encode` did.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ def encode(
     See Also
     --------
     read_codes : Read the codes.
-    PhotoEncoder : What the workers call.
+    skhash.encoding.PhotoEncoder : What the workers call.
 
     Notes
     -----
