@@ -46,7 +46,7 @@ _AT_A_TIME = 1024
 
 @dataclass(frozen=True)
 class EncodingReport:
-    """What :func:`~skhash.encode` did.
+    """What :func:`skhash.encode` did.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ ENCODER_PARAMETERS: dict[str, list[Any]] = {
 class PhotoEncoder:
     """Photo files to packed codes, by a saved hasher.
 
-    What the workers of :func:`~skhash.encode` call. It is also what to call in the
+    What the workers of :func:`skhash.encode` call. It is also what to call in the
     tasks of other engines, such as Ray and Spark: made once in each process,
     it is given a list of photos at a time. Photos that cannot be read are
     told apart and stop nothing. Nothing is kept in a cache.

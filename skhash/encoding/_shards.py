@@ -203,7 +203,7 @@ def _write(path: Path, table: Any) -> None:
 
 
 def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
-    """Read what :func:`~skhash.encode` wrote, a shard at a time.
+    """Read what :func:`skhash.encode` wrote, a shard at a time.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
     ImportError
         If pyarrow is not installed.
     ValueError
-        If the folder is not one of :func:`~skhash.encode`, or not finished, or a file
+        If the folder is not one of :func:`skhash.encode`, or not finished, or a file
         of it is missing or damaged.
     """
     check_pyarrow()
@@ -232,7 +232,7 @@ def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
 
 
 def read_codes(out: PathLike) -> tuple[Ids, NDArray[np.uint8]]:
-    """Read all that :func:`~skhash.encode` wrote.
+    """Read all that :func:`skhash.encode` wrote.
 
     Parameters
     ----------
