@@ -301,6 +301,15 @@ def test_a_tag_that_all_photos_have_is_no_suggestion():
         assert found[0].score == pytest.approx(2 / 3)
 
 
+def test_a_small_search_has_suggestions_too():
+    kinds = np.arange(30) % 3
+    X = np.random.default_rng(0).normal(size=(30, 6)) + 6 * np.eye(3, 6)[kinds]
+    tags = [[["sea", "wood", "town"][kind]] for kind in kinds]
+    search = ImageSearch(TagITQ(8, random_state=0)).fit(X, tags)
+    for kind, found in enumerate(search.suggest_tags(6 * np.eye(3, 6))):
+        assert [tag for tag, _ in found] == [["sea", "wood", "town"][kind]]
+
+
 # Photos come and go.
 
 

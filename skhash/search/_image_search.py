@@ -52,6 +52,8 @@ __all__ = ["ImageSearch"]
 
 # How many candidates for each photo wanted are ranked anew by `rescore=True`.
 _CANDIDATES = 10
+# How many photos vote for tags, if there are ten times as many.
+_VOTERS = 100
 # Photos come and go one change after another. Queries wait for nobody.
 _changing = threading.Lock()
 
@@ -486,7 +488,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         )
 
     def suggest_tags(
-        self, X: Any, n_tags: int = 5, *, n_neighbors: int = 100
+        self, X: Any, n_tags: int = 5, *, n_neighbors: int | None = None
     ) -> list[list[TagSuggestion]]:
         """Suggest tags for photos: those of the photos that are most like them.
 
@@ -501,8 +503,9 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         n_tags : int, default=5
             How many tags to suggest at most. Only tags that have more votes
             than by chance are suggested.
-        n_neighbors : int, default=100
-            How many photos vote.
+        n_neighbors : int, default=None
+            How many photos vote. None: 100, but at most a tenth of those with
+            tags, as all photos of a small search would vote alike for each.
 
         Returns
         -------
@@ -524,11 +527,13 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         """
         check_is_fitted(self)
         n_tags = check_count(n_tags, "n_tags")
-        n_neighbors = check_count(n_neighbors, "n_neighbors")
         photos = self.photos_
+        tagged = photos.tagged()
+        if n_neighbors is None:
+            n_neighbors = min(_VOTERS, max(1, len(tagged) // 10))
+        n_neighbors = check_count(n_neighbors, "n_neighbors")
         _, values = self._encode_queries(X)
-        queries = queries_by_value(values)
-        found = self._nearest(photos, queries, n_neighbors, photos.tagged())
+        found = self._nearest(photos, queries_by_value(values), n_neighbors, tagged)
         return vote(photos, [rows for _, rows in found], n_tags=n_tags)
 
     def score(self, X: Any, y: Any = None, labels: Any = None) -> float:

@@ -32,7 +32,6 @@ Answer = tuple[Any, list[str]]
 _NEED_TAGS = {"TagITQ", "TagITQHasher", "DSTDHLinear", "DSTDHHasher", "SAH", "WMH"}
 _N_SIMILAR = 3
 _N_COMMON_TAGS = 10
-_N_VOTERS = 100
 
 
 # Photos come and go.
@@ -278,9 +277,7 @@ def tags(args: argparse.Namespace) -> Answer:
         raise ValueError(
             f"no photo of {args.folder} has tags to suggest: add some with --tags TABLE."
         )
-    # All photos of a small search would vote alike for each.
-    n_voters = min(_N_VOTERS, max(1, len(search.photos_.tagged()) // 10))
-    suggestions = search.suggest_tags(args.queries, args.n, n_neighbors=n_voters)
+    suggestions = search.suggest_tags(args.queries, args.n)
     data, lines = [], []
     for photo, found in zip(args.queries, suggestions, strict=True):
         data.append({"photo": photo, "tags": [one._asdict() for one in found]})
