@@ -4,8 +4,8 @@
     python benchmarks/backbones.py --backbones efficientnet_lite2 timm/resnet18.a1_in1k
 
 Each backbone sees the photos, 128 pixels a side, at the size it was trained with; VGG-16 sees them
-as they are: its weights and features are those that lie with them. ITQ and DSTDHLinear learn 64
-bits on the features of the training photos. Images a second are from files to features, of the
+as they are: its weights and features are those that lie with them. Hashers learn 64 bits on the
+features of the training photos. Images a second are from files to features by torch, of the
 processor, with one thread; bytes are those of the weights in memory, without a classifier. Features
 and runs are kept in ``benchmarks/cache``: an interrupted benchmark goes on where it stopped.
 """
@@ -14,18 +14,24 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import _mirflickr
 import numpy as np
 import torch
-from _runs import CACHE, Runs, markdown_table, mean_and_spread
+from _runs import CACHE, Runs, Task, markdown_table, mean_and_spread
 
-from skhash import ITQ, DSTDHLinear
+from skhash import ITQ, DSTDHHasher, DSTDHLinear
 from skhash.metrics import mean_average_precision
 from skhash.networks import ImageFeatures
 
-METHODS = {"ITQ": ITQ, "DSTDHLinear": DSTDHLinear}
+METHODS: dict[str, Callable[..., Any]] = {
+    "ITQ": ITQ,
+    "DSTDHLinear": DSTDHLinear,
+    "DSTDHHasher": partial(DSTDHHasher, backbone=None),
+}
 N_BITS = 64
 N_TIMED = 64
 
@@ -53,32 +59,26 @@ def speed(network: ImageFeatures, paths: list[str], repeats: int = 3) -> float:
     return len(paths) / float(np.median(seconds[1:]))
 
 
-def complete(runs: Runs, backbone: str, network: ImageFeatures, data: Any, seeds: range) -> None:
-    """Run what is not kept yet of the codes of a backbone's features."""
-    missing = [
-        (backbone, method, seed)
-        for method in METHODS
-        for seed in seeds
-        if (backbone, method, seed) not in runs.results
-    ]
-    if not missing:
-        return
+def features(backbone: str, network: ImageFeatures, data: Any, engine: str) -> Any:
+    """Features of all photos."""
     if backbone == "vgg16":
-        X = data.X
-    else:
-        network.set_params(cache=CACHE / "features", verbose=1)
-        X = network.transform(list(data.images))
-    for key in missing:
-        _, method, seed = key
-        hasher = METHODS[method](N_BITS, random_state=seed)
-        hasher.fit(X[data.train], data.tags[data.train])
-        score = mean_average_precision(
-            hasher.transform(X[data.query]),
-            hasher.transform(X[data.database]),
-            data.labels[data.query],
-            data.labels[data.database],
-        )
-        runs.add(key, {"map": round(score, 5)})
+        return data.X
+    network.set_params(cache=CACHE / "features", engine=engine, verbose=1)
+    return network.transform(list(data.images))
+
+
+def run(task: Task, X: Any, data: Any) -> dict[str, Any]:
+    """Learn codes of a backbone's features, and search the database."""
+    _, method, seed = task
+    hasher = METHODS[method](N_BITS, random_state=seed)
+    hasher.fit(X[data.train], data.tags[data.train])
+    score = mean_average_precision(
+        hasher.transform(X[data.query]),
+        hasher.transform(X[data.database]),
+        data.labels[data.query],
+        data.labels[data.database],
+    )
+    return {"map": round(score, 5)}
 
 
 def main() -> None:
@@ -89,6 +89,7 @@ def main() -> None:
     )
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--engine", default="auto", help="what computes features of all photos")
     args = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -97,7 +98,9 @@ def main() -> None:
     for backbone in args.backbones:
         network = load_network(backbone, data.images)
         images_a_second = speed(network, list(data.images[:N_TIMED]))
-        complete(runs, backbone, network, data, range(args.seeds))
+        tasks = [(backbone, m, seed) for m in METHODS for seed in range(args.seeds)]
+        if not runs.results.keys() >= set(tasks):
+            runs.complete(tasks, run, features(backbone, network, data, args.engine), data)
         scores = [
             mean_and_spread(
                 runs.results[backbone, method, seed]["map"] for seed in range(args.seeds)
