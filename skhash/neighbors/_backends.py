@@ -237,7 +237,9 @@ class IVFBackend(FaissBackend):
                 index.add_with_ids(self._wide, self._labels)
             else:
                 index, labels, n_learned = self._source
-                index = self._faiss.clone_binary_index(index)
+                # A copy: older versions of faiss cannot clone such an index.
+                content = self._faiss.serialize_index_binary(index)
+                index = self._faiss.deserialize_index_binary(content)
                 index.remove_ids(np.setdiff1d(labels, self._labels, assume_unique=True))
                 new = np.searchsorted(self._labels, labels[-1], side="right")
                 index.add_with_ids(self._wide[new:], self._labels[new:])
