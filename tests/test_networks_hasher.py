@@ -222,12 +222,14 @@ def test_samples_without_labels_take_no_part(clusters):
         ({"early_stopping": True, "validation_fraction": 0.99}, "early_stopping needs"),
     ],
 )
-def test_bad_parameters_are_named(clusters, params, message):
+def test_bad_parameters_are_named(clusters, params, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     X, y = clusters
     if "backbone" in params:
         X = np.zeros((60, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match=message):
         CentersHasher(**params).fit(X, y)
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_input_is_named(clusters, photos):

@@ -481,6 +481,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         None
         """
         self._validate_params()
+        if self.checkpoint is not None and not isinstance(self.random_state, Integral):
+            raise ValueError("checkpoint needs an integer random_state: a resumed fit repeats it.")
         lock = nullcontext() if self.checkpoint is None else folder_lock(self.checkpoint)
         with forgotten_on_failure(self), lock:
             yield
@@ -498,8 +500,6 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ndarray of shape (n_samples, n_features), float32, or Images
             What :meth:`build` takes; has a length.
         """
-        if self.checkpoint is not None and not isinstance(self.random_state, Integral):
-            raise ValueError("checkpoint needs an integer random_state: a resumed fit repeats it.")
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.backbone_: Backbone | None = None
         backbone = self.backbone
