@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import time
@@ -16,28 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files import PathLike, open_regular, read_checked, write_checked
+from .._files import PathLike, content_digest, file_digest, read_checked, write_checked
 
-__all__ = ["FeatureCache", "FileDigests", "file_digest", "open_cache"]
+__all__ = ["FeatureCache", "FileDigests", "open_cache"]
 
 # A file that changes twice within the step of its clock keeps its times; none is coarser than this.
 _CLOCK_STEP = 2 * 10**9
-
-
-def file_digest(path: PathLike) -> bytes:
-    """Digest of the bytes of a file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    """
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, _new_digest).digest()
-
-
-def _new_digest() -> Any:
-    return hashlib.blake2b(digest_size=16)
 
 
 class _KeyedFiles:
@@ -216,10 +199,10 @@ class FileDigests(_KeyedFiles):
         super().__init__(folder)
 
     def __call__(self, path: PathLike) -> bytes:
-        """Digest of the bytes of a file, see :func:`file_digest`."""
+        """Digest of the bytes of a file, see :func:`skhash._files.file_digest`."""
         stamp = _stamp(os.stat(path))
         name = f"{stamp} {os.path.abspath(path)}".encode(errors="surrogatepass")
-        key = hashlib.blake2b(name, digest_size=16).digest()
+        key = content_digest(name)
         digest = self._index.get(key)
         if digest is None:
             digest = file_digest(path)

@@ -100,12 +100,9 @@ def choose_engine(
     target = check_engine(engine, device, amp=amp)
     if engine != "auto":
         return engine, target
-    if n_images < _WORTH_COMPILING:
-        for compiler in _LOADERS:
-            if _key(compiler, amp) in _compiled_of(backbone):
-                return compiler, target
-        return "torch", target
     for compiler in ("openvino", "onnxruntime") if target.type == "cpu" else ():
+        if n_images < _WORTH_COMPILING and _key(compiler, amp) not in _compiled_of(backbone):
+            continue
         with suppress(ImportError, ValueError):
             check_engine(compiler, device, amp=amp)
             make_forward(backbone, compiler, target, amp=amp)

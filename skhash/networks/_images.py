@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._files import PathLike
+from .._files import PathLike, content_digest, file_digest
 from .._image_rows import LazyRows, as_rows, is_one_image
 from ..images import (
     MAX_PIXELS,
@@ -26,7 +25,6 @@ from ..images import (
     read_image,
     resolve,
 )
-from ._cache import file_digest
 
 __all__ = ["Images", "unchanged"]
 
@@ -187,7 +185,7 @@ class Images:
             if isinstance(image, str | os.PathLike):
                 return digest(image)
             content = image if isinstance(image, bytes) else self._read(row).tobytes()
-            return hashlib.blake2b(content, digest_size=16).digest()
+            return content_digest(content)
         except (OSError, TypeError, ValueError):
             return b""
 

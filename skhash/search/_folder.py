@@ -7,7 +7,6 @@ is complete.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 import skhash
 
-from .._files import PathLike, folder_lock, open_regular, replacing
+from .._files import PathLike, content_digest, file_digest, folder_lock, open_regular, replacing
 from ..neighbors._ids import check_ids
 from ..tags import TagMatrix
 from ._input import rows_of_tags
@@ -77,7 +76,7 @@ def write_folder(folder: PathLike, model: Any, photos: Photos, *, backbone: str)
                 "n_photos": len(photos),
                 "n_bits": model.n_bits_,
                 "data": data.name,
-                "blake2b": {path.name: _digest(path) for path in sorted(data.iterdir())},
+                "blake2b": {path.name: file_digest(path).hex() for path in sorted(data.iterdir())},
             }
             _write(folder / _MANIFEST, lambda file: file.write(_json_line(about)))
         finally:
@@ -97,15 +96,6 @@ def _lines(photos: Photos) -> Iterator[bytes]:
     columns = photos.ids.tolist(), photos.paths.tolist(), rows_of_tags(photos.tags)
     for name, path, tags in zip(*columns, strict=True):
         yield _json_line({"id": name, "path": path, "tags": tags})
-
-
-def _digest(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, _new_digest).hexdigest()
-
-
-def _new_digest() -> Any:
-    return hashlib.blake2b(digest_size=16)
 
 
 def _remove_others(folder: Path) -> None:
@@ -189,11 +179,14 @@ def _read_data(
     data = folder / about["data"]
     files = {}
     for name, digest in about["blake2b"].items():
-        if _digest(data / name) != digest:
-            raise ValueError(f"{data / name} is damaged: its contents do not match its checksum.")
-        if name != _MODEL:
+        if name == _MODEL:
+            found = file_digest(data / name)
+        else:
             with open_regular(data / name) as file:
                 files[name] = file.read()
+            found = content_digest(files[name])
+        if found.hex() != digest:
+            raise ValueError(f"{data / name} is damaged: its contents do not match its checksum.")
     try:
         lines = [json.loads(line) for line in files[_PHOTOS].splitlines()]
         paths = np.empty(len(lines), object)

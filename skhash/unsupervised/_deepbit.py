@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import affine_grid, grid_sample
 
+from .._files import content_digest
 from .._sklearn import Interval
 from ..networks import DeepHasher, HashNet, NetworkParameters
 from ..networks._extract import run_head
@@ -195,7 +195,7 @@ class _TurnedImages(Images):
     def key(self, row: int, *digest: Any) -> bytes:
         """Digest of an image's content and the angle."""
         key = super().key(row, *digest)
-        return key and hashlib.blake2b(key + f"{self.angle}".encode(), digest_size=16).digest()
+        return key and content_digest(key + f"{self.angle}".encode())
 
 
 class _TurningNet(HashNet):
