@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skhash.metrics import mean_average_precision
 from skhash.tags import encode_tags
 
 ROOT = Path(os.environ.get("SKHASH_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -112,3 +113,14 @@ def divide(
 
 def _load_labels() -> NDArray[np.uint8]:
     return np.loadtxt(FOLDER / "labels24.txt", dtype=np.uint8)
+
+
+def score(hasher: Any, X: Any, data: Any) -> float:
+    """MAP of the queries' codes among those of the database."""
+    found = mean_average_precision(
+        hasher.transform(X[data.query]),
+        hasher.transform(X[data.database]),
+        data.labels[data.query],
+        data.labels[data.database],
+    )
+    return round(found, 5)

@@ -24,7 +24,6 @@ import torch
 from _runs import CACHE, Runs, Task, markdown_table, mean_and_spread
 
 from skhash import ITQ, DSTDHHasher, DSTDHLinear
-from skhash.metrics import mean_average_precision
 from skhash.networks import ImageFeatures
 
 METHODS: dict[str, Callable[..., Any]] = {
@@ -72,13 +71,7 @@ def run(task: Task, X: Any, data: Any) -> dict[str, Any]:
     _, method, seed = task
     hasher = METHODS[method](N_BITS, random_state=seed)
     hasher.fit(X[data.train], data.tags[data.train])
-    score = mean_average_precision(
-        hasher.transform(X[data.query]),
-        hasher.transform(X[data.database]),
-        data.labels[data.query],
-        data.labels[data.database],
-    )
-    return {"map": round(score, 5)}
+    return {"map": _mirflickr.score(hasher, X, data)}
 
 
 def main() -> None:

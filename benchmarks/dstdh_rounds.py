@@ -10,14 +10,15 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
 import _data
+import _mirflickr
 from _runs import Runs, Task, markdown_table, mean_and_spread
 
 from skhash import DSTDHHasher, TagITQHasher
-from skhash.metrics import mean_average_precision
 from skhash.networks._head import HashHead
 
 VARIANTS = ("start", "dropout", "default")
@@ -32,18 +33,9 @@ def run(task: Task, dataset: str) -> dict[str, Any]:
     cls = TagITQHasher if variant == "start" else DSTDHHasher
     hasher = cls(n_bits, **settings)
     kept = mock.patch.object(HashHead, "drop_nothing", lambda head: None)
-    if variant == "dropout":
-        with kept:
-            hasher.fit(X[data.train], data.tags[data.train])
-    else:
+    with kept if variant == "dropout" else nullcontext():
         hasher.fit(X[data.train], data.tags[data.train])
-    found = mean_average_precision(
-        hasher.transform(X[data.query]),
-        hasher.transform(X[data.database]),
-        data.labels[data.query],
-        data.labels[data.database],
-    )
-    return {"map": round(found, 5)}
+    return {"map": _mirflickr.score(hasher, X, data)}
 
 
 def main() -> None:
