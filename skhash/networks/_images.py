@@ -28,6 +28,7 @@ from ..images import (
 
 __all__ = ["Images", "unchanged"]
 
+_SKETCH_ROWS = 64
 _FORMS = (
     "a sequence of image files (str, path-like, bytes, open files or rows {'bytes': ..., "
     "'path': ...}), of PIL images or of uint8 arrays (H, W, 3), or one uint8 array of shape "
@@ -197,6 +198,16 @@ class Images:
                 size = os.path.getsize(image) if os.path.exists(image) else None
                 return [os.fspath(image), size]
         return self.key(row)
+
+    def sketch(self) -> list[Any]:
+        """What some images are, to notice that others are meant: of files, name and size."""
+        rows = np.linspace(0, len(self) - 1, min(len(self), _SKETCH_ROWS)).astype(int)
+        stamps = [self.stamp(int(row)) for row in rows]
+        # Folders of the same files may be in different places on different machines.
+        return [
+            [os.path.basename(stamp[0]), stamp[1]] if isinstance(stamp, list) else stamp
+            for stamp in stamps
+        ]
 
 
 def unchanged(batch: Any) -> Any:
