@@ -466,7 +466,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             If the training diverges.
         """
         with self.session():
-            processes().check_same_data(y=y)
+            processes().check_same_fit(X, y=y)
             self.learn(X, y)
         return self
 
@@ -529,7 +529,6 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             # Of a network of one's own, each process may have drawn other weights.
             job.copy_first([*self.backbone_.parameters(), *self.backbone_.buffers()])
         data = self._as_data(X, reset=True)
-        job.check_same_data(number_of_samples=len(data))
         if job.size > 1:
             job.check_same_data(X=data.sketch() if isinstance(data, Images) else data.shape)
         check_n_samples(data)
@@ -876,7 +875,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
         backbone, job = self.backbone_, processes()
         assert backbone is not None
-        settings = {
+        settings: dict[str, Any] = {
             "batch_size": self.inference_batch_size,
             "device": self.device,
             "engine": self.engine if backbone.frozen else "torch",
@@ -884,7 +883,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             "num_workers": self.num_workers,
             **options,
         }
-        if job.size == 1 or len(images) < job.size:
+        batch_size = settings["batch_size"]
+        if job.size == 1 or len(images) <= (job.size - 1) * batch_size:
             return extract_features(backbone, images, **settings)
         if job.rank:
             settings["verbose"] = 0
@@ -894,7 +894,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             features, unreadable = extract_features(backbone, images.take(every[own]), **settings)
             return features, every[own][unreadable]
 
-        features, unreadable = zip(*job.each(len(images), extract), strict=True)
+        # In the batches of one process: features differ by rounding with what is computed together.
+        parts = job.each(len(images), extract, step=batch_size)
+        features, unreadable = zip(*parts, strict=True)
         return np.concatenate(features), np.concatenate(unreadable)
 
     def __sklearn_tags__(self) -> Any:

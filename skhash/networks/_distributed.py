@@ -10,8 +10,10 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import re
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -79,7 +81,7 @@ class Processes:
         result, error = _outcome(function) if self.rank == 0 else (None, None)
         return self._settle([self.first((result, _portable(error)))], error)[0]
 
-    def each(self, n: int, compute: Callable[[slice], T]) -> list[T]:
+    def each(self, n: int, compute: Callable[[slice], T], step: int = 1) -> list[T]:
         """Compute something of n things, each process of its share of them.
 
         Parameters
@@ -88,6 +90,8 @@ class Processes:
             How many things there are; all processes know them all.
         compute : callable
             Called with the slice that is the share of this process.
+        step : int, default=1
+            Shares begin at multiples of it, of which there is at least one for each process.
 
         Returns
         -------
@@ -97,9 +101,11 @@ class Processes:
         """
         if self.size == 1:
             return [compute(slice(0, n))]
-        result, error = _outcome(lambda: compute(share(n, self.rank, self.size)))
-        own = (result, _portable(error))
-        return self._settle([self._broadcast(own, rank) for rank in range(self.size)], error)
+        batches = share(-(-n // step), self.rank, self.size)
+        own = slice(batches.start * step, min(batches.stop * step, n))
+        result, error = _outcome(lambda: compute(own))
+        outcome = (result, _portable(error))
+        return self._settle([self._broadcast(outcome, rank) for rank in range(self.size)], error)
 
     def check_same(self, remedy: str, **values: Any) -> None:
         """Refuse values that must be the same in all processes and are not.
@@ -128,6 +134,11 @@ class Processes:
         if self.size > 1:
             known = {k: v if isinstance(v, int) else joblib.hash(v) for k, v in data.items()}
             self.check_same(_SAME_DATA, **known)
+
+    def check_same_fit(self, X: Any, **others: Any) -> None:
+        """Refuse arguments of ``fit`` that differ; of X, which may be read late, its length."""
+        number = len(X) if isinstance(X, Sized) else None
+        self.check_same_data(number_of_samples=number, **others)
 
     def wait(self) -> None:
         """Wait until all processes are here."""
@@ -301,6 +312,7 @@ def _place() -> tuple[int, int]:
 @contextmanager
 def _joined(rank: int, size: int) -> Iterator[Processes]:
     """Connect the processes of a job, and close the connections, which others notice."""
+    excepthook = sys.excepthook  # which torch wraps again for each group
     if dist.is_initialized():  # by the program: for GPUs, perhaps, and nothing else
         with _losses_named():
             group = dist.new_group(backend="gloo", timeout=_PATIENCE)
@@ -319,6 +331,7 @@ def _joined(rank: int, size: int) -> Iterator[Processes]:
         yield Processes(rank, size, group)
     finally:
         dist.destroy_process_group(group)
+        sys.excepthook = excepthook
 
 
 _groups = itertools.count()
@@ -328,7 +341,7 @@ _groups = itertools.count()
 def _job_store() -> Any:
     from torch.distributed.rendezvous import rendezvous
 
-    return next(rendezvous("env://"))[0]
+    return next(rendezvous("env://", timeout=_PATIENCE))[0]
 
 
 def _store(prefix: str) -> Any:
@@ -344,7 +357,9 @@ def _losses_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RuntimeError(f"{_LOST} ({str(error).splitlines()[0]})") from error
+        # "[file:line] Connection closed by peer [address]. This is typically caused by ..."
+        cause = re.sub(r"^\[\S*\] ", "", str(error)).split(". ")[0]
+        raise RuntimeError(f"{_LOST} ({cause})") from error
 
 
 def _outcome(function: Callable[[], T]) -> tuple[T | None, Exception | None]:

@@ -88,6 +88,7 @@ class Images:
         self.interpolation = interpolation
         self.skip_unreadable = skip_unreadable
         self.max_pixels = max_pixels
+        self._numbers: NDArray[np.integer[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -130,8 +131,9 @@ class Images:
         )
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Images:
-        """The images of some rows."""
+        """The images of some rows, which messages go on to call by their numbers here."""
         some = copy.copy(self)
+        some._numbers = rows if self._numbers is None else self._numbers[rows]
         if isinstance(self.images, LazyRows):
             some.images = self.images.take(rows)
         else:
@@ -162,7 +164,7 @@ class Images:
         except ImageReadError as error:
             if path_of(image) is not None:
                 raise
-            raise ImageReadError(f"image {row}: {error}") from error
+            raise ImageReadError(f"image {self._number(row)}: {error}") from error
 
     def name(self, row: int) -> str:
         """How messages call an image."""
@@ -170,7 +172,10 @@ class Images:
             path = path_of(self.images[row])
             if path is not None:
                 return path
-        return f"row {row}"
+        return f"row {self._number(row)}"
+
+    def _number(self, row: int) -> int:
+        return row if self._numbers is None else int(self._numbers[row])
 
     def key(self, row: int, digest: Callable[[PathLike], bytes] = file_digest) -> bytes:
         """Digest of what decides the pixels that a network gets.
