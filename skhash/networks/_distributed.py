@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import lru_cache
+from threading import Lock
 from typing import Any, TypeVar
 
 import joblib
@@ -242,6 +243,7 @@ class Processes:
 
 _ALONE = Processes()
 _current: ContextVar[Processes | None] = ContextVar("_current", default=None)
+_busy = Lock()
 
 
 def processes() -> Processes:
@@ -265,13 +267,13 @@ def together() -> Iterator[Processes]:
     Raises
     ------
     RuntimeError
-        If another process ends.
+        If another process ends, or another thread is within such a frame.
     """
     rank, size = _place()
     if size == 1 or _current.get() is not None:
         yield processes()
         return
-    with _joined(rank, size) as job, warnings.catch_warnings():
+    with _one_at_a_time(), _joined(rank, size) as job, warnings.catch_warnings():
         if rank:
             warnings.simplefilter("ignore")
         token = _current.set(job)
@@ -307,6 +309,19 @@ def _place() -> tuple[int, int]:
     if dist.is_torchelastic_launched() and multiprocessing.parent_process() is None:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return 0, 1
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Refuse a second thread, whose messages would be taken for those of the first."""
+    if not _busy.acquire(blocking=False):
+        raise RuntimeError(
+            "another thread is in a training of all processes of this job; fit one after another."
+        )
+    try:
+        yield
+    finally:
+        _busy.release()
 
 
 @contextmanager
