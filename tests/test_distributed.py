@@ -151,7 +151,7 @@ def test_the_codes_of_two_processes_are_as_good_as_those_of_one(tmp_path):
     done = run_job(tmp_path, "quality")
     assert done.returncode == 0, done.stderr
     one, two = _job.quality(), results(tmp_path, "quality")
-    assert one["score"] > 0.35
+    assert one["score"] > 0.3  # by chance: .16
     assert abs(two["score"] - one["score"]) < 0.003
 
 
@@ -213,6 +213,20 @@ def test_one_process_is_alone_and_connects_to_nothing():
     alone.average([values])
     assert values.grad.tolist() == [2, 2, 2]
     alone.check_same("", anything=object())
+
+
+def test_tensors_are_sent_together_and_written_back(monkeypatch):
+    monkeypatch.setattr(_distributed, "_PACK_SIZE", 40)
+    tensors = [
+        torch.zeros(2, 3).T, torch.zeros(5), torch.zeros(()), torch.zeros(0),
+        torch.zeros(3, dtype=torch.int64), torch.zeros(2, dtype=torch.bool), torch.zeros(7),
+    ]  # fmt: skip
+    packs = 0
+    for flat in _distributed._packed(tensors):
+        flat += 1
+        packs += 1
+    assert all((tensor == 1).all() for tensor in tensors)
+    assert packs == 4  # 44 bytes of float32, the others of it, int64, bool
 
 
 def test_threads_of_a_job_train_one_after_another():

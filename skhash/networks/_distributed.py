@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 # How long one process may compute while the others wait for it. One that ends is noticed at once.
 _PATIENCE = timedelta(hours=2)
+_PACK_SIZE = 2**26  # bytes of tensors that are sent as one
 _LOST = (
     "another process of this training has ended, or cannot be reached any more; its own messages "
     "say why. Start the job again: with checkpoint= it goes on from the last complete epoch."
@@ -207,38 +208,42 @@ class Processes:
         """Average the gradients of parameters."""
         if self.size == 1:
             return
-        pending = []
-        with _losses_named():
-            for parameter in parameters:
-                if not parameter.requires_grad:
-                    continue
-                gradient = parameter.grad
-                # Contiguous: layouts may differ between processes.
-                flat = torch.zeros_like(parameter) if gradient is None else gradient
-                flat = flat.contiguous()
-                work = dist.all_reduce(flat, group=self._group_of(flat), async_op=True)
-                pending.append((parameter, gradient, flat, work))
-            for _, _, _, work in pending:
-                work.wait()
-        for parameter, gradient, flat, _ in pending:
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        for flat in _packed(gradients):
+            with _losses_named():
+                dist.all_reduce(flat, group=self._group_of(flat))
             flat /= self.size
-            if gradient is None:  # that of a part which other processes used, or none did
-                parameter.grad = flat if flat.any() else None
-            elif flat is not gradient:
-                gradient.copy_(flat)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            # None is the gradient of what was not used, which an optimiser leaves as it is.
+            if parameter.grad is None and gradient.any():
+                parameter.grad = gradient
 
     @torch.no_grad()
     def copy_first(self, tensors: Iterable[torch.Tensor]) -> None:
         """Overwrite tensors by those of the first process."""
         if self.size == 1:
             return
-        for tensor in tensors:
-            flat = tensor.detach().contiguous()
-            sent = flat.view(torch.uint8) if flat.dtype == torch.bool else flat
+        for flat in _packed(tensors):
             with _losses_named():
-                dist.broadcast(sent, 0, group=self._group_of(sent))
-            if flat.data_ptr() != tensor.data_ptr():
-                tensor.copy_(flat)
+                dist.broadcast(flat, 0, group=self._group_of(flat))
+
+
+def _packed(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Vectors of many tensors, which are written back after use: messages cost more than bytes."""
+    packs: dict[Any, list[torch.Tensor]] = {}
+    n_bytes = 0
+    for tensor in tensors:
+        kind = tensor.dtype, tensor.device, n_bytes // _PACK_SIZE
+        packs.setdefault(kind, []).append(tensor)
+        n_bytes += tensor.nbytes
+    for pack in packs.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in pack])
+        # No backend exchanges truth values.
+        yield flat.view(torch.uint8) if flat.dtype == torch.bool else flat
+        parts = flat.split([tensor.numel() for tensor in pack])
+        for tensor, part in zip(pack, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 _ALONE = Processes()
@@ -336,7 +341,7 @@ def _joined(rank: int, size: int) -> Iterator[Processes]:
         with _losses_named():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if gpus else "gloo",
-                store=_store(f"skhash/{next(_groups)}"),
+                store=_new_store(),
                 rank=rank,
                 world_size=size,
                 timeout=_PATIENCE,
@@ -359,11 +364,15 @@ def _job_store() -> Any:
     return next(rendezvous("env://", timeout=_PATIENCE))[0]
 
 
-def _store(prefix: str) -> Any:
-    """Where processes find each other, with keys of its own: what was there before stays there."""
+def _new_store() -> Any:
+    """Where the processes of a group find each other.
+
+    The store of a job keeps the addresses of earlier groups, and of those before a restart.
+    """
     from torch.distributed.distributed_c10d import PrefixStore
 
-    return PrefixStore(prefix, _job_store())
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"skhash/{attempt}/{next(_groups)}", _job_store())
 
 
 @contextmanager
