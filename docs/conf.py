@@ -56,9 +56,8 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {
-    page: [] for page in ("index", "install", "benchmarks", "changelog", "citing", "glossary")
-}
+pages = "index install benchmarks policies security changelog citing glossary"
+html_sidebars = {page: [] for page in pages.split()}
 # The link to the repository is that of pyproject.toml, where it has one.
 for url in importlib.metadata.metadata("scikit-hash").get_all("Project-URL") or []:
     label, _, target = url.partition(", ")

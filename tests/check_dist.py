@@ -65,7 +65,7 @@ def try_wheel(wheel: Path, constraints: Path) -> None:
         run(python, "-m", "pip", "check")
         run(python, "-I", "-c", TRIAL + example)
         run(scripts / "scikit-hash", "--help")
-    print(f"{wheel.name} works with {constraints.name}.")
+    print(f"{wheel.name} works with {constraints.name}.", flush=True)
 
 
 def main() -> None:
