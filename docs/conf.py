@@ -55,9 +55,8 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {
-    page: [] for page in ("index", "install", "benchmarks", "changelog", "citing", "glossary")
-}
+pages = "index install benchmarks policies security changelog citing glossary"
+html_sidebars = {page: [] for page in pages.split()}
 # Link to the repository if pyproject.toml has its URL.
 for url in importlib.metadata.metadata("scikit-hash").get_all("Project-URL") or []:
     label, _, target = url.partition(", ")
