@@ -38,7 +38,7 @@ SEEDS = range(5)
 # are computed once.
 
 photos = make_social_images(900, random_state=0)
-network = ImageFeatures("efficientnet_lite0", engine="auto", image_size=96)
+network = ImageFeatures("efficientnet_lite0", image_size=96)
 features = network.fit_transform(photos.images)
 
 # %%

@@ -40,7 +40,7 @@ from skhash.tags import share_any
 # photo has one to four labels, such as "beach" and "sunset".
 
 photos = make_social_images(1200, random_state=0)
-network = ImageFeatures("efficientnet_lite0", engine="auto", image_size=128)
+network = ImageFeatures("efficientnet_lite0", image_size=96)
 features = network.fit_transform(photos.images)
 query, database = np.arange(200), np.arange(200, 1200)
 
