@@ -23,7 +23,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from distributed import Client, get_task_stream
-from distributed.deploy import SubprocessCluster
+from distributed.deploy.subprocess import SubprocessCluster
 from PIL import Image
 from pyarrow.parquet import read_table
 from sklearn.pipeline import make_pipeline

@@ -63,7 +63,10 @@ print(f"photos relevant to a query: {n_relevant.min()} to {n_relevant.max()}")
 # each measure has a chance level of its own, and a MAP without it says little.
 
 figures: dict[str, dict[str, float]] = {}
-NAMES = {mean_average_precision: "map", ndcg_at_k: "ndcg"}
+NAMES: dict[Callable[..., float], str] = {
+    mean_average_precision: "map",
+    ndcg_at_k: "ndcg",
+}
 
 
 def measure(

@@ -65,17 +65,17 @@ print("the same codes:", np.array_equal(codes, pack(loaded.transform(new))))
 # %%
 # Without torch
 # -------------
-# :func:`skhash.to_onnx` writes network and hash function as one ONNX model:
-# pixels in, packed codes out. What must be done with a photo before, the size
-# here, stands in the model itself.
+# :func:`skhash.to_onnx`, which takes torch 2.13 or newer, writes network and
+# hash function as one ONNX model: pixels in, packed codes out. What must be
+# done with a photo before stands in the model, too.
 
 skhash.to_onnx(hasher, folder / "hasher.onnx")
 
 # %%
 # A program that makes codes needs NumPy, Pillow and onnxruntime. This one runs
-# in a process of its own, and says at the end whether torch is in it.
-# :doc:`/user_guide/persistence` has the version for photos of any size and
-# orientation.
+# in a process of its own, and says at the end what else it has loaded.
+# :doc:`/user_guide/persistence` has the version for photos of a camera, which
+# may be large, or lie on their side.
 
 program = """
 import json, sys
@@ -136,9 +136,10 @@ with socket.create_server(("127.0.0.1", 0)) as free:
 found = find_spec("serve_search")  # the file beside this one
 if found is None or found.origin is None:
     raise FileNotFoundError("serve_search.py must lie beside this page's file")
-command = [found.origin, str(folder / "search"), "--port", str(port)]
-log = open(folder / "log", "w")  # noqa: SIM115
-service = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
+command = [sys.executable, found.origin, str(folder / "search")]
+command += ["--port", str(port)]
+with (folder / "log").open("w") as log:
+    service = subprocess.Popen(command, stdout=log, stderr=log)
 atexit.register(service.kill)  # should this page fail before its end
 
 
@@ -195,7 +196,6 @@ plt.show()
 
 service.terminate()
 service.wait(30)
-log.close()
 temporary.cleanup()
 
 # %%
