@@ -105,7 +105,7 @@ print(f"{report.n_resumed} of {report.n_shards} shards were there")
 
 options: dict[str, Any] = {
     "threads_per_worker": 1,
-    "worker_class": "distributed.Worker",  # nothing watches over it
+    "worker_class": "distributed.Worker",  # no second process that guards it
     "dashboard_address": None,
 }
 out = folder / "dask"
