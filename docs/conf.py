@@ -17,6 +17,7 @@ from docutils.utils.math.latex2mathml import MathError, tex2mathml
 from sphinx import addnodes
 from sphinx.ext.autosummary import autosummary_table
 from sphinx.util import logging
+from sphinx_gallery.sorting import ExplicitOrder
 
 import skhash
 
@@ -78,12 +79,33 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_rcparams = {"figure.constrained_layout.use": True, "svg.fonttype": "none"}
 
+# The gallery reads from the first search to what takes it further.
+EXAMPLES = [
+    "plot_social_image_search.py",
+    "plot_own_folder.py",
+    "plot_words_and_photos.py",
+    "plot_tune_transfer.py",
+    "plot_tag_noise.py",
+    "plot_semantic_space.py",
+    "plot_few_labels.py",
+    "plot_deep_hashing.py",
+    "plot_optimiser.py",
+    "plot_metrics.py",
+    "plot_compare_methods.py",
+    "plot_codes_to_database.py",
+    "plot_encode_cluster.py",
+    "plot_save_and_serve.py",
+    "serve_search.py",
+    "plot_own_hasher.py",
+    "*",
+]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "generated/backreferences",
     "doc_module": "skhash",
     "remove_config_comments": True,
+    "within_subsection_order": ExplicitOrder(EXAMPLES),
 }
 
 # Addresses of the pages of other packages.
