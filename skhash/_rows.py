@@ -1,0 +1,132 @@
+"""Matrices that are too large to be held in the form in which they are used.
+
+Features may lie in a memory-mapped file, in half precision. What reads them takes block after
+block of their rows, and each block is cast, or computed, when it is read: the whole never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array, gen_batches
+
+__all__ = ["CastRows", "Features", "Rows", "TakenRows", "column_range", "open_rows", "row_blocks"]
+
+# Of a block in float64, which products and their operands may become.
+_BLOCK_BYTES = 64 * 2**20
+
+
+class Rows:
+    """A matrix whose rows are made each time they are read.
+
+    A subclass defines ``_read``.
+
+    Parameters
+    ----------
+    shape : tuple of two int
+        Of the matrix.
+    dtype : dtype
+        Of its rows.
+    """
+
+    ndim = 2
+
+    def __init__(self, shape: tuple[int, int], dtype: Any) -> None:
+        self.shape = shape
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> NDArray[Any]:
+        """Some rows, as an array of ``dtype``; ``[:]`` is all of them."""
+        return self._read(rows)
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+
+# What methods that read features by blocks take.
+Features: TypeAlias = "NDArray[np.floating[Any]] | Rows"
+
+
+class CastRows(Rows):
+    """An array in another dtype.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_samples, n_features)
+        Such as a memory map of float16.
+    dtype : dtype
+        What rows become as they are read.
+    """
+
+    def __init__(self, array: NDArray[Any], dtype: Any) -> None:
+        super().__init__((array.shape[0], array.shape[1]), dtype)
+        self._array = np.asarray(array)
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        return np.ascontiguousarray(self._array[rows], self.dtype)
+
+
+class TakenRows(Rows):
+    """Some rows of a matrix.
+
+    Parameters
+    ----------
+    matrix : ndarray or Rows
+        Of which.
+    rows : ndarray of int
+        Which.
+    """
+
+    def __init__(self, matrix: Features, rows: NDArray[np.integer[Any]]) -> None:
+        super().__init__((len(rows), matrix.shape[1]), matrix.dtype)
+        self._matrix, self._rows = matrix, rows
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        return self._matrix[self._rows[rows]]
+
+
+def open_rows(X: ArrayLike | Rows, name: str = "X") -> Features:
+    """Check a matrix of finite numbers; half precision is left as it is, to be cast by blocks.
+
+    Parameters
+    ----------
+    X : array-like or Rows of shape (n_samples, n_features)
+        The matrix.
+    name : str, default="X"
+        How error messages call it.
+
+    Returns
+    -------
+    ndarray of float32 or float64, or Rows
+        No copy if X is an array of floats.
+    """
+    if isinstance(X, Rows):
+        return X
+    return single(check_array(X, dtype=[np.float64, np.float32, np.float16], input_name=name))
+
+
+def single(X: NDArray[np.floating[Any]]) -> Features:
+    """An array of half precision as rows of float32; any other as it is."""
+    return CastRows(X, np.float32) if X.dtype == np.float16 else X
+
+
+def row_blocks(X: Features | Any) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Blocks of rows of a matrix, of up to 64 MiB in float64, and where they are."""
+    n_samples, n_columns = X.shape
+    for rows in gen_batches(n_samples, max(1, _BLOCK_BYTES // (8 * max(n_columns, 1)))):
+        yield rows, X[rows]
+
+
+def column_range(X: Features) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The least and the largest value of each column."""
+    lows, highs = [], []
+    for _, block in row_blocks(X):
+        lows.append(block.min(axis=0))
+        highs.append(block.max(axis=0))
+    return np.min(lows, axis=0), np.max(highs, axis=0)
