@@ -13,7 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, gen_batches
 
-__all__ = ["CastRows", "Features", "Rows", "TakenRows", "column_range", "open_rows", "row_blocks"]
+__all__ = [
+    "CastRows",
+    "Features",
+    "Rows",
+    "TakenRows",
+    "column_means",
+    "column_range",
+    "open_rows",
+    "row_blocks",
+    "single",
+    "squares_about",
+]
 
 # Of a block in float64, which products and their operands may become.
 _BLOCK_BYTES = 64 * 2**20
@@ -48,6 +59,10 @@ class Rows:
     def _read(self, rows: Any) -> NDArray[Any]:
         raise NotImplementedError
 
+    def content(self) -> list[Any]:
+        """Arrays and plain values that decide what the rows are."""
+        raise NotImplementedError
+
 
 # What methods that read features by blocks take.
 Features: TypeAlias = "NDArray[np.floating[Any]] | Rows"
@@ -71,6 +86,10 @@ class CastRows(Rows):
     def _read(self, rows: Any) -> NDArray[Any]:
         return np.ascontiguousarray(self._array[rows], self.dtype)
 
+    def content(self) -> list[Any]:
+        """The array, and what it is cast to."""
+        return [self._array, self.dtype.str]
+
 
 class TakenRows(Rows):
     """Some rows of a matrix.
@@ -89,6 +108,11 @@ class TakenRows(Rows):
 
     def _read(self, rows: Any) -> NDArray[Any]:
         return self._matrix[self._rows[rows]]
+
+    def content(self) -> list[Any]:
+        """The matrix, and which rows of it."""
+        whole = self._matrix.content() if isinstance(self._matrix, Rows) else self._matrix
+        return [whole, self._rows]
 
 
 def open_rows(X: ArrayLike | Rows, name: str = "X") -> Features:
@@ -130,3 +154,16 @@ def column_range(X: Features) -> tuple[NDArray[Any], NDArray[Any]]:
         lows.append(block.min(axis=0))
         highs.append(block.max(axis=0))
     return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def column_means(X: Features) -> NDArray[np.float64]:
+    """The mean of each column, in float64."""
+    sums = np.zeros(X.shape[1])
+    for _, block in row_blocks(X):
+        sums += block.sum(axis=0, dtype=np.float64)
+    return sums / len(X)
+
+
+def squares_about(X: Features, mean: NDArray[np.float64]) -> float:
+    """The sum of all squared distances of rows from their mean."""
+    return sum(float(np.square(block - mean).sum()) for _, block in row_blocks(X))

@@ -270,7 +270,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
                 self.max_iter, tol=self.tol, phi=outputs, report=report if self.verbose else None
             )
             history.extend({"round": round_, **row} for row in solver.history[n_before:])
-            return solver.codes
+            return solver.codes.astype(np.float32)
 
         lr = self.lr
         if semantic:

@@ -19,6 +19,7 @@ from skorch.helper import predefined_split
 from torch.utils.data import Dataset
 
 from .._files import read_checked, write_checked
+from .._rows import Features, Rows
 from ._extract import autocast, place
 from ._fingerprint import module_digest, object_digest
 from ._images import Images, unchanged
@@ -26,7 +27,7 @@ from ._random import draws_randomly, seeded
 
 __all__ = ["HashNet", "RoundNet", "TrainingSet"]
 
-Targets: TypeAlias = "NDArray[Any] | sp.csr_array"
+Targets: TypeAlias = "NDArray[Any] | Rows | sp.csr_array"
 
 # Of a checkpoint.
 _PARTS = {"fingerprint", "history", "module", "criterion", "optimizer", "callbacks"}
@@ -37,9 +38,9 @@ class TrainingSet(Dataset):
 
     Parameters
     ----------
-    inputs : ndarray of shape (n_samples, n_features), float32, or Images
+    inputs : ndarray or Rows of shape (n_samples, n_features), float32, or Images
         What enters the network.
-    targets : ndarray or csr_array with n_samples rows
+    targets : ndarray, Rows or csr_array with n_samples rows
         What the loss compares its output with; sparse rows become dense batch
         by batch. Row numbers, ``np.arange(n_samples)``, let a loss look up
         anything else.
@@ -48,7 +49,7 @@ class TrainingSet(Dataset):
     """
 
     def __init__(
-        self, inputs: NDArray[np.float32] | Images, targets: Targets, rows: NDArray
+        self, inputs: Features | Images, targets: Targets, rows: NDArray
     ) -> None:
         self.inputs = inputs
         self.targets = targets
@@ -82,8 +83,12 @@ class TrainingSet(Dataset):
         inputs: Any = self.inputs
         if isinstance(inputs, Images):
             inputs = [inputs.stamp(row) for row in range(len(inputs))]
+        elif isinstance(inputs, Rows):
+            inputs = inputs.content()
         targets: Any = self.targets
-        if sp.issparse(targets):
+        if isinstance(targets, Rows):
+            targets = targets.content()
+        elif sp.issparse(targets):
             targets = [targets.data, targets.indices, targets.indptr]
         return [inputs, targets, self.rows]
 
