@@ -93,7 +93,7 @@ def check_features(
     features = single(array)
     if reset and features is array:  # of half precision all squares are in the range of float32
         _check_magnitude(array)
-    return features if in_blocks else features[:]
+    return features if in_blocks or features is array else features[:]
 
 
 def _check_magnitude(X: NDArray[np.floating[Any]]) -> None:

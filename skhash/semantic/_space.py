@@ -20,15 +20,45 @@ from sklearn.utils import check_array, check_random_state, metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import ParametersMixin
+from .._rows import Rows
 from .._sklearn import Interval, StrOptions, fit_context
 from ..tags import clean_tag, encode_tags
 from ._coding import encode, learn_sparse_coding
 from ._embedding import EMBEDDING_TYPES, Embedding, TagEmbedding, Unknown
 
-__all__ = ["SemanticSpace"]
+__all__ = ["SemVectors", "SemanticSpace"]
 
 # Images whose sem-vectors are dense at a time: 2 MiB at 512 sem-words, which caches hold.
 _BLOCK = 1024
+
+
+class SemVectors(Rows):
+    """Sem-vectors of images (Eq. 2): the mean code of their tags.
+
+    Parameters
+    ----------
+    indicator : csr_array of shape (n_samples, n_tags)
+        Which image has which tag.
+    codes : ndarray of shape (n_tags, n_components), float32
+        Codes of the tags.
+    """
+
+    def __init__(self, indicator: sp.csr_array, codes: NDArray[np.float32]) -> None:
+        super().__init__((indicator.shape[0], codes.shape[1]), np.float32)
+        counts = np.diff(indicator.indptr)
+        shares = np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
+        self._weights = sp.csr_array(
+            (shares, indicator.indices, indicator.indptr), indicator.shape
+        )
+        self._codes = codes
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        return self._weights[rows] @ self._codes
+
+    def content(self) -> list[Any]:
+        """Weights and codes of the tags."""
+        weights = self._weights
+        return [weights.data, weights.indices, weights.indptr, self._codes]
 
 
 class SemanticSpace(
@@ -322,12 +352,9 @@ class SemanticSpace(
         self, indicator: sp.csr_array, codes: NDArray[np.float32] | None = None
     ) -> Iterator[NDArray[np.float32]]:
         """Sem-vectors (Eq. 2) of block after block of images, dense."""
-        codes = self.tag_codes_.toarray() if codes is None else codes
-        counts = np.diff(indicator.indptr)
-        shares = np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
-        weights = sp.csr_array((shares, indicator.indices, indicator.indptr), indicator.shape)
-        for start in range(0, indicator.shape[0], _BLOCK):
-            yield weights[start : start + _BLOCK] @ codes
+        Z = SemVectors(indicator, self.tag_codes_.toarray() if codes is None else codes)
+        for start in range(0, len(Z), _BLOCK):
+            yield Z[start : start + _BLOCK]
 
     def _pool_sparse(self, indicator: sp.csr_array, codes: NDArray[np.float32]) -> sp.csr_array:
         """All sem-vectors.
@@ -385,6 +412,12 @@ class SemanticSpace(
         # Begun with no row, should there be no images.
         blocks = [np.zeros((0, self.n_components_), np.float32), *self._pool(indicator, codes)]
         return np.concatenate(blocks)
+
+    def _transform_rows(self, tags: Any) -> SemVectors:
+        """As ``transform``; sem-vectors of images are made when they are read."""
+        check_is_fitted(self)
+        indicator, codes, _ = self._resolve(tags)
+        return SemVectors(indicator, codes)
 
     def count_unknown(self, tags: Any) -> NDArray[np.int64]:
         """How many tags of each image ``transform`` ignores.
