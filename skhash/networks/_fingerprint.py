@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import skorch
 import torch
 from torch import nn
@@ -128,6 +129,9 @@ class _Reader:
         elif isinstance(value, np.ndarray) and value.dtype != object:
             yield f"{value.dtype.str} {value.shape}".encode()
             yield np.ascontiguousarray(value).tobytes()
+        elif sp.issparse(value):  # which also remembers what it was asked for
+            entries = sp.coo_array(value)
+            yield from self._all((entries.shape, *entries.coords, entries.data), path)
         elif type(value) in (list, tuple):
             yield from self._all(value, path)
         elif type(value) in (set, frozenset):

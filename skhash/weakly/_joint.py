@@ -128,7 +128,9 @@ class JointLoss(nn.Module):
         return deviation + self.beta * zh @ self.laplacian + 2 * self.delta * pairs
 
     def _rows(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        zh = self.zh[rows].float()
+        zh = self.zh[rows]
+        if zh.dtype == torch.float16:
+            zh = zh.float()
         observed = torch.from_numpy(self.observed[rows.cpu().numpy()]).to(zh.device)
         return zh, zh - observed
 
@@ -245,7 +247,7 @@ class UnitRows(Rows):
     def _read(self, rows: Any) -> NDArray[Any]:
         vectors = self._vectors[rows]
         dense = vectors.toarray() if sp.issparse(vectors) else vectors
-        norms = np.sqrt(np.vecdot(dense, dense))
+        norms = np.linalg.norm(dense, axis=1)
         return dense / np.where(norms > 0, norms, 1)[:, None]
 
     def content(self) -> list[Any]:
