@@ -35,7 +35,7 @@ _ATOMS = (
 _BOOKKEEPING = {
     "__abstractmethods__", "__annotations__", "__annotate__", "__annotate_func__", "__dict__",
     "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__",
-    "__static_attributes__", "__weakref__", "_abc_impl",
+    "__slotnames__", "__static_attributes__", "__weakref__", "_abc_impl",
 }  # fmt: skip
 _LIBRARIES = {
     *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
