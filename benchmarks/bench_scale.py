@@ -142,7 +142,7 @@ def fit_once(name: str, folder: Path, args: argparse.Namespace) -> None:
     X, Y, clusters = read_data(folder, args.tags)
     checkpoint = folder / "checkpoint" if args.checkpoint else None
     estimator = make_fit(name, args, checkpoint)
-    labels = [None] * len(X)
+    labels: list[int | None] = [None] * len(X)
     if args.n_labelled:
         for row in range(args.n_labelled):
             labels[row] = int(clusters[row])

@@ -89,7 +89,7 @@ class KernelHasher(HasherMixin, BaseEstimator):
         ndarray of shape (n_samples, n_bits), float32 or float64
             Centred kernels to the anchors times ``coef_.T``.
         """
-        X = check_features(self, X, reset=False, in_blocks=True)
+        data = check_features(self, X, reset=False, in_blocks=True)
         longest = float(np.linalg.norm(self.coef_, axis=1).max(initial=0))
         unit = _ROUNDING * float(np.finfo(np.float64).eps) * longest
         mean = self.kernel_mean_.astype(np.float64)
@@ -104,8 +104,8 @@ class KernelHasher(HasherMixin, BaseEstimator):
             least = np.abs(values[:, live]).min(axis=1, initial=np.inf)
             return values, least <= unit * rounding
 
-        values = settled_values(compute, X, block_rows=_BLOCK_ROWS)
-        return values.astype(np.result_type(X.dtype, self.coef_), copy=False)
+        values = settled_values(compute, data, block_rows=_BLOCK_ROWS)
+        return values.astype(np.result_type(data.dtype, self.coef_), copy=False)
 
     def _draw_anchors(self, X: NDArray[Any], rng: np.random.RandomState) -> None:
         """Take ``n_anchors`` of the training samples, or all if there are fewer."""

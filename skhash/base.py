@@ -318,8 +318,8 @@ class LinearHasher(HasherMixin, BaseEstimator):
         ndarray of shape (n_samples, n_bits), float32 or float64
             ``X @ coef_.T + intercept_``.
         """
-        X = check_features(self, X, reset=False, in_blocks=True)
-        return affine_values(X, self.coef_, self.intercept_)
+        data = check_features(self, X, reset=False, in_blocks=True)
+        return affine_values(data, self.coef_, self.intercept_)
 
     def _set_projection(
         self,

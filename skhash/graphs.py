@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state, gen_batches
 
-from ._rows import open_rows
+from ._rows import Rows, open_rows
 from .tags import project_tags
 
 __all__ = ["AnchorGraph", "ConceptHypergraph", "anchor_graph", "concept_hypergraph"]
@@ -193,7 +193,7 @@ def _sample_rows(
 
 
 def anchor_graph(
-    X: ArrayLike,
+    X: ArrayLike | Rows,
     n_anchors: int = 100,
     *,
     n_neighbors: int = 2,
@@ -265,7 +265,7 @@ def anchor_graph(
 
 
 def concept_hypergraph(
-    X: ArrayLike,
+    X: ArrayLike | Rows,
     tags: sp.csr_array,
     n_concepts: int = 500,
     *,

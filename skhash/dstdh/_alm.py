@@ -239,7 +239,7 @@ class DiscreteALM:
         self.mu, self.rho = mu, rho
         self.axis = 0 if shrinkage == "bit" else 1
         self.denoise, self.discrete, self.deflate = denoise, discrete, deflate
-        self._Z = codes.astype(np.int8 if discrete else np.float32)
+        self._Z: NDArray[Any] = codes.astype(np.int8 if discrete else np.float32)
         self.transfer: Matrix | None = None
         self._regression: TagRegression | None = None
         if tags is not None and tags.shape[1]:
@@ -281,7 +281,9 @@ class DiscreteALM:
     @property
     def codes(self) -> Codes:
         """The codes, in {-1, +1}, of shape (n_samples, n_bits), int8."""
-        return self._Z if self.discrete else signs(self._Z - self._Z.mean(axis=0))
+        if self.discrete:
+            return self._Z
+        return signs(self._Z - self._Z.mean(axis=0))
 
     def run(
         self,
@@ -362,7 +364,7 @@ class DiscreteALM:
 
         def multiplier(rows: slice) -> Matrix:
             """EB of some rows: EB + mu (Z - B), in which the EB before cancels out."""
-            moved = Z[rows].astype(np.float32) - previous[rows]
+            moved: Matrix = Z[rows].astype(np.float32) - previous[rows]
             return np.float32(mu) * moved - links.block(rows) @ spread
 
         self._B_multiplier = multiplier

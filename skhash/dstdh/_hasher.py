@@ -13,6 +13,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from .._ridge import RidgePath
+from .._rows import Features
 from .._sklearn import Interval, StrOptions
 from ..networks import DeepHasher, NetworkParameters
 from ..networks._extract import run_head
@@ -288,7 +289,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             self._learn_tag_codes(vectors[rows], self.training_outputs(inputs))
         self.warn_constant_bits(inputs)
 
-    def _learn_start(self, inputs: NDArray[np.float32] | Images, vectors: Any) -> None:
+    def _learn_start(self, inputs: Features | Images, vectors: Any) -> None:
         """Let the network learn what tags mean, and make bits of its outputs."""
         self.chosen_ = learn_targets(
             self,
@@ -300,7 +301,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         )
         quantize_outputs(self, inputs, vectors)
 
-    def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
+    def _set_threshold(self, inputs: Features | Images) -> None:
         """Fix the thresholds on training samples, as part of the head."""
         self.threshold_ = np.zeros(self.n_bits, np.float32)
         if self.threshold == "zero":

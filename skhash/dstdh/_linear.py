@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
+from .._decisions import affine_values
 from .._ridge import RidgePath
 from .._rows import row_blocks
 from .._sklearn import Interval, StrOptions, fit_context
@@ -156,17 +157,17 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
             If lengths differ, there is one sample only, ``init`` does not fit,
             or ITQ is to start with more bits than features or samples.
         """
-        X = check_features(self, X, reset=True, in_blocks=True)
-        check_n_samples(X)
+        data = check_features(self, X, reset=True, in_blocks=True)
+        check_n_samples(data)
         # A seed for each part, so that leaving one out leaves the others as they are.
         random_state = check_random_state(self.random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=3)
-        given = self._given_codes(len(X))
-        indicator = self._encode(y, len(X))
-        path = RidgePath(X)
+        given = self._given_codes(len(data))
+        indicator = self._encode(y, len(data))
+        path = RidgePath(data)
         vectors = self._describe(indicator, seeds[2])
         codes, start = self._starting_codes(path, vectors, given, seeds[2])
-        solver = self._solver(codes, indicator, *self._graphs(X, indicator, seeds))
+        solver = self._solver(codes, indicator, *self._graphs(data, indicator, seeds))
         self.n_iter_ = solver.run(
             self.max_iter, tol=self.tol, report=self._report if self.verbose else None
         )
@@ -182,7 +183,8 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
             "lower alpha and beta, or set deflate=True.",
         )
         if vectors is not None:
-            self._learn_tag_codes(vectors, self.decision_function(X))
+            values = affine_values(data, self.coef_, self.intercept_)
+            self._learn_tag_codes(vectors, values)
         return self
 
     def _given_codes(self, n_samples: int) -> NDArray[np.uint8] | None:

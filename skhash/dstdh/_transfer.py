@@ -339,7 +339,8 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
             projection = tag_projection(path, vectors, self.n_bits).projection
         if projection is not None and projection.any():
             R, _ = itq_rotation(path.project(projection), random_state=random_state)
-            mean, coef = path.mean, R.T @ projection
+            mean: NDArray[np.floating[Any]] = path.mean
+            coef = R.T @ projection
         else:
             mean, coef, _ = itq_projection(path.X, self.n_bits, random_state=random_state)
         values = affine_values(path.X, *centred_projection(mean, coef, path.X.dtype))

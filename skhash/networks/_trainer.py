@@ -61,7 +61,8 @@ class TrainingSet(Dataset):
     def __getitems__(self, positions: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Read a batch of inputs and targets."""
         rows = self.rows[positions]
-        inputs, targets = self.inputs[rows], self.targets[rows]
+        targets: Any = self.targets[rows]
+        inputs = self.inputs[rows]
         if isinstance(inputs, np.ndarray):
             inputs = torch.from_numpy(inputs)
         if sp.issparse(targets):

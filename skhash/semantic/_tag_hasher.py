@@ -74,7 +74,7 @@ class TagCodes:
         scale = np.maximum(np.abs(values[rows]).mean(axis=0), np.finfo(values.dtype).tiny)
         self.scale = scale
         self.coef, self.intercept, self.ridge = path.fit(values[rows] / scale, ridge)
-        of_tags = np.abs(path.X @ self.coef.T + self.intercept).mean(axis=0)
+        of_tags = np.abs(path.X[:] @ self.coef.T + self.intercept).mean(axis=0)
         self.tag_scale = np.maximum(of_tags, np.finfo(values.dtype).tiny)
 
     def values(self, tags: Any, *, none_known: str = "raise") -> NDArray[np.floating[Any]]:

@@ -268,14 +268,14 @@ class TagITQ(TagCodesMixin, LinearHasher):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None. Pass the images' tags, or use ITQ, which needs none."
             )
-        X = check_features(self, X, reset=True, in_blocks=True)
-        check_n_samples(X)
-        tags = encode_tags(y, n_samples=len(X))
+        data = check_features(self, X, reset=True, in_blocks=True)
+        check_n_samples(data)
+        tags = encode_tags(y, n_samples=len(data))
         nothing = (
             "y tells no image from another (no tags, the same for all, or features that do not "
             "vary); use ITQ, which needs no tags."
         )
-        low, high = column_range(X)
+        low, high = column_range(data)
         if not tags.indicator.nnz or (low == high).all():
             raise ValueError(nothing)
         random_state = check_random_state(self.random_state)
@@ -284,10 +284,10 @@ class TagITQ(TagCodesMixin, LinearHasher):
         known = y if isinstance(self.target, FrozenEstimator) else tags
         targets = self.targets_._fit_rows(known)
         self.kernel_features_: KernelFeatures | None = None
-        features: Features = X
+        features: Features = data
         if self.kernel is not None:
-            self.kernel_features_ = KernelFeatures(X, self.n_anchors, random_state)
-            features = self.kernel_features_.transform(X)
+            self.kernel_features_ = KernelFeatures(data, self.n_anchors, random_state)
+            features = self.kernel_features_.transform(data)
         path = RidgePath(features)
         projection, directions, self.ridge_ = tag_projection(path, targets, self.n_bits, self.ridge)
         if not projection.any():
@@ -300,12 +300,12 @@ class TagITQ(TagCodesMixin, LinearHasher):
         coef = R.T @ projection
         cause = "the tags predicted hardly vary."
         if self.kernel_features_ is None:
-            self._set_projection(X, path.mean, coef, cause=cause)
+            self._set_projection(data, path.mean, coef, cause=cause)
         else:
             self.coef_, self.kernel_coef_ = self.kernel_features_.unfold(coef)
             self.intercept_ = -(coef.astype(np.float64) @ path.mean)
-            warn_constant_bits(sign_bits(self._values(X, self.kernel_features_)), cause)
-        self._learn_tag_codes(targets, self.decision_function(X))
+            warn_constant_bits(sign_bits(self._values(data)), cause)
+        self._learn_tag_codes(targets, self._values(data))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -322,14 +322,12 @@ class TagITQ(TagCodesMixin, LinearHasher):
             ``X @ coef_.T + intercept_``, and with a kernel its values to the
             anchors times ``kernel_coef_.T``.
         """
-        X = check_features(self, X, reset=False, in_blocks=True)
-        if self.kernel_features_ is None:
-            return affine_values(X, self.coef_, self.intercept_)
-        return self._values(X, self.kernel_features_)
+        return self._values(check_features(self, X, reset=False, in_blocks=True))
 
-    def _values(
-        self, X: Features, features: KernelFeatures
-    ) -> NDArray[np.floating[Any]]:
+    def _values(self, X: Features) -> NDArray[np.floating[Any]]:
+        features = self.kernel_features_
+        if features is None:
+            return affine_values(X, self.coef_, self.intercept_)
         linear, curved = self.coef_.T, self.kernel_coef_.T
         slope, bend = (float(np.linalg.norm(w, axis=0).max()) for w in (linear, curved))
         level = float(np.abs(self.intercept_).max())
@@ -341,9 +339,9 @@ class TagITQ(TagCodesMixin, LinearHasher):
             rounding = bend * steepness * np.sqrt(np.vecdot(kernel, kernel))
             rounding += slope * np.linalg.norm(rows, axis=1) + level
             least = np.abs(values[:, live]).min(axis=1, initial=np.inf)
-            return values, least <= _ROUNDING * rounding
+            return values.astype(X.dtype, copy=False), least <= _ROUNDING * rounding
 
-        return settled_values(compute, X, block_rows=_BLOCK_ROWS).astype(X.dtype, copy=False)
+        return settled_values(compute, X, block_rows=_BLOCK_ROWS)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -215,13 +215,13 @@ class ITQ(LinearHasher):
         ITQ
             The fitted hasher.
         """
-        X = check_features(self, X, reset=True, in_blocks=True)
+        data = check_features(self, X, reset=True, in_blocks=True)
         mean, coef, self.objective_ = itq_projection(
-            X, self.n_bits, n_iter=self.max_iter, random_state=self.random_state
+            data, self.n_bits, n_iter=self.max_iter, random_state=self.random_state
         )
         self.n_iter_ = self.max_iter
         self._set_projection(
-            X,
+            data,
             mean,
             coef,
             cause="the features hardly vary; fit on samples that differ.",

@@ -117,10 +117,10 @@ class PCAH(LinearHasher):
         PCAH
             The fitted hasher.
         """
-        X = check_features(self, X, reset=True, in_blocks=True)
+        data = check_features(self, X, reset=True, in_blocks=True)
         self._set_projection(
-            X,
-            *principal_projection(X, self.n_bits),
+            data,
+            *principal_projection(data, self.n_bits),
             cause="the features vary in fewer directions than n_bits; lower n_bits, or use ITQ.",
         )
         return self

@@ -125,7 +125,7 @@ class SADHHasher(SmoothCodes, DeepHasher):
         def solve(round_: int) -> NDArray[np.float64]:
             nonlocal codes
             if codes is None:
-                neighbours = self.training_features(inputs)
+                neighbours = self.training_features(inputs)[:]
                 codes = itq_codes(neighbours, self.n_bits, random_state=random_state)
             else:
                 neighbours = self.training_outputs(inputs)

@@ -319,7 +319,7 @@ class WeaklySupervisedHasher(
         # A backbone that is trained stays as it is until the head has learned something.
         features = inputs
         if isinstance(inputs, Images):
-            known = hasher.training_features(inputs)
+            known = hasher.training_features(inputs)[:]
             features = np.zeros((len(inputs), known.shape[1]), known.dtype)
             features[hasher.readable_rows(inputs)] = known
         learn_targets(
