@@ -6,12 +6,12 @@ block of their rows, and each block is cast, or computed, when it is read: the w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array, gen_batches
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite, gen_batches
 
 __all__ = [
     "CastRows",
@@ -22,7 +22,6 @@ __all__ = [
     "column_range",
     "open_rows",
     "row_blocks",
-    "single",
     "squares_about",
 ]
 
@@ -115,15 +114,15 @@ class TakenRows(Rows):
         return [whole, self._rows]
 
 
-def open_rows(X: ArrayLike | Rows, name: str = "X") -> Features:
+def open_rows(check: Callable[..., NDArray[Any]], X: Any) -> Features:
     """Check a matrix of finite numbers; half precision is left as it is, to be cast by blocks.
 
     Parameters
     ----------
+    check : callable
+        ``check_array`` of scikit-learn, or what takes its arguments.
     X : array-like or Rows of shape (n_samples, n_features)
         The matrix.
-    name : str, default="X"
-        How error messages call it.
 
     Returns
     -------
@@ -132,12 +131,16 @@ def open_rows(X: ArrayLike | Rows, name: str = "X") -> Features:
     """
     if isinstance(X, Rows):
         return X
-    return single(check_array(X, dtype=[np.float64, np.float32, np.float16], input_name=name))
-
-
-def single(X: NDArray[np.floating[Any]]) -> Features:
-    """An array of half precision as rows of float32; any other as it is."""
-    return CastRows(X, np.float32) if X.dtype == np.float16 else X
+    is_half = getattr(X, "dtype", None) == np.float16
+    kinds = [np.float64, np.float32, np.float16]
+    # Of half precision scikit-learn would make an array of as many bool.
+    array = check(X, dtype=kinds, ensure_all_finite=not is_half)
+    if array.dtype != np.float16:
+        return array
+    rows = CastRows(array, np.float32)
+    for _, block in row_blocks(rows):
+        assert_all_finite(block, input_name="X")
+    return rows
 
 
 def row_blocks(X: Features | Any) -> Iterator[tuple[slice, NDArray[Any]]]:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._decisions import affine_values, centred_projection
 from ._parameters import ParametersMixin
-from ._rows import Features, Rows, single
+from ._rows import Features, Rows, open_rows
 from .codes import sign_bits
 
 __all__ = [
@@ -81,8 +82,7 @@ def check_features(
     try:
         if hasattr(X, "__array__") and not hasattr(X, "columns"):
             X = np.asarray(X)  # of a tensor scikit-learn would not keep float32
-        kinds = [np.float64, np.float32, np.float16]
-        array: NDArray[Any] = validate_data(estimator, X, dtype=kinds, reset=reset)
+        features = open_rows(partial(validate_data, estimator, reset=reset), X)
     except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a tensor with gradients
         if re.search(r"\bX\b", str(error)):
             raise
@@ -90,10 +90,11 @@ def check_features(
         raise kind(
             f"X must be a dense array of numbers of shape (n_samples, n_features): {error}"
         ) from error
-    features = single(array)
-    if reset and features is array:  # of half precision all squares are in the range of float32
-        _check_magnitude(array)
-    return features if in_blocks or features is array else features[:]
+    if isinstance(features, Rows):  # whose squares are all in the range of float32
+        return features if in_blocks else features[:]
+    if reset:
+        _check_magnitude(features)
+    return features
 
 
 def _check_magnitude(X: NDArray[np.floating[Any]]) -> None:

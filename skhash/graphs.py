@@ -8,6 +8,7 @@ O((m + a) n r) and are all that the optimiser needs, so each graph is a
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -18,7 +19,7 @@ from scipy.sparse.linalg import LinearOperator
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_array, check_random_state, gen_batches
 
 from ._rows import Rows, open_rows
 from .tags import project_tags
@@ -237,7 +238,7 @@ def anchor_graph(
     TypeError
         If ``n_anchors``, ``n_neighbors`` or ``max_iter`` is not an int.
     """
-    features = open_rows(X)
+    features = open_rows(partial(check_array, input_name="X"), X)
     _check_counts(n_anchors=n_anchors, n_neighbors=n_neighbors, max_iter=max_iter)
     _check_bandwidth(bandwidth)
     n_samples = len(features)
@@ -315,7 +316,7 @@ def concept_hypergraph(
     TypeError
         If ``tags`` is not sparse, or ``n_concepts`` or ``max_iter`` not an int.
     """
-    features = open_rows(X)
+    features = open_rows(partial(check_array, input_name="X"), X)
     n_samples, n_features = features.shape
     _check_counts(n_concepts=n_concepts, max_iter=max_iter)
     _check_bandwidth(bandwidth)
