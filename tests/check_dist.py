@@ -39,7 +39,8 @@ def check_contents(sdist: Path, wheel: Path) -> None:
     version = "skhash/_version.py"
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    assert packed == tracked | {version, "PKG-INFO"}, packed ^ tracked
+    expected = tracked | {version, "PKG-INFO"}
+    assert packed == expected, f"in the sdist or in git alone: {sorted(packed ^ expected)}"
 
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
