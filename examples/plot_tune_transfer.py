@@ -94,7 +94,7 @@ for name, value in search.best_params_.items():
 
 
 def gains(search):
-    """What each choice gained or lost, per fold: shape (n_choices, n_folds)."""
+    """What each choice gained or lost in each fold."""
     results, folds = search.cv_results_, range(search.n_splits_)
     scores = np.stack([results[f"split{i}_test_score"] for i in folds], axis=1)
     return scores - scores.mean(axis=0)
