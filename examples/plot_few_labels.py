@@ -33,7 +33,7 @@ query, database = slice(0, 250), slice(250, None)
 tags, labels = photos.tags[database], photos.labels[database].toarray()
 
 
-def describe(pixels):
+def describe(pixels: np.ndarray) -> np.ndarray:
     """Mean colours and histograms of gradients of cells of 8 x 8 pixels."""
     colours = pixels.reshape(6, 8, 6, 8, 3).mean(axis=(1, 3)) / 255
     edges = hog(
@@ -49,7 +49,7 @@ X = np.array([describe(pixels) for pixels in photos.images], dtype=np.float32)
 X = StandardScaler().fit(X[database]).transform(X)
 
 
-def score(hasher):
+def score(hasher: KSHHasher | WeaklySupervisedHasher) -> float:
     """How well a hasher finds photos of the same things: MAP."""
     codes = hasher.transform(X[query]), hasher.transform(X[database])
     return mean_average_precision(*codes, photos.labels[query], labels)
@@ -102,7 +102,7 @@ for name, scores in ways.items():
 ax.axhline(tags_alone, color="black", ls="--", label="tags alone")
 ax.set(xlabel="photos with labels, of 750", ylabel="MAP, 32 bits")
 ax.set_xscale("log")
-ax.set_xticks(numbers, numbers)
+ax.set_xticks(numbers, map(str, numbers))
 ax.minorticks_off()
 ax.legend()
 plt.show()

@@ -12,6 +12,8 @@ like, what it looks like if it fails, and what a low objective is worth.
 # Authors: the scikit-hash developers
 # SPDX-License-Identifier: BSD-3-Clause
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.preprocessing import StandardScaler
@@ -32,7 +34,7 @@ pixels = photos.images[:, ::2, ::2].reshape(2000, -1).astype(np.float32)
 X = StandardScaler().fit_transform(pixels)
 
 
-def fit(**parameters):
+def fit(**parameters: Any) -> DSTDHHasher:
     """Solve codes of 32 bits once, and learn a linear function to them."""
     hasher = DSTDHHasher(
         n_bits=32,
@@ -67,7 +69,7 @@ def fit(**parameters):
 default = fit()
 
 
-def show(history):
+def show(history: list[dict]) -> None:
     """Print a line for each iteration."""
     print("      objective    tags  visual  conceptual  flipped")
     for i, row in enumerate(history, 1):
@@ -95,7 +97,7 @@ show(converged.history_)
 # the tags, whose term rises; then both fall.
 
 
-def draw(history, axes, **line):
+def draw(history: list[dict], axes: Any, **line: Any) -> None:
     """Draw the objective, and the share of bits that flipped."""
     iterations = np.arange(1, len(history) + 1)
     for ax, name in zip(axes, ("objective", "changed"), strict=True):
@@ -151,7 +153,7 @@ plt.show()
 # photos that were not learned from.)
 
 
-def score(hasher):
+def score(hasher: DSTDHHasher) -> float:
     """MAP among the photos that the hasher has not seen."""
     codes = hasher.transform(X[1000:])
     return leave_one_out_map(codes, photos.labels[1000:])

@@ -76,8 +76,8 @@ print(len(search), "photos,", search.photos_.codes.shape[1], "bytes each")
 # %%
 # Search by a photo
 # -----------------
-# By one of the folder (``query_ids``), or by any other file (``query``). A
-# number below a photo is in how many of the 64 bits it differs.
+# By one of the folder (``query_ids``), or by any other file (``query``). The
+# number above a photo is in how many of the 64 bits it differs.
 
 found = search.query_ids(["2005/000.jpg", "2006/107.jpg"], n_neighbors=6)
 for hit in found[0][:3]:
@@ -90,7 +90,8 @@ figure = found.plot()
 # 17 bits and more, where the answers above begin with 6 and 11. Nothing in
 # this folder is like a real photo.
 
-chelsea = home / "chelsea.jpg"
+chelsea = home / "newcomers" / "chelsea.jpg"
+chelsea.parent.mkdir()
 Image.fromarray(skimage.data.chelsea()).save(chelsea)
 figure = search.query([chelsea], n_neighbors=6).plot()
 
@@ -117,9 +118,9 @@ for hit in tagged[0]:
 # is large is the network.
 
 search.save(home / "search")
-for file in sorted((home / "search").rglob("*")):
-    if file.is_file():
-        print(f"{file.stat().st_size:10,} bytes  {file.name}")
+for path in sorted((home / "search").rglob("*")):
+    if path.is_file():
+        print(f"{path.stat().st_size:10,} bytes  {path.name}")
 
 # %%
 # In another program
@@ -182,8 +183,8 @@ for i, suggested in zip(untagged, suggestions, strict=True):
 
 found.to_html(home / "answers.html", title="Beaches and dogs")
 archive = shutil.make_archive(str(home / "search"), "zip", home / "search")
-for file in (home / "answers.html", Path(archive)):
-    print(f"{file.name}: {file.stat().st_size / 1000:,.0f} kB")
+for path in (home / "answers.html", Path(archive)):
+    print(f"{path.name}: {path.stat().st_size / 1000:,.0f} kB")
 
 # %%
 # What to take from this

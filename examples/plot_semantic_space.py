@@ -93,9 +93,9 @@ for k in meanings:
 # other tags decide which jaguar it is. Cosines of sem-vectors:
 
 lists = [["jaguar"], ["jaguar", "classiccar"], ["jaguar", "kitten"]]
-plain = space.transform([["car"], ["cat"]])
-for words, row in zip(lists, space.transform(lists).toarray(), strict=True):
-    [[car, cat]] = cosine_similarity([row], plain)
+vectors, plain = space.transform(lists), space.transform([["car"], ["cat"]])
+similarity = cosine_similarity(vectors, plain)
+for words, (car, cat) in zip(lists, similarity, strict=True):
     print(f"{' + '.join(words):20}  like car {car:.2f}  like cat {cat:.2f}")
 
 # %%
@@ -108,18 +108,18 @@ for words, row in zip(lists, space.transform(lists).toarray(), strict=True):
 
 tsne = TSNE(perplexity=20, metric="cosine", random_state=0)
 places = tsne.fit_transform(space.tag_vectors_)
-tab20 = plt.colormaps["tab20"].colors
-colours = tab20[:14] + tab20[16:18]  # without greys
+tab20 = plt.colormaps["tab20"]
+colours = [tab20(i) for i in (*range(14), 16, 17)]  # without greys
 colour_of = dict(zip(photos.label_names, colours, strict=True))
 
 figure, ax = plt.subplots(figsize=(8, 7), layout="constrained")
-for place, tag in zip(places, space.vocabulary_, strict=True):
+for (x, y), tag in zip(places, space.vocabulary_, strict=True):
     inner, *outer = [colour_of[name] for name in concepts[tag]] or ["0.8"]
     if outer:
-        ax.scatter(*place, s=60, color=inner, edgecolor=outer, lw=2)
-        ax.annotate(tag, place, (5, 3), textcoords="offset points", size=7)
+        ax.scatter(x, y, s=60, color=inner, edgecolor=outer, lw=2)
+        ax.annotate(tag, (x, y), (5, 3), textcoords="offset points", size=7)
     else:
-        ax.scatter(*place, s=30, color=inner)
+        ax.scatter(x, y, s=30, color=inner)
 for name, colour in colour_of.items():
     own = [concepts[tag] == (name,) for tag in space.vocabulary_]
     box = {"facecolor": "white", "edgecolor": colour, "alpha": 0.8, "pad": 2}

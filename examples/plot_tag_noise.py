@@ -11,6 +11,9 @@ of use as long as codes are better with them than without.
 # Authors: the scikit-hash developers
 # SPDX-License-Identifier: BSD-3-Clause
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from skimage.feature import hog
@@ -40,7 +43,7 @@ query, database = slice(0, 250), slice(250, None)
 tags = photos.tags[database]
 
 
-def describe(pixels):
+def describe(pixels: np.ndarray) -> np.ndarray:
     """Mean colours and histograms of gradients of cells of 8 x 8 pixels."""
     colours = pixels.reshape(6, 8, 6, 8, 3).mean(axis=(1, 3)) / 255
     edges = hog(
@@ -62,10 +65,12 @@ X = StandardScaler().fit(X[database]).transform(X)
 # tag stays as frequent as it was and each photo has as many. *Missing tags*: a
 # share of all tags is taken away.
 
+Tags = Sequence[list[str]]
 
-def exchange(tags, share, seed=0):
+
+def exchange(tags: Tags, share: float) -> Tags:
     """Exchange a share of the tags among the photos."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     words = np.concatenate([np.array(words, dtype=object) for words in tags])
     chosen = np.flatnonzero(rng.random(len(words)) < share)
     words[chosen] = words[rng.permutation(chosen)]
@@ -73,14 +78,14 @@ def exchange(tags, share, seed=0):
     return [own.tolist() for own in np.split(words, ends[:-1])]
 
 
-def remove(tags, share, seed=0):
+def remove(tags: Tags, share: float) -> Tags:
     """Take a share of the tags away."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return [[word for word in own if rng.random() >= share] for own in tags]
 
 
 exchanged, fewer = exchange(tags, 0.6), remove(tags, 0.6)
-for i in range(3):
+for i in (0, 1, 3):
     print("as given:", ", ".join(tags[i]))
     print("  60% exchanged:", ", ".join(exchanged[i]))
     print("  60% missing:", ", ".join(fewer[i]))
@@ -95,7 +100,7 @@ for i in range(3):
 truth = photos.labels[query], photos.labels[database]
 
 
-def score(hasher):
+def score(hasher: Any) -> float:
     """How well a hasher finds photos of the same things: MAP."""
     codes = hasher.transform(X[query]), hasher.transform(X[database])
     return mean_average_precision(*codes, *truth)
@@ -119,7 +124,7 @@ hashers = {
 }
 
 
-def course(hasher, spoil):
+def course(hasher: Any, spoil: Callable) -> list[float]:
     """MAP of a hasher as more and more tags are spoilt."""
     spoilt = [spoil(tags, share) for share in shares]
     return [score(hasher.fit(X[database], some)) for some in spoilt]

@@ -14,6 +14,7 @@ any other hasher it goes the same way.
 # SPDX-License-Identifier: BSD-3-Clause
 
 from tempfile import mkdtemp
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -93,14 +94,14 @@ for name, value in search.best_params_.items():
 # line through their means.
 
 
-def gains(search):
+def gains(search: GridSearchCV) -> np.ndarray:
     """What each choice gained or lost in each fold."""
     results, folds = search.cv_results_, range(search.n_splits_)
     scores = np.stack([results[f"split{i}_test_score"] for i in folds], axis=1)
     return scores - scores.mean(axis=0)
 
 
-def draw(ax, values, gained, **line):
+def draw(ax: Any, values: list, gained: np.ndarray, **line: Any) -> None:
     """Draw gains over the values of a weight."""
     (drawn,) = ax.plot(values, gained.mean(axis=1), **line)
     ax.plot(values, gained, ".", color=drawn.get_color())
