@@ -13,6 +13,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from .._ridge import RidgePath
+from .._rows import Features
 from .._sklearn import Interval, StrOptions
 from ..networks import DeepHasher, NetworkParameters
 from ..networks._distributed import processes
@@ -251,7 +252,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         solver: DiscreteALM | None = None
         history: list[dict[str, Any]] = []
 
-        def begin(features: NDArray[np.float32]) -> DiscreteALM:
+        def begin(features: Features) -> DiscreteALM:
             graphs = self._graphs(features, indicator, seeds)
             if semantic:
                 codes = signs(run_head(self.head_, features, device=self.device))
@@ -280,7 +281,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
                     phi=outputs,
                     report=report if self.verbose else None,
                 )
-                return solver.codes, solver.history[n_before:]
+                return solver.codes.astype(np.float32), solver.history[n_before:]
 
             codes, course = processes().first_only(run)
             history.extend({"round": round_, **row} for row in course)
@@ -302,7 +303,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             self._learn_tag_codes(vectors[rows], self.training_outputs(inputs))
         self.warn_constant_bits(inputs)
 
-    def _learn_start(self, inputs: NDArray[np.float32] | Images, vectors: Any) -> None:
+    def _learn_start(self, inputs: Features | Images, vectors: Any) -> None:
         """Let the network learn what tags mean, and make bits of its outputs."""
         self.chosen_ = learn_targets(
             self,
@@ -314,7 +315,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         )
         quantize_outputs(self, inputs, vectors)
 
-    def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
+    def _set_threshold(self, inputs: Features | Images) -> None:
         """Fix the thresholds on training samples, as part of the head."""
         self.threshold_ = np.zeros(self.n_bits, np.float32)
         if self.threshold == "zero":

@@ -20,6 +20,7 @@ from torch import nn
 from .._files import folder_lock
 from .._image_rows import gather, holds_images
 from .._labels import labelled_rows
+from .._rows import Features
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import (
     HasherMixin,
@@ -496,7 +497,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 job.first_only(lambda: stack.enter_context(lock))
             yield
 
-    def open_inputs(self, X: Any) -> NDArray[np.float32] | Images:
+    def open_inputs(self, X: Any) -> Features | Images:
         """Begin a fit: make the backbone and check X, but compute nothing yet.
 
         Parameters
@@ -538,11 +539,11 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
     def build(
         self,
-        data: NDArray[np.float32] | Images,
+        data: Features | Images,
         *,
         n_outputs: int | None = None,
         tanh: bool | None = None,
-    ) -> NDArray[np.float32] | Images:
+    ) -> Features | Images:
         """Make the head, and what is to be trained on: features, if the backbone stays as it is.
 
         Sets ``head_`` and ``skipped_``; nothing has been trained yet.
@@ -586,7 +587,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
     def train_network(
         self,
-        inputs: NDArray[np.float32] | Images,
+        inputs: Features | Images,
         targets: Targets,
         loss: nn.Module,
         *,
@@ -602,9 +603,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
-        targets : ndarray or csr_array with n_samples rows
+        targets : ndarray, Rows or csr_array with n_samples rows
             Second argument of the loss, batch by batch.
         loss : nn.Module
             Maps outputs and targets of a batch to a scalar.
@@ -671,7 +672,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
     def train_in_rounds(
         self,
-        inputs: NDArray[np.float32] | Images,
+        inputs: Features | Images,
         solve: Callable[[int], NDArray[np.floating[Any]]],
         n_rounds: int,
         loss: nn.Module,
@@ -683,7 +684,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
         solve : callable
             Called with the number of the round, from 1; returns codes in
@@ -743,7 +744,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         data = self._as_data(X, reset=False)
         features, unreadable = self._features(data)
         readable = np.setdiff1d(np.arange(len(features)), unreadable)
-        outputs = run_head(self.head_, features[readable], device=self.device)
+        if len(unreadable):
+            features = features[readable]
+        outputs = run_head(self.head_, features, device=self.device)
         if isinstance(data, Images) and not self.amp and self.cache is None:
             # Features of an image differ by rounding with the images that they are computed with,
             # and with what computes them; those in a cache are fixed.
@@ -755,15 +758,15 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 outputs[doubtful] = run_head(self.head_, alone, device=self.device)
         if not len(unreadable):
             return outputs
-        values = np.full((len(features), outputs.shape[1]), np.nan, outputs.dtype)
+        values = np.full((len(data), outputs.shape[1]), np.nan, outputs.dtype)
         values[readable] = outputs
         return values
 
-    def _as_data(self, X: Any, *, reset: bool) -> NDArray[Any] | Images:
+    def _as_data(self, X: Any, *, reset: bool) -> Features | Images:
         """X as checked features (float32 for training) or as images to be read."""
         if self.backbone_ is not None:
             return self._as_images(X, self.backbone_)
-        features = check_features(self, X, reset=reset)
+        features = check_features(self, X, reset=reset, in_blocks=True)
         return narrow_features(features) if reset else features
 
     def _as_images(self, X: Any, backbone: Backbone | None) -> Images:
@@ -776,7 +779,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         except TypeError as error:
             raise TypeError(f"{error} If X is features, set backbone=None.") from error
 
-    def _features(self, data: NDArray[Any] | Images) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    def _features(self, data: Features | Images) -> tuple[Features, NDArray[np.intp]]:
         """Features, and the rows of images that cannot be read."""
         if not isinstance(data, Images):
             return data, np.empty(0, np.intp)
@@ -793,12 +796,12 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         warn_unreadable(data, unreadable, _SKIPPED)
         return features, unreadable
 
-    def sample_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+    def sample_features(self, inputs: Features | Images) -> Features:
         """Features of readable training samples: some of them where they must be computed.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
 
         Returns
@@ -808,17 +811,17 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             1,024, evenly spread.
         """
         if not isinstance(inputs, Images):
-            return np.delete(inputs, self.skipped_, 0) if len(self.skipped_) else inputs
+            return np.delete(inputs[:], self.skipped_, 0) if len(self.skipped_) else inputs
         readable = self.readable_rows(inputs)
         some = np.linspace(0, len(readable) - 1, min(len(readable), _SAMPLE_ROWS)).astype(int)
         return self._extract(inputs.take(readable[some]))[0]
 
-    def readable_rows(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.intp]:
+    def readable_rows(self, inputs: Features | Images) -> NDArray[np.intp]:
         """Row numbers of the training samples without those in ``skipped_``.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
 
         Returns
@@ -827,12 +830,12 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         """
         return np.setdiff1d(np.arange(len(inputs)), self.skipped_)
 
-    def training_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+    def training_features(self, inputs: Features | Images) -> Features:
         """Features of all readable training samples, by the backbone as it is now.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
 
         Returns
@@ -841,14 +844,14 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             Without the rows in ``skipped_``.
         """
         features = self._extract(inputs)[0] if isinstance(inputs, Images) else inputs
-        return np.delete(features, self.skipped_, axis=0) if len(self.skipped_) else features
+        return np.delete(features[:], self.skipped_, axis=0) if len(self.skipped_) else features
 
-    def training_outputs(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+    def training_outputs(self, inputs: Features | Images) -> NDArray[np.float32]:
         """Outputs of the network for all readable training samples.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
 
         Returns
@@ -857,12 +860,12 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         """
         return run_head(self.head_, self.training_features(inputs), device=self.device)
 
-    def warn_constant_bits(self, inputs: NDArray[np.float32] | Images) -> None:
+    def warn_constant_bits(self, inputs: Features | Images) -> None:
         """End a fit: warn if bits are the same for all training samples.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
         """
         values = run_head(self.head_, self.sample_features(inputs), device=self.device)

@@ -20,6 +20,7 @@ from skorch.helper import predefined_split
 from torch.utils.data import Dataset
 
 from .._files import read_checked, write_checked
+from .._rows import Features, Rows
 from ._distributed import Processes, is_first, processes, share, together
 from ._extract import autocast, place
 from ._fingerprint import module_digest, object_digest
@@ -28,7 +29,7 @@ from ._random import draws_randomly, seeded
 
 __all__ = ["HashNet", "RoundNet", "TrainingSet"]
 
-Targets: TypeAlias = "NDArray[Any] | sp.csr_array"
+Targets: TypeAlias = "NDArray[Any] | Rows | sp.csr_array"
 
 # Of a checkpoint.
 _PARTS = {"fingerprint", "history", "module", "criterion", "optimizer", "callbacks"}
@@ -39,9 +40,9 @@ class TrainingSet(Dataset):
 
     Parameters
     ----------
-    inputs : ndarray of shape (n_samples, n_features), float32, or Images
+    inputs : ndarray or Rows of shape (n_samples, n_features), float32, or Images
         What enters the network.
-    targets : ndarray or csr_array with n_samples rows
+    targets : ndarray, Rows or csr_array with n_samples rows
         What the loss compares its output with; sparse rows become dense batch
         by batch. Row numbers, ``np.arange(n_samples)``, let a loss look up
         anything else.
@@ -49,9 +50,7 @@ class TrainingSet(Dataset):
         The rows in use.
     """
 
-    def __init__(
-        self, inputs: NDArray[np.float32] | Images, targets: Targets, rows: NDArray
-    ) -> None:
+    def __init__(self, inputs: Features | Images, targets: Targets, rows: NDArray) -> None:
         self.inputs = inputs
         self.targets = targets
         self.rows = rows
@@ -73,7 +72,8 @@ class TrainingSet(Dataset):
         """Read a batch of inputs and targets."""
         rows = self.rows[positions]
         own = rows[share(len(rows), self._rank, self._n_processes)]
-        inputs, targets = self.inputs[own if len(own) else rows[:1]], self.targets[rows]
+        inputs = self.inputs[own if len(own) else rows[:1]]
+        targets: Any = self.targets[rows]
         if isinstance(inputs, np.ndarray):
             inputs = torch.from_numpy(inputs)
         if sp.issparse(targets):
@@ -95,8 +95,12 @@ class TrainingSet(Dataset):
         inputs: Any = self.inputs
         if isinstance(inputs, Images):
             inputs = [inputs.stamp(row) for row in range(len(inputs))]
+        elif isinstance(inputs, Rows):
+            inputs = inputs.content()
         targets: Any = self.targets
-        if sp.issparse(targets):
+        if isinstance(targets, Rows):
+            targets = targets.content()
+        elif sp.issparse(targets):
             targets = [targets.data, targets.indices, targets.indptr]
         return [inputs, targets, self.rows]
 

@@ -126,7 +126,9 @@ class SADHHasher(SmoothCodes, DeepHasher):
         def solve(round_: int) -> NDArray[np.float64]:
             nonlocal codes
             first = codes is None
-            neighbours = self.training_features(inputs) if first else self.training_outputs(inputs)
+            neighbours = (
+                self.training_features(inputs)[:] if first else self.training_outputs(inputs)
+            )
 
             def smooth() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
                 start = codes
