@@ -198,7 +198,7 @@ def test_unreadable_photos_are_named_beside_the_codes(hasher, network, torn, pho
         rows = parquet.read_table(sorted(out.glob("unreadable-*.parquet"))).to_pylist()
         assert [row["id"] for row in rows] == [paths[row] for row in bad]
         assert re.search("No such file", rows[2]["reason"])
-        assert re.search("torn, or in none of the formats", rows[0]["reason"])
+        assert re.search("damaged, or in none of the formats", rows[0]["reason"])
 
 
 def test_a_hasher_that_raises_inside_another_is_told_to_skip(network, torn, photos, tmp_path):

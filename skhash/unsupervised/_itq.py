@@ -23,7 +23,7 @@ def itq_rotation(
     n_iter: int = 50,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
-    """Rotate projected data so that its signs lose little.
+    """Rotate projected data so that its signs have a small quantisation error.
 
     Alternates the two exact minimisers of ``||B - V R||_F^2`` over codes ``B``
     in {-1, 1} and orthogonal ``R``, from a random rotation.
@@ -35,7 +35,7 @@ def itq_rotation(
     n_iter : int, default=50
         Number of alternations.
     random_state : int, RandomState instance or None, default=None
-        Draws the first rotation.
+        Seed of the first rotation.
 
     Returns
     -------
@@ -43,11 +43,11 @@ def itq_rotation(
         The rotation: codes are the signs of ``V @ R``. Its rows are
         orthonormal, but zero for dimensions in which V is all zero.
     losses : ndarray of shape (n_iter,), float64
-        The quantisation loss after each alternation; it never rises.
+        The quantisation loss after each alternation; it never increases.
     """
     rng = check_random_state(random_state)
     n_samples, n_bits = V.shape
-    # Rows of R that meet only zeros have no say; without them few dimensions cost little.
+    # Rows of R for dimensions of zeros have no effect; without them few dimensions cost little.
     used = V.any(axis=0)
     V = V[:, used]
     R = np.linalg.qr(rng.standard_normal((n_bits, V.shape[1])))[0].T.astype(V.dtype)
@@ -84,7 +84,7 @@ def itq_projection(
     n_iter : int, default=50
         Number of ITQ's alternations.
     random_state : int, RandomState instance or None, default=None
-        Draws the first rotation.
+        Seed of the first rotation.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def itq_projection(
 def signs_of_projection(
     X: NDArray[np.floating[Any]], mean: NDArray[np.floating[Any]], coef: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """Codes in {-1, 1} that a linear hasher gives: signs of ``(X - mean) @ coef.T``, 1 for 0."""
+    """Codes in {-1, 1} of a linear hasher: signs of ``(X - mean) @ coef.T``, 1 for 0."""
     return np.where(affine_values(X, *centred_projection(mean, coef, X.dtype)) >= 0, 1.0, -1.0)
 
 
@@ -116,7 +116,7 @@ def itq_codes(
     n_iter: int = 50,
     random_state: int | np.random.RandomState | None = None,
 ) -> NDArray[np.float64]:
-    """Codes in {-1, 1} that :class:`ITQ` gives its training samples, for others to start from.
+    """Codes in {-1, 1} of :class:`ITQ` for its training samples, as a start for other methods.
 
     The parameters are those of :func:`itq_projection`.
     """
@@ -134,7 +134,7 @@ class ITQ(LinearHasher):
     max_iter : int, default=50
         Number of alternations between codes and rotation.
     random_state : int, RandomState instance or None, default=None
-        Draws the first rotation.
+        Seed of the first rotation.
 
     Attributes
     ----------
