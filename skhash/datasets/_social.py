@@ -217,8 +217,8 @@ class _Tagger:
         n_noise = int(rng.binomial(n_draws, self.noise_rate))
         words = self._noise(n_noise, rng)
         if mentioned:
-            told = rng.integers(len(mentioned), size=n_draws - n_noise)
-            words = [self._word(mentioned[k], rng) for k in told] + words
+            chosen = rng.integers(len(mentioned), size=n_draws - n_noise)
+            words = [self._word(mentioned[k], rng) for k in chosen] + words
         return list(dict.fromkeys(words))
 
     def _word(self, concept: str, rng: np.random.Generator) -> str:
