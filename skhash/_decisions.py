@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._rows import Features
+
 __all__ = ["affine_values", "centred_projection", "settled_values"]
 
 Values = NDArray[np.floating[Any]]
@@ -26,7 +28,7 @@ _ROUNDING = 8.0
 
 def settled_values(
     compute: Callable[[Values], tuple[Values, NDArray[np.bool_]]],
-    X: Values,
+    X: Features,
     *,
     block_rows: int = _BLOCK_ROWS,
 ) -> Values:
@@ -41,7 +43,7 @@ def settled_values(
     compute : callable
         Takes rows of X, and returns their values, shape (n_rows, n_bits), and
         which rows have one whose sign rounding may have turned.
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or Rows of shape (n_samples, n_features)
         Features.
     block_rows : int, default=1024
         Most rows that ``compute`` gets at once.
@@ -56,7 +58,7 @@ def settled_values(
     ValueError
         If values overflow.
     """
-    blocks = []
+    settled: Values | None = None
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(X), block_rows):
             rows = X[start : start + block_rows]
@@ -68,8 +70,13 @@ def settled_values(
                     "X has values so large that sums of their products overflow; scale it as the "
                     "features of fit were."
                 )
-            blocks.append(values)
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+            if len(values) == len(X):
+                return values
+            if settled is None:
+                settled = np.empty((len(X), values.shape[1]), values.dtype)
+            settled[start : start + block_rows] = values
+    assert settled is not None  # X has rows
+    return settled
 
 
 def centred_projection(mean: Values, coef: Values, dtype: np.dtype[Any]) -> tuple[Values, Values]:
@@ -78,13 +85,13 @@ def centred_projection(mean: Values, coef: Values, dtype: np.dtype[Any]) -> tupl
 
 
 def affine_values(
-    X: Values, coef: Values, intercept: Values, link: Callable[[Values], Values] | None = None
+    X: Features, coef: Values, intercept: Values, link: Callable[[Values], Values] | None = None
 ) -> Values:
     """``X @ coef.T + intercept``, with signs that are the same in any batch.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or Rows of shape (n_samples, n_features)
         Features.
     coef : ndarray of shape (n_bits, n_features)
         Coefficients.
@@ -103,7 +110,7 @@ def affine_values(
     varying: Any = lengths > 0
     if varying.all():
         varying = slice(None)  # which takes no copy
-    unit = _ROUNDING * np.finfo(np.result_type(X, coef)).eps
+    unit = _ROUNDING * np.finfo(np.result_type(X.dtype, coef)).eps
     slope, level = unit * lengths.max(), unit * np.abs(intercept).max()
 
     def compute(rows: Values) -> tuple[Values, NDArray[np.bool_]]:

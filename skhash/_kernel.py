@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 
 from ._decisions import settled_values
+from ._rows import Features
 from .base import HasherMixin, check_features
 
 __all__ = ["KernelHasher", "gaussian_kernel", "median_gamma"]
@@ -24,12 +25,12 @@ _ROUNDING = 16.0
 _VANISHING = 745.0
 
 
-def median_gamma(X: NDArray[np.floating[Any]], rng: np.random.RandomState) -> float:
+def median_gamma(X: Features, rng: np.random.RandomState) -> float:
     """Choose the Gaussian kernel ``exp(-gamma d^2)`` by the median heuristic.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32 or float64
+    X : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Finite features.
     rng : RandomState
         Draws at most 1,000 samples, whose pairs are taken.
@@ -50,9 +51,10 @@ def median_gamma(X: NDArray[np.floating[Any]], rng: np.random.RandomState) -> fl
             'X has n_samples = 1, but gamma="median" needs at least 2; give more samples, or '
             "gamma as a number."
         )
+    rows: Any = slice(None)
     if len(X) > _SAMPLE_ROWS:
-        X = X[np.sort(rng.choice(len(X), _SAMPLE_ROWS, replace=False))]
-    squares = pdist(X, "sqeuclidean")  # in float64, and exactly 0 for duplicates
+        rows = np.sort(rng.choice(len(X), _SAMPLE_ROWS, replace=False))
+    squares = pdist(X[rows], "sqeuclidean")  # in float64, and exactly 0 for duplicates
     squares = squares[squares > 0]
     return 1 / (2 * float(np.median(squares))) if len(squares) else 1.0
 
@@ -87,7 +89,7 @@ class KernelHasher(HasherMixin, BaseEstimator):
         ndarray of shape (n_samples, n_bits), float32 or float64
             Centred kernels to the anchors times ``coef_.T``.
         """
-        X = check_features(self, X, reset=False)
+        data = check_features(self, X, reset=False, in_blocks=True)
         longest = float(np.linalg.norm(self.coef_, axis=1).max(initial=0))
         unit = _ROUNDING * float(np.finfo(np.float64).eps) * longest
         mean = self.kernel_mean_.astype(np.float64)
@@ -102,8 +104,8 @@ class KernelHasher(HasherMixin, BaseEstimator):
             least = np.abs(values[:, live]).min(axis=1, initial=np.inf)
             return values, least <= unit * rounding
 
-        values = settled_values(compute, X, block_rows=_BLOCK_ROWS)
-        return values.astype(np.result_type(X, self.coef_), copy=False)
+        values = settled_values(compute, data, block_rows=_BLOCK_ROWS)
+        return values.astype(np.result_type(data.dtype, self.coef_), copy=False)
 
     def _draw_anchors(self, X: NDArray[Any], rng: np.random.RandomState) -> None:
         """Take ``n_anchors`` of the training samples, or all if there are fewer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from ._kernel import gaussian_kernel, median_gamma
+from ._rows import Features, Rows, column_means, column_range, squares_about
 
 __all__ = ["KernelFeatures"]
 
 _BLOCK_ROWS = 4096
+# Features of more bytes than this are not kept.
+_MOST_BYTES = 2**30
 
 
 class KernelFeatures:
@@ -26,7 +30,7 @@ class KernelFeatures:
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32 or float64
+    X : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Training samples.
     n_anchors : int
         Number of training samples drawn as anchors, at most all.
@@ -43,11 +47,9 @@ class KernelFeatures:
         Whether square roots are compared.
     """
 
-    def __init__(
-        self, X: NDArray[np.floating[Any]], n_anchors: int, rng: np.random.RandomState
-    ) -> None:
-        self.root = bool(X.min() >= 0)
-        compared = self._compared(X)
+    def __init__(self, X: Features, n_anchors: int, rng: np.random.RandomState) -> None:
+        self.root = bool(column_range(X)[0].min() >= 0)
+        compared = _Compared(self, X)
         rows = rng.choice(len(X), min(n_anchors, len(X)), replace=False)
         self.anchors = compared[np.sort(rows)]
         self.gamma = median_gamma(compared, rng)
@@ -59,7 +61,7 @@ class KernelFeatures:
         vectors, lengths = vectors[:, kept], np.sqrt(eigenvalues[kept] * (curved or 1.0))
         # Turned back to the anchors, features do not hang on how eigenvectors are chosen.
         self._root_inverse = (vectors / lengths) @ vectors.T
-        self._scale = float(np.sqrt(X.var(axis=0, dtype=np.float64).sum())) or 1.0
+        self._scale = float(np.sqrt(squares_about(X, column_means(X)) / len(X))) or 1.0
 
     def _compared(self, X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         return np.sqrt(np.maximum(X, 0)) if self.root else X
@@ -68,15 +70,18 @@ class KernelFeatures:
         """Kernels to the anchors, and how much they magnify rounding: ``gaussian_kernel``."""
         return gaussian_kernel(self._compared(X), self.anchors, self.gamma)
 
-    def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """Both blocks, of shape (n_samples, n_features + n_anchors) and the dtype of X."""
-        n_features = X.shape[1]
-        blocks = np.empty((len(X), n_features + self._root_inverse.shape[1]), X.dtype)
-        blocks[:, :n_features] = X / self._scale
-        projection = self._root_inverse.astype(X.dtype)
+    def transform(self, X: Features) -> Features:
+        """Both blocks, of shape (n_samples, n_features + n_anchors) and the dtype of X.
+
+        Of many samples they are computed each time they are read.
+        """
+        blocks = _Blocks(self, X)
+        if math.prod(blocks.shape) * blocks.dtype.itemsize > _MOST_BYTES:
+            return blocks
+        computed = np.empty(blocks.shape, blocks.dtype)
         for rows in gen_batches(len(X), _BLOCK_ROWS):
-            blocks[rows, n_features:] = self.kernel(X[rows])[0].astype(X.dtype) @ projection
-        return blocks
+            computed[rows] = blocks[rows]
+        return computed
 
     def unfold(
         self, coef: NDArray[np.floating[Any]]
@@ -84,3 +89,28 @@ class KernelFeatures:
         """Coefficients of both blocks, as those of X and those of its kernels to the anchors."""
         linear, curved = np.split(coef.astype(np.float64), [self.anchors.shape[1]], axis=1)
         return linear / self._scale, curved @ self._root_inverse.T
+
+
+class _Compared(Rows):
+    """What the kernel compares of samples."""
+
+    def __init__(self, features: KernelFeatures, X: Features) -> None:
+        super().__init__((len(X), X.shape[1]), X.dtype)
+        self._features, self._X = features, X
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        return self._features._compared(self._X[rows])
+
+
+class _Blocks(Rows):
+    """Samples, and the Nystroem features beside them."""
+
+    def __init__(self, features: KernelFeatures, X: Features) -> None:
+        self._features, self._X = features, X
+        self._projection = features._root_inverse.astype(X.dtype)
+        super().__init__((len(X), X.shape[1] + self._projection.shape[1]), X.dtype)
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        X = self._X[rows]
+        kernel = self._features.kernel(X)[0].astype(self.dtype)
+        return np.hstack([X / self._features._scale, kernel @ self._projection], dtype=self.dtype)

@@ -12,7 +12,6 @@ import difflib
 import functools
 import inspect
 import re
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._sklearn import DocumentedMixin
@@ -35,7 +34,7 @@ class ParametersMixin(DocumentedMixin):
     """
 
     # Defaults of inherited parameters that differ from those of the bases.
-    _defaults: ClassVar[Mapping[str, Any]] = {}
+    _defaults: ClassVar[Any] = {}  # a mapping; subclasses narrow it to their TypedDict
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Complete the constructor and the docstring of a subclass."""

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
+from ._rows import Features, row_blocks
 from ._spectrum import scatter_spectrum
 
-__all__ = ["RidgePath"]
+__all__ = ["Moments", "RidgePath"]
 
-_CHUNK_BYTES = 64 * 2**20  # of X in float64, so that it is never copied whole
 # Strengths tried by "auto", in units of the mean variance of the features.
 _STRENGTHS = np.logspace(-3, 3, 25)
+
+
+class Moments(NamedTuple):
+    """What a regression needs of its targets T, of shape (n_samples, n_targets).
+
+    ``cross`` is ``U' Xc' T`` of shape (rank, n_targets), ``mean`` the mean of T;
+    ``total`` is the sum of squares of T less its mean, ``squares`` that of T.
+    """
+
+    cross: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    total: float
+    squares: float
 
 
 class RidgePath:
@@ -28,7 +40,7 @@ class RidgePath:
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32 or float64
+    X : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Features.
 
     Attributes
@@ -41,7 +53,7 @@ class RidgePath:
         Its eigenvalues, all positive.
     """
 
-    def __init__(self, X: NDArray[np.floating[Any]]) -> None:
+    def __init__(self, X: Features) -> None:
         self.X = X
         self.mean, values, directions = scatter_spectrum(X)
         # Along thinner directions float32 coefficients would only magnify their own rounding.
@@ -51,9 +63,8 @@ class RidgePath:
 
     def _centred(self) -> Iterator[tuple[slice, NDArray[np.floating[Any]]]]:
         """Blocks of rows of X less its mean, in the dtype of X."""
-        n_samples, n_features = self.X.shape
-        for rows in gen_batches(n_samples, max(1, _CHUNK_BYTES // (8 * n_features))):
-            yield rows, (self.X[rows] - self.mean).astype(self.X.dtype, copy=False)
+        for rows, block in row_blocks(self.X):
+            yield rows, (block - self.mean).astype(self.X.dtype, copy=False)
 
     def project(self, coef: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Centred features times ``coef.T``, of shape (n_samples, n_targets) and dtype of X."""
@@ -62,17 +73,25 @@ class RidgePath:
             projected[rows] = centred @ coef.T
         return projected
 
-    def moments(self, targets: Any) -> tuple[NDArray[np.float64], float]:
-        """``U' Xc' T`` of shape (rank, n_targets), and the sum of squares of centred targets T."""
+    def moments(self, targets: Any) -> Moments:
+        """What :meth:`choose` and :meth:`shrink` need of targets: an array, Rows or csr_array."""
+        n_samples, n_targets = targets.shape
+        cross = np.zeros((n_targets, self.X.shape[1]))
+        sums, squares = np.zeros(n_targets), 0.0
         # Centred features meet targets as they are: their product is that with centred targets.
-        cross = np.zeros((targets.shape[1], self.X.shape[1]))
         for rows, centred in self._centred():
-            cross += targets[rows].T @ centred
-        target_mean = _column_means(targets)
-        values = targets.data if sp.issparse(targets) else targets
-        total = float(np.square(values, dtype=np.float64).sum())
-        total = max(total - len(self.X) * float(target_mean @ target_mean), 0.0)
-        return (cross @ self.directions).T, total
+            part = targets[rows]
+            cross += part.T @ centred
+            # The sum of a sparse matrix would be in its own precision.
+            if sp.issparse(part):
+                sums += part.T @ np.ones(part.shape[0])
+            else:
+                sums += part.sum(axis=0, dtype=np.float64)
+            values = part.data if sp.issparse(part) else part
+            squares += float(np.square(values, dtype=np.float64).sum())
+        mean = sums / n_samples
+        total = max(squares - n_samples * float(mean @ mean), 0.0)
+        return Moments((cross @ self.directions).T, mean, total, squares)
 
     def choose(self, cross: NDArray[np.float64], total: float) -> float:
         """Strength of least generalised cross-validation error, given :meth:`moments`."""
@@ -99,7 +118,7 @@ class RidgePath:
 
         Parameters
         ----------
-        targets : ndarray or csr_array of shape (n_samples, n_targets)
+        targets : ndarray, Rows or csr_array of shape (n_samples, n_targets)
             What to predict.
         strength : float or "auto", default="auto"
             Strength of the ridge, at least 0. "auto" minimises the
@@ -115,16 +134,10 @@ class RidgePath:
         strength : float
             The strength used.
         """
-        target_mean = _column_means(targets)
-        cross, total = self.moments(targets)
+        of = self.moments(targets)
         if strength == "auto":
-            strength = self.choose(cross, total)
-        coef = (self.directions @ self.shrink(cross, float(strength))).T
-        intercept = target_mean - coef @ self.mean
+            strength = self.choose(of.cross, of.total)
+        coef = (self.directions @ self.shrink(of.cross, float(strength))).T
+        intercept = of.mean - coef @ self.mean
         dtype = self.X.dtype
         return coef.astype(dtype), intercept.astype(dtype), float(strength)
-
-
-def _column_means(targets: Any) -> NDArray[np.float64]:
-    # The mean of a sparse matrix would be summed in its own precision.
-    return targets.T @ np.full(targets.shape[0], 1 / targets.shape[0])

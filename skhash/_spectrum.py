@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 from sklearn.utils.extmath import svd_flip
+
+from ._rows import Features, column_means, column_range, row_blocks
 
 __all__ = ["fix_signs", "scatter_spectrum"]
 
-_CHUNK_BYTES = 64 * 2**20  # of X in float64, so that float32 features are never copied whole
-
 
 def scatter_spectrum(
-    X: NDArray[np.floating[Any]], n_directions: int | None = None
+    X: Features, n_directions: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mean of features and the eigenvectors of their scatter matrix about it.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32 or float64
+    X : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Finite features.
     n_directions : int, default=None
         Most directions to find; all in which X varies if None.
@@ -39,20 +36,23 @@ def scatter_spectrum(
     """
     n_samples, n_features = X.shape
     n_directions = min(n_samples, n_features, n_directions or n_features)
-    mean = X.mean(axis=0, dtype=np.float64)
-    constant = X.min(axis=0) == X.max(axis=0)
-    mean[constant] = X[0, constant]  # without rounding, so that centred they are exactly 0
+    mean = column_means(X)
+    low, high = column_range(X)
+    constant = low == high
+    mean[constant] = low[constant]  # without rounding, so that centred they are exactly 0
     if n_features <= n_samples:
         scatter = np.zeros((n_features, n_features))
-        for rows in gen_batches(n_samples, max(1, _CHUNK_BYTES // (8 * n_features))):
-            centred = X[rows] - mean
+        for _, block in row_blocks(X):
+            centred = block - mean
             scatter += centred.T @ centred
         eigenvalues, vectors = scipy.linalg.eigh(
             scatter, subset_by_index=[n_features - n_directions, n_features - 1], overwrite_a=True
         )
         eigenvalues, directions = eigenvalues[::-1], vectors.T[::-1]
     else:
-        _, singular, directions = scipy.linalg.svd(X - mean, full_matrices=False, overwrite_a=True)
+        _, singular, directions = scipy.linalg.svd(
+            X[:] - mean, full_matrices=False, overwrite_a=True
+        )
         eigenvalues = singular**2
     # What rounding leaves of no variance; there a direction is arbitrary.
     rank = int((eigenvalues[:n_directions] > 1e-12 * eigenvalues[0]).sum())

@@ -6,7 +6,8 @@ import re
 import warnings
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._decisions import affine_values, centred_projection
 from ._parameters import ParametersMixin
+from ._rows import Features, Rows, open_rows
 from .codes import sign_bits
 
 __all__ = [
@@ -31,7 +33,21 @@ __all__ = [
 _COARSEST = 0.01
 
 
-def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[np.floating[Any]]:
+@overload
+def check_features(
+    estimator: BaseEstimator, X: Any, *, reset: bool, in_blocks: Literal[False] = False
+) -> NDArray[np.floating[Any]]: ...
+
+
+@overload
+def check_features(
+    estimator: BaseEstimator, X: Any, *, reset: bool, in_blocks: Literal[True]
+) -> Features: ...
+
+
+def check_features(
+    estimator: BaseEstimator, X: Any, *, reset: bool, in_blocks: bool = False
+) -> Features:
     """Validate a matrix of features.
 
     Parameters
@@ -43,11 +59,15 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[
         Finite numbers.
     reset : bool
         True in ``fit``: remember. False elsewhere: compare.
+    in_blocks : bool, default=False
+        Whether the caller reads X by blocks of rows alone.
 
     Returns
     -------
-    ndarray of shape (n_samples, n_features), float32 or float64
-        No copy if X is one already; other numbers become float64.
+    ndarray or Rows of shape (n_samples, n_features), float32 or float64
+        No copy if X is an ndarray of these already. float16 becomes float32:
+        block by block as it is read, if ``in_blocks``. Other numbers become
+        float64.
 
     Raises
     ------
@@ -62,7 +82,7 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[
     try:
         if hasattr(X, "__array__") and not hasattr(X, "columns"):
             X = np.asarray(X)  # of a tensor scikit-learn would not keep float32
-        features = validate_data(estimator, X, dtype=[np.float64, np.float32], reset=reset)
+        features = open_rows(partial(validate_data, estimator, reset=reset), X)
     except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a tensor with gradients
         if re.search(r"\bX\b", str(error)):
             raise
@@ -70,6 +90,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[
         raise kind(
             f"X must be a dense array of numbers of shape (n_samples, n_features): {error}"
         ) from error
+    if isinstance(features, Rows):  # whose squares are all in the range of float32
+        return features if in_blocks else features[:]
     if reset:
         _check_magnitude(features)
     return features
@@ -88,17 +110,17 @@ def _check_magnitude(X: NDArray[np.floating[Any]]) -> None:
         )
 
 
-def narrow_features(X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def narrow_features(X: Features) -> Features:
     """Features in float32, for networks to be trained on.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32 or float64
+    X : ndarray of shape (n_samples, n_features), float32 or float64, or Rows
         Finite features.
 
     Returns
     -------
-    ndarray of shape (n_samples, n_features), float32
+    ndarray of shape (n_samples, n_features), float32, or Rows
         Contiguous; no copy if X is that already.
 
     Raises
@@ -107,6 +129,8 @@ def narrow_features(X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         If float32 cannot tell samples apart that float64 can, or its range is
         too small.
     """
+    if isinstance(X, Rows):
+        return X
     with np.errstate(over="ignore"):
         narrow = np.ascontiguousarray(X, np.float32)
     if narrow is X or X.dtype == np.float32:
@@ -295,11 +319,12 @@ class LinearHasher(HasherMixin, BaseEstimator):
         ndarray of shape (n_samples, n_bits), float32 or float64
             ``X @ coef_.T + intercept_``.
         """
-        return affine_values(check_features(self, X, reset=False), self.coef_, self.intercept_)
+        data = check_features(self, X, reset=False, in_blocks=True)
+        return affine_values(data, self.coef_, self.intercept_)
 
     def _set_projection(
         self,
-        X: NDArray[np.floating[Any]],
+        X: Features,
         mean: NDArray[np.floating[Any]],
         coef: NDArray[np.floating[Any]],
         *,

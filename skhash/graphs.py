@@ -8,6 +8,7 @@ O((m + a) n r) and are all that the optimiser needs, so each graph is a
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -20,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array, check_random_state, gen_batches
 
+from ._rows import Rows, open_rows
 from .tags import project_tags
 
 __all__ = ["AnchorGraph", "ConceptHypergraph", "anchor_graph", "concept_hypergraph"]
@@ -33,6 +35,8 @@ _BLOCK_ROWS = 16_384
 # Least weight of an image in a hyperedge: far below what matters, but a row of the exponential's
 # underflows would have degree 0.
 _MIN_INCIDENCE = 1e-30
+# An incidence of more bytes than this is kept in half precision.
+_MOST_BYTES = 2**29
 
 
 class _LowRankGraph(LinearOperator):
@@ -56,6 +60,21 @@ class _LowRankGraph(LinearOperator):
         self.factor = factor
         self.weights = weights
         self.trivial = trivial
+
+    def block(self, rows: slice) -> NDArray[np.float32]:
+        """Some rows of G, the affinity being ``G diag(weights) G'``.
+
+        Parameters
+        ----------
+        rows : slice
+            Which.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, rank), float32
+        """
+        factor = self.factor[rows]
+        return factor.toarray() if sp.issparse(factor) else factor.astype(np.float32)
 
     def _matmat(self, M: NDArray[Any]) -> NDArray[Any]:
         return self.factor @ (self.weights[:, None] * (self.factor.T @ M))
@@ -102,19 +121,19 @@ class ConceptHypergraph(_LowRankGraph):
 
     Parameters
     ----------
-    incidence : ndarray of shape (n_samples, n_concepts), float32
-        H, with positive entries.
+    incidence : ndarray of shape (n_samples, n_concepts), float32 or float16
+        H, with positive entries. Products are in float32 all the same.
 
     Attributes
     ----------
-    incidence : ndarray of shape (n_samples, n_concepts), float32
+    incidence : ndarray of shape (n_samples, n_concepts), float32 or float16
         H.
     trivial : ndarray of shape (n_samples,), float32
         Unit eigenvector of the largest eigenvalue, 1: the roots of the
         vertices' degrees.
     """
 
-    def __init__(self, incidence: NDArray[np.float32]) -> None:
+    def __init__(self, incidence: NDArray[np.floating[Any]]) -> None:
         root_degrees = np.sqrt(incidence.sum(axis=1, dtype=np.float64))
         super().__init__(
             incidence,
@@ -122,11 +141,17 @@ class ConceptHypergraph(_LowRankGraph):
             (root_degrees / np.linalg.norm(root_degrees)).astype(np.float32),
         )
         self.incidence = incidence
-        # Dv^-1/2 is applied to vectors, which are smaller than H.
         self._scale = _inverse(root_degrees)[:, None]
 
+    def block(self, rows: slice) -> NDArray[np.float32]:
+        """Some rows of ``Dv^-1/2 H``, as of any graph."""
+        return self._scale[rows] * super().block(rows)
+
     def _matmat(self, M: NDArray[Any]) -> NDArray[Any]:
-        return self._scale * super()._matmat(self._scale * M)
+        blocks = list(gen_batches(len(M), _BLOCK_ROWS))
+        thin = sum(self.block(rows).T @ M[rows] for rows in blocks)
+        weighted = self.weights[:, None] * thin
+        return np.concatenate([self.block(rows) @ weighted for rows in blocks])
 
 
 def _inverse(degrees: NDArray[Any]) -> NDArray[np.float32]:
@@ -169,7 +194,7 @@ def _sample_rows(
 
 
 def anchor_graph(
-    X: ArrayLike,
+    X: ArrayLike | Rows,
     n_anchors: int = 100,
     *,
     n_neighbors: int = 2,
@@ -213,7 +238,7 @@ def anchor_graph(
     TypeError
         If ``n_anchors``, ``n_neighbors`` or ``max_iter`` is not an int.
     """
-    features = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+    features = open_rows(partial(check_array, input_name="X"), X)
     _check_counts(n_anchors=n_anchors, n_neighbors=n_neighbors, max_iter=max_iter)
     _check_bandwidth(bandwidth)
     n_samples = len(features)
@@ -241,7 +266,7 @@ def anchor_graph(
 
 
 def concept_hypergraph(
-    X: ArrayLike,
+    X: ArrayLike | Rows,
     tags: sp.csr_array,
     n_concepts: int = 500,
     *,
@@ -280,7 +305,8 @@ def concept_hypergraph(
     Returns
     -------
     ConceptHypergraph
-        Operator of shape (n_samples, n_samples), float32.
+        Operator of shape (n_samples, n_samples), float32. Its incidence is
+        kept in float16 where it would take more than 512 MiB in float32.
 
     Raises
     ------
@@ -290,7 +316,7 @@ def concept_hypergraph(
     TypeError
         If ``tags`` is not sparse, or ``n_concepts`` or ``max_iter`` not an int.
     """
-    features = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+    features = open_rows(partial(check_array, input_name="X"), X)
     n_samples, n_features = features.shape
     _check_counts(n_concepts=n_concepts, max_iter=max_iter)
     _check_bandwidth(bandwidth)
@@ -314,17 +340,25 @@ def concept_hypergraph(
     del stack
     E_visual, E_tags = concepts[:, :n_features].T, concepts[:, n_features:].T
     concept_norms = np.einsum("ij,ij->i", concepts, concepts)
-    squares = np.empty((n_samples, len(concepts)), np.float32)
-    for block in gen_batches(n_samples, _BLOCK_ROWS):
+
+    def squares_of(block: slice) -> NDArray[np.float32]:
+        """Squared distances of some samples from all concepts."""
         unit, words = _unit_rows(features[block]), Y[block]
         norms = np.square(unit).sum(axis=1) + np.asarray(words.multiply(words).sum(axis=1)).ravel()
-        squares[block] = norms[:, None] + concept_norms - 2 * (unit @ E_visual + words @ E_tags)
-    np.maximum(squares, 0, out=squares)
+        squares = norms[:, None] + concept_norms - 2 * (unit @ E_visual + words @ E_tags)
+        return np.maximum(squares, 0, out=squares)
+
+    blocks = list(gen_batches(n_samples, _BLOCK_ROWS))
     if bandwidth is None:
-        bandwidth = float(np.sqrt(squares.min(axis=1)).mean()) or 1.0
-    squares /= np.float32(-2 * bandwidth**2)
-    incidence = np.exp(squares, out=squares)
-    np.maximum(incidence, np.float32(_MIN_INCIDENCE), out=incidence)
+        # Distances are computed twice, as those of all samples would take too much memory.
+        nearest = [np.sqrt(squares_of(block).min(axis=1)) for block in blocks]
+        bandwidth = float(np.concatenate(nearest).mean()) or 1.0
+    half = 4 * n_samples * len(concepts) > _MOST_BYTES
+    incidence = np.empty((n_samples, len(concepts)), np.float16 if half else np.float32)
+    least = float(np.finfo(np.float16).smallest_subnormal) if half else _MIN_INCIDENCE
+    for block in blocks:
+        weights = np.exp(squares_of(block) / np.float32(-2 * bandwidth**2))
+        incidence[block] = np.maximum(weights, np.float32(least))
     return ConceptHypergraph(incidence)
 
 

@@ -121,7 +121,6 @@ FORMS_OF_COUNTS: dict[str, Callable[[np.ndarray, Path], Any]] = {
     "list-of-ints": lambda X, _: X.astype(int).tolist(),
     "int64": lambda X, _: X.astype(np.int64),
     "uint8": lambda X, _: X.astype(np.uint8),
-    "float16": lambda X, _: X.astype(np.float16),
     "data-frame-of-ints": lambda X, _: pd.DataFrame(X.astype(np.int32)),
     "torch-of-ints": lambda X, _: torch.tensor(X.astype(np.int64)),
 }

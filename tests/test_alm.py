@@ -188,6 +188,24 @@ def test_the_switches_all_make_a_difference():
     assert len(set(ends.values())) == len(ends)
 
 
+def state(solver):
+    """Codes and multipliers, r x n."""
+    everything = slice(0, len(solver.codes))
+    matrices = solver._Z, solver._EA, solver._B_multiplier(everything)
+    return [M.T.astype(float) for M in matrices]
+
+
+def iterate(solver, problem, phi=None):
+    """An iteration: the state before it, then P, A, B and Z, A and B by their multipliers."""
+    Z0, EA, EB = state(solver)
+    mu = solver.mu
+    solver.run(1, phi=phi)
+    Z, new_EA, new_EB = state(solver)
+    P = solver.transfer.astype(float)
+    A = Z - P.T @ problem.tags.T.toarray() - (new_EA - EA) / mu
+    return (Z0, EA, EB), (P, A, Z - (new_EB - EB) / mu, Z)
+
+
 @pytest.mark.parametrize("shrinkage", ["bit", "sample"])
 @pytest.mark.parametrize("denoise", [True, False])
 @pytest.mark.parametrize("deflate", [True, False])
@@ -196,14 +214,10 @@ def test_every_step_solves_its_subproblem(problem, shrinkage, denoise, deflate):
     w = 0.7
     kind = {"shrinkage": shrinkage, "denoise": denoise}
     solver = make_solver(problem, tag_weight=w, deflate=deflate, **kind)
-    solver.run(2, phi=problem.phi)
-    mu = solver.mu
-    Z0, A0, EA, EB = (
-        M.T.astype(float).copy() for M in (solver._Z, solver._A, solver._EA, solver._EB)
-    )
     solver.run(1, phi=problem.phi)
-    P, A, Z = solver.transfer.astype(float), solver._A.T.astype(float), solver._Z.T
-    B = Z - (solver._EB.T - EB) / mu  # from the update of its multiplier
+    _, (_, A0, _, _) = iterate(solver, problem, problem.phi)
+    mu = solver.mu
+    (Z0, EA, EB), (P, A, B, Z) = iterate(solver, problem, problem.phi)
     Y = problem.tags.T.toarray()
     S = ALPHA * dense(problem.visual, deflate) + BETA * dense(problem.conceptual, deflate)
 
@@ -241,16 +255,14 @@ def test_the_codes_are_the_best_of_all_sign_patterns():
     problem = make_problem(np.random.default_rng(3), n_samples=6, n_bits=2, n_tags=3)
     solver = make_solver(problem)
     solver.run(1)
-    before = {name: getattr(solver, name).T.astype(float) for name in ("_EA", "_EB")}
     mu = solver.mu
-    solver.run(1)
-    B = solver._Z.T - (solver._EB.T - before["_EB"]) / mu
+    (_, EA, EB), (P, A, B, _) = iterate(solver, problem)
     S = ALPHA * dense(problem.visual) + BETA * dense(problem.conceptual)
-    fixed = solver.transfer.T @ problem.tags.T.toarray() + solver._A.T
+    fixed = P.T @ problem.tags.T.toarray() + A
 
     def of_Z(Z):
-        tags = mu / 2 * np.square(Z - fixed + before["_EA"] / mu).sum()
-        return tags + mu / 2 * np.square(Z - B + before["_EB"] / mu).sum() - np.trace(B @ S @ Z.T)
+        tags = mu / 2 * np.square(Z - fixed + EA / mu).sum()
+        return tags + mu / 2 * np.square(Z - B + EB / mu).sum() - np.trace(B @ S @ Z.T)
 
     patterns = [np.reshape(p, (2, 6)) for p in product([-1.0, 1.0], repeat=12)]
     best = min(patterns, key=of_Z)
@@ -280,7 +292,7 @@ def test_shrinkage_satisfies_the_subgradient_condition(problem, rng, axis):
 
 def test_transfer_solves_the_normal_equations(problem, rng):
     M = rng.normal(size=(30, 4)).astype(np.float32)
-    P = TagRegression(problem.tags).solve(M)
+    P = TagRegression(problem.tags).solve(problem.tags.T @ M)
     Y = problem.tags.toarray()
     np.testing.assert_allclose(Y.T @ (M - Y @ P), _RIDGE * P, atol=1e-4)
 
@@ -290,7 +302,7 @@ def test_transfer_is_nearly_that_of_the_pseudoinverse(rng):
     # A tag that never occurs, and one that always comes with another.
     Y = np.hstack([Y, np.zeros((40, 1)), Y[:, :1]]).astype(np.float32)
     M = rng.normal(size=(40, 3)).astype(np.float32)
-    P = TagRegression(sp.csr_array(Y)).solve(M)
+    P = TagRegression(sp.csr_array(Y)).solve(Y.T @ M)
     np.testing.assert_allclose(P, np.linalg.pinv(Y) @ M, atol=5e-3)
     np.testing.assert_array_equal(P[6], 0)
     np.testing.assert_allclose(P[7], P[0], atol=1e-3)
@@ -298,17 +310,17 @@ def test_transfer_is_nearly_that_of_the_pseudoinverse(rng):
 
 def test_many_tags_are_solved_iteratively_to_the_same_transfer(monkeypatch, rng):
     tags = sp.csr_array((rng.random((200, 150)) < rng.uniform(0, 0.2, 150)).astype(np.float32))
-    M = rng.normal(size=(200, 5)).astype(np.float32)
-    direct = TagRegression(tags).solve(M)
+    rhs = tags.T @ rng.normal(size=(200, 5)).astype(np.float32)
+    direct = TagRegression(tags).solve(rhs)
     monkeypatch.setattr(_alm, "_MAX_DENSE_TAGS", 100)
     monkeypatch.setattr(_alm, "cho_factor", None)
     regression = TagRegression(tags)
-    iterated = regression.solve(M)
+    iterated = regression.solve(rhs)
     Y = tags.toarray()
     fit = Y @ direct
     assert np.linalg.norm(Y @ iterated - fit) < 1e-3 * np.linalg.norm(fit)
     # From a good start there is little to do.
-    again = regression.solve(M, direct)
+    again = regression.solve(rhs, direct)
     assert np.linalg.norm(again - direct) < 1e-2 * np.linalg.norm(direct)
 
 
@@ -356,7 +368,8 @@ def test_tags_that_exclude_each_other_are_solved_in_one_iteration(monkeypatch, r
 
     monkeypatch.setattr(_alm, "_MAX_DENSE_TAGS", 0)
     monkeypatch.setattr(_alm, "_conjugate_gradients", count)
-    P = TagRegression(sp.csr_array(np.eye(3, dtype=np.float32)[topic])).solve(M)
+    Y = np.eye(3, dtype=np.float32)[topic]
+    P = TagRegression(sp.csr_array(Y)).solve(Y.T @ M)
     assert len(products) == 2  # of the start, and of the only direction
     expected = [M[topic == j].sum(axis=0) / ((topic == j).sum() + _RIDGE) for j in range(3)]
     np.testing.assert_allclose(P, expected, rtol=1e-4, atol=1e-6)

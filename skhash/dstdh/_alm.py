@@ -5,28 +5,33 @@ Matrices are n x r here, one row per image; the paper's are r x n.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from sklearn.utils import gen_batches
 
 from ..graphs import AnchorGraph, ConceptHypergraph
 
 __all__ = ["DiscreteALM", "signs"]
 
 Matrix = NDArray[np.float32]
+Codes = NDArray[np.int8]
+Graph: TypeAlias = AnchorGraph | ConceptHypergraph
 
 # Added to the diagonal of Y'Y, whose entries are counts: too little to matter where tags occur,
 # enough where a tag is absent or two tags always come together (the paper's inverse fails there).
 _RIDGE = 1e-3
+# An iteration goes through images block by block, so that none of its arrays is of all of them.
+_BLOCK_ROWS = 8192
 # Beyond this many tags a dense factor of Y'Y no longer pays (n_tags^2 memory, n_tags^3 time).
 _MAX_DENSE_TAGS = 4096
 
 
-def signs(values: NDArray[Any]) -> Matrix:
+def signs(values: NDArray[Any]) -> Codes:
     """-1 where a value is negative, else +1.
 
     Parameters
@@ -36,9 +41,9 @@ def signs(values: NDArray[Any]) -> Matrix:
 
     Returns
     -------
-    ndarray of the same shape, float32
+    ndarray of the same shape, int8
     """
-    return np.where(values >= 0, np.float32(1), np.float32(-1))
+    return np.where(values >= 0, np.int8(1), np.int8(-1))
 
 
 class TagRegression:
@@ -52,21 +57,23 @@ class TagRegression:
 
     def __init__(self, tags: sp.csr_array) -> None:
         self._Y = tags
-        self._Yt = sp.csr_array(tags.T)
         self._factor = None
         if tags.shape[1] <= _MAX_DENSE_TAGS:
-            gram = sp.csr_array(self._Yt @ tags).toarray().astype(np.float64)
+            gram = sp.csr_array(tags.T @ tags).toarray().astype(np.float64)
             gram[np.diag_indices_from(gram)] += _RIDGE
             self._factor = cho_factor(gram, overwrite_a=True)
 
-    def solve(self, M: Matrix, start: Matrix | None = None) -> Matrix:
-        """The minimiser P of shape (n_tags, n_bits); ``start`` speeds up the iterative case."""
-        rhs = self._Yt @ M
+    def solve(self, rhs: NDArray[np.floating[Any]], start: Matrix | None = None) -> Matrix:
+        """The minimiser P of shape (n_tags, n_bits), given ``Y' M``.
+
+        ``start`` speeds up the iterative case.
+        """
         if self._factor is not None:
             return cho_solve(self._factor, rhs).astype(np.float32)
         # Y'Y would be dense where images have many tags, so it is applied and never formed.
+        rhs = rhs.astype(np.float32)
         return _conjugate_gradients(
-            lambda P: self._Yt @ (self._Y @ P) + np.float32(_RIDGE) * P,
+            lambda P: self._Y.T @ (self._Y @ P) + np.float32(_RIDGE) * P,
             np.asarray(self._Y.sum(axis=0)).ravel() + np.float32(_RIDGE),  # of Y in {0, 1}
             rhs,
             np.zeros_like(rhs) if start is None else start,
@@ -102,6 +109,59 @@ def _conjugate_gradients(
         direction *= np.where(previous > 0, rz / np.where(previous > 0, previous, 1), 0)
         direction += z
     return P
+
+
+class _Links:
+    """The weighted sum of graphs as ``S = G diag(weights) G'``, G read block by block.
+
+    Parameters
+    ----------
+    graphs : dict from str to (float, graph)
+        By name the weight of each in the sum.
+    n_samples : int
+        Number of rows.
+    deflate : bool
+        Whether to take out the trivial eigenvectors.
+    """
+
+    def __init__(self, graphs: dict[str, tuple[float, Graph]], n_samples: int, deflate: bool):
+        self._graphs = [graph for _, graph in graphs.values()]
+        self._deflate = deflate
+        self.n_samples = n_samples
+        self.columns: dict[str, slice] = {}
+        weights = [np.empty(0)]
+        width = 0
+        for name, (weight, graph) in graphs.items():
+            # To take an eigenvector out is to add it with the weight -1.
+            weights.append(weight * np.append(graph.weights, [-1.0] * deflate).astype(np.float64))
+            self.columns[name] = slice(width, width + len(weights[-1]))
+            width += len(weights[-1])
+        self.weights = np.concatenate(weights)[:, None]
+        self.gram = np.zeros((width, width))
+        for rows in gen_batches(n_samples, _BLOCK_ROWS):
+            G = self.block(rows)
+            self.gram += G.T @ G
+
+    def block(self, rows: slice) -> Matrix:
+        """Some rows of G."""
+        parts = [np.empty((rows.stop - rows.start, 0), np.float32)]
+        for graph in self._graphs:
+            parts.append(graph.block(rows))
+            if self._deflate:
+                parts.append(graph.trivial[rows, None])
+        return np.hstack(parts)
+
+    def gather(self, read: Callable[[slice], NDArray[Any]], n_bits: int) -> NDArray[np.float64]:
+        """``G' M``, where ``read`` gives rows of M."""
+        thin = np.zeros((len(self.weights), n_bits))
+        if len(thin):
+            for rows in gen_batches(self.n_samples, _BLOCK_ROWS):
+                thin += self.block(rows).T @ read(rows).astype(np.float32)
+        return thin
+
+    def spread(self, thin: NDArray[np.float64]) -> Matrix:
+        """What blocks of G are multiplied with, for ``S M`` of ``thin = G' M``."""
+        return (self.weights * thin).astype(np.float32)
 
 
 class DiscreteALM:
@@ -179,15 +239,15 @@ class DiscreteALM:
         self.mu, self.rho = mu, rho
         self.axis = 0 if shrinkage == "bit" else 1
         self.denoise, self.discrete, self.deflate = denoise, discrete, deflate
-        self._Z = codes.astype(np.float32)
+        self._Z: NDArray[Any] = codes.astype(np.int8 if discrete else np.float32)
         self.transfer: Matrix | None = None
         self._regression: TagRegression | None = None
         if tags is not None and tags.shape[1]:
             self._regression = TagRegression(tags)
             self._Y = tags
-            self._A = np.zeros_like(self._Z)
-            self._EA = np.zeros_like(self._Z)
-        self._EB = np.zeros_like(self._Z)
+            self._EA = np.zeros(codes.shape, np.float32)
+            self._rhs = np.asarray(tags.T @ self._Z.astype(np.float32), np.float64)
+        self._B_multiplier: Callable[[slice], Matrix] | None = None  # 0 before the first iteration
         self.history: list[dict[str, float]] = []
         self.relink(visual, conceptual)
 
@@ -201,15 +261,17 @@ class DiscreteALM:
         conceptual : ConceptHypergraph of shape (n_samples, n_samples) or None
             S_h.
         """
-        self._graphs = {
-            name: (np.float32(weight), graph)
-            for name, weight, graph in (
-                ("visual", self.alpha, visual),
-                ("conceptual", self.beta, conceptual),
-            )
-            if weight and graph is not None
-        }
-        self._linked, self._pull = self._link(self._Z)
+        graphs: dict[str, tuple[float, Graph]] = {}
+        if self.alpha and visual is not None:
+            graphs["visual"] = self.alpha, visual
+        if self.beta and conceptual is not None:
+            graphs["conceptual"] = self.beta, conceptual
+        n_samples, n_bits = self._Z.shape
+        self._links = _Links(graphs, n_samples, self.deflate)
+        self._thin = self._links.gather(self._Z.__getitem__, n_bits)
+        self._thin_EB = np.zeros_like(self._thin)
+        if self._B_multiplier is not None:
+            self._thin_EB = self._links.gather(self._B_multiplier, n_bits)
 
     @property
     def objective(self) -> list[float]:
@@ -217,9 +279,11 @@ class DiscreteALM:
         return [row["objective"] for row in self.history]
 
     @property
-    def codes(self) -> Matrix:
-        """The codes, in {-1, +1}, of shape (n_samples, n_bits)."""
-        return self._Z if self.discrete else signs(self._Z - self._Z.mean(axis=0))
+    def codes(self) -> Codes:
+        """The codes, in {-1, +1}, of shape (n_samples, n_bits), int8."""
+        if self.discrete:
+            return self._Z
+        return signs(self._Z - self._Z.mean(axis=0))
 
     def run(
         self,
@@ -251,9 +315,9 @@ class DiscreteALM:
         """
         for iteration in range(1, max_iter + 1):
             before = self.codes
-            self._step(phi)
+            terms = self._step(phi)
             changed = float(np.mean(before != self.codes))
-            self.history.append({**self._objective(phi), "changed": changed})
+            self.history.append({"objective": sum(terms.values()), **terms, "changed": changed})
             if report is not None:
                 report(iteration, self.history[-1]["objective"], changed)
             # The multipliers start from 0 and take some iterations to act.
@@ -261,61 +325,100 @@ class DiscreteALM:
                 return iteration
         return max_iter
 
-    def _step(self, phi: Matrix | None) -> None:
-        mu, Z = self.mu, self._Z
-        # B and its image under the graphs; S Z is at hand from the last iteration.
-        B = Z + (self._EB + self._linked) / mu
-        argument: Matrix = np.float32(mu) * B - self._EB + self._link(B)[0]
-        if phi is not None and self.nu:
-            argument += 2 * self.nu * phi
+    def _step(self, phi: Matrix | None) -> dict[str, float]:
+        """One iteration; the terms of Eq. 12 after it."""
+        links, mu, previous = self._links, self.mu, self._Z
+        # Of B and its multiplier only products with G are needed: B = Z + (EB + S Z) / mu (Eq. 20)
+        # makes the argument of Z (Eq. 23), mu B - EB + S B, the same as mu Z + S (Z + B).
+        thin, linked = self._thin, links.gram @ (links.weights * self._thin)
+        thin_B = thin + (self._thin_EB + linked) / mu
+        pull = links.spread(thin + thin_B)
+        norms = None
         if self._regression is not None:
-            self.transfer = self._regression.solve(Z - self._A + self._EA / mu, self.transfer)
-            fit = self._Y @ self.transfer
-            self._A = self._shrink(Z - fit + self._EA / mu)
-            argument += mu * (fit + self._A) - self._EA
-        if self.discrete:
-            Z = signs(argument)
-        else:
-            argument /= max(float(np.abs(argument).mean()), 1e-30)
-            Z = argument
+            self.transfer = self._regression.solve(self._rhs, self.transfer)
+            self._rhs = np.zeros_like(self._rhs)
+            if self.denoise and self.axis == 0:
+                norms = self._norms_of_bits()
+        size = 1.0
+        if not self.discrete:
+            total = sum(
+                float(np.abs(arg).sum()) for _, _, arg, _, _ in self._parts(pull, norms, phi)
+            )
+            size = max(total / previous.size, 1e-30)
+        Z = np.empty_like(previous)
+        self._thin = np.zeros_like(thin)
+        squares, of_samples, of_network = np.zeros(Z.shape[1]), 0.0, 0.0
+        for rows, G, argument, fit, A in self._parts(pull, norms, phi):
+            Z[rows] = signs(argument) if self.discrete else argument / np.float32(size)
+            new = Z[rows].astype(np.float32)
+            self._thin += G.T @ new
+            if self._regression is not None:
+                residual = new - fit
+                EA = self._EA[rows]
+                EA += mu * (residual - A)
+                self._rhs += self._Y[rows].T @ (new - A + EA / (mu * self.rho))
+                squares += np.square(residual).sum(axis=0, dtype=np.float64)
+                of_samples += float(np.linalg.norm(residual, axis=1).sum())
+            if phi is not None:
+                of_network += float(np.square(phi[rows] - new).sum())
+        self._thin_EB = self._thin_EB + mu * (self._thin - thin_B)
+        spread = links.spread(thin)
+
+        def multiplier(rows: slice) -> Matrix:
+            """EB of some rows: EB + mu (Z - B), in which the EB before cancels out."""
+            moved: Matrix = Z[rows].astype(np.float32) - previous[rows]
+            return np.float32(mu) * moved - links.block(rows) @ spread
+
+        self._B_multiplier = multiplier
+        self._Z, self.mu = Z, mu * self.rho
+        terms = {
+            name: -float((links.weights[part] * self._thin[part] ** 2).sum())
+            for name, part in links.columns.items()
+        }
         if self._regression is not None:
-            self._EA += mu * (Z - fit - self._A)
-            self._fit = fit
-        self._EB += mu * (Z - B)
-        self._Z = Z
-        self._linked, self._pull = self._link(Z)
-        self.mu = mu * self.rho
-
-    def _link(self, M: Matrix) -> tuple[Matrix, dict[str, float]]:
-        """``(alpha S_v + beta S_h) M``, and for each graph its weight times ``tr(M' S M)``."""
-        linked, pull = np.zeros_like(M), {}
-        for name, (weight, graph) in self._graphs.items():
-            product = graph @ M
-            if self.deflate:
-                product -= np.outer(graph.trivial, graph.trivial @ M)
-            product *= weight
-            pull[name] = float(np.vdot(M, product))
-            linked += product
-        return linked, pull
-
-    def _shrink(self, T: Matrix) -> Matrix:
-        """Minimiser over A of ``loss(A) + mu / 2 ||A - T||_F^2`` (Eqs. 14 to 16)."""
-        if not self.denoise:
-            return T * np.float32(self.mu / (self.mu + 2 * self.tag_weight))
-        norms = np.maximum(np.linalg.norm(T, axis=self.axis, keepdims=True), 1e-30)
-        kept = np.maximum(1 - self.tag_weight / (self.mu * norms), 0)
-        return T * kept.astype(np.float32)
-
-    def _objective(self, phi: Matrix | None) -> dict[str, float]:
-        """Eq. 12 and its terms (of the tags the squared Frobenius norm if not denoising)."""
-        terms = {name: -pull for name, pull in self._pull.items()}
-        if self._regression is not None:
-            residual = self._Z - self._fit
-            if self.denoise:
-                loss = float(np.linalg.norm(residual, axis=self.axis).sum())
-            else:
-                loss = float(np.vdot(residual, residual))
+            of_bits = np.sqrt(squares) if self.denoise else squares
+            loss = of_samples if self.denoise and self.axis == 1 else float(of_bits.sum())
             terms["tags"] = self.tag_weight * loss
         if phi is not None:
-            terms["network"] = self.nu * float(np.square(phi - self._Z).sum())
-        return {"objective": sum(terms.values()), **terms}
+            terms["network"] = self.nu * of_network
+        return terms
+
+    def _parts(
+        self, pull: Matrix, norms: Matrix | None, phi: Matrix | None
+    ) -> Iterator[tuple[slice, Matrix, Matrix, Any, Any]]:
+        """For blocks of rows G, the argument of Z (Eq. 23), the tags' fit Y P and A."""
+        mu = np.float32(self.mu)
+        fit = A = None
+        for rows in gen_batches(len(self._Z), _BLOCK_ROWS):
+            G = self._links.block(rows)
+            argument: Matrix = mu * self._Z[rows].astype(np.float32) + G @ pull
+            if phi is not None and self.nu:
+                argument += 2 * self.nu * phi[rows]
+            if self._regression is not None:
+                fit, T = self._residuals(rows)
+                A = self._shrink(T, norms)
+                argument += mu * (fit + A) - self._EA[rows]
+            yield rows, G, argument, fit, A
+
+    def _residuals(self, rows: slice) -> tuple[Matrix, Matrix]:
+        """``Y P`` and ``Z - Y P + EA / mu``, which A is near (Eq. 14)."""
+        fit = self._Y[rows] @ self.transfer
+        return fit, self._Z[rows].astype(np.float32) - fit + self._EA[rows] / np.float32(self.mu)
+
+    def _norms_of_bits(self) -> Matrix:
+        squares = np.zeros((1, self._Z.shape[1]))
+        for rows in gen_batches(len(self._Z), _BLOCK_ROWS):
+            squares += np.square(self._residuals(rows)[1]).sum(axis=0, dtype=np.float64)
+        return np.sqrt(squares).astype(np.float32)
+
+    def _shrink(self, T: Matrix, norms: Matrix | None = None) -> Matrix:
+        """Minimiser over A of ``loss(A) + mu / 2 ||A - T||_F^2`` (Eqs. 14 to 16).
+
+        ``norms`` are those of the groups; of T itself if None.
+        """
+        if not self.denoise:
+            return T * np.float32(self.mu / (self.mu + 2 * self.tag_weight))
+        if norms is None:
+            norms = np.linalg.norm(T, axis=self.axis, keepdims=True)
+        kept = np.maximum(1 - self.tag_weight / (self.mu * np.maximum(norms, 1e-30)), 0)
+        return T * kept.astype(np.float32)

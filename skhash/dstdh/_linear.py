@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
+from .._decisions import affine_values
 from .._ridge import RidgePath
+from .._rows import row_blocks
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import LinearHasher, check_features, check_n_samples, warn_constant_bits
 from ._transfer import SemanticTransfer, TransferParameters
@@ -155,32 +157,34 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
             If lengths differ, there is one sample only, ``init`` does not fit,
             or ITQ is to start with more bits than features or samples.
         """
-        X = check_features(self, X, reset=True)
-        check_n_samples(X)
+        data = check_features(self, X, reset=True, in_blocks=True)
+        check_n_samples(data)
         # A seed for each part, so that leaving one out leaves the others as they are.
         random_state = check_random_state(self.random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=3)
-        given = self._given_codes(len(X))
-        indicator = self._encode(y, len(X))
-        graphs = self._graphs(X, indicator, seeds)
-        path = RidgePath(X)
+        given = self._given_codes(len(data))
+        indicator = self._encode(y, len(data))
+        path = RidgePath(data)
         vectors = self._describe(indicator, seeds[2])
         codes, start = self._starting_codes(path, vectors, given, seeds[2])
-        solver = self._solver(codes, indicator, *graphs)
+        solver = self._solver(codes, indicator, *self._graphs(data, indicator, seeds))
         self.n_iter_ = solver.run(
             self.max_iter, tol=self.tol, report=self._report if self.verbose else None
         )
         self.objective_ = np.asarray(solver.objective)
         self.transfer_ = solver.transfer
         self.codes_ = (solver.codes > 0).astype(np.uint8)
-        self.coef_, self.intercept_, self.ridge_ = self._regress(path, solver.codes, codes, start)
+        solved = solver.codes
+        del solver  # and the graphs with it, which are large
+        self.coef_, self.intercept_, self.ridge_ = self._regress(path, solved, codes, start)
         warn_constant_bits(
             self.codes_,
             "the features or tags hardly vary, or the graph terms outweigh the rest; "
             "lower alpha and beta, or set deflate=True.",
         )
         if vectors is not None:
-            self._learn_tag_codes(vectors, self.decision_function(X))
+            values = affine_values(data, self.coef_, self.intercept_)
+            self._learn_tag_codes(vectors, values)
         return self
 
     def _given_codes(self, n_samples: int) -> NDArray[np.uint8] | None:
@@ -193,8 +197,8 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
     def _regress(
         self,
         path: RidgePath,
-        codes: NDArray[np.float32],
-        start_codes: NDArray[np.float32],
+        codes: NDArray[np.int8],
+        start_codes: NDArray[np.int8],
         start: NDArray[Any] | None,
     ) -> tuple[NDArray[Any], NDArray[Any], float]:
         """Coefficients, intercept and ridge strength of the hash function of solved codes."""
@@ -202,9 +206,17 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
             return path.fit(codes, self.ridge)
         # The start's outputs, scaled to come nearest its codes.
         outputs = path.project(start)
-        scale = np.abs(outputs).sum(axis=0) / np.maximum(np.square(outputs).sum(axis=0), 1e-30)
-        lacking = codes - (start_codes + outputs * scale) / 2
-        coef, intercept, strength = path.fit(lacking)
+        sizes, squares = np.zeros((2, self.n_bits))
+        for _, block in row_blocks(outputs):
+            sizes += np.abs(block).sum(axis=0)
+            squares += np.square(block).sum(axis=0)
+        scale = (sizes / np.maximum(squares, 1e-30)).astype(outputs.dtype)
+        # What the codes lack, in place: codes - (start_codes + outputs * scale) / 2.
+        outputs *= scale
+        outputs += start_codes
+        outputs *= -0.5
+        outputs += codes
+        coef, intercept, strength = path.fit(outputs)
         kept = start * scale[:, None]
         coef = coef + kept
         return coef, intercept - (kept @ path.mean).astype(coef.dtype), strength

@@ -10,8 +10,10 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
+from .._decisions import affine_values, centred_projection
 from .._parameters import ParametersMixin
 from .._ridge import RidgePath
+from .._rows import Features
 from .._sklearn import Interval, StrOptions
 from ..codes import check_codes
 from ..graphs import AnchorGraph, ConceptHypergraph, anchor_graph, concept_hypergraph
@@ -19,7 +21,7 @@ from ..semantic._tag_hasher import TagCodesMixin, tagged_rows
 from ..semantic._targets import TARGET_TYPES, SemanticTargets
 from ..social._tag_itq import tag_projection
 from ..tags import TagMatrix, encode_tags
-from ..unsupervised._itq import itq_projection, itq_rotation, signs_of_projection
+from ..unsupervised._itq import itq_projection, itq_rotation
 from ._alm import DiscreteALM, signs
 
 __all__ = ["SemanticTransfer"]
@@ -283,14 +285,14 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         if not indicator.shape[1]:
             return None
         targets = SemanticTargets(self.target, random_state=seed)
-        vectors = targets.fit_transform(TagMatrix(indicator, self.vocabulary_))
+        vectors = targets._fit_rows(TagMatrix(indicator, self.vocabulary_))
         if not len(tagged_rows(vectors)):
             return None
         self.targets_ = targets
         return vectors
 
     def _graphs(
-        self, X: NDArray[Any], indicator: sp.csr_array, seeds: NDArray[Any]
+        self, X: Features, indicator: sp.csr_array, seeds: NDArray[Any]
     ) -> tuple[AnchorGraph | None, ConceptHypergraph | None]:
         """Anchor graph and hypergraph, as far as they are in use."""
         visual = conceptual = None
@@ -325,11 +327,11 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         vectors: Any,
         given: NDArray[np.uint8] | None,
         seed: int,
-    ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+    ) -> tuple[NDArray[np.int8], NDArray[Any] | None]:
         """Codes to start from, and the coefficients whose outputs have their signs, if any."""
         random_state = check_random_state(seed)
         if given is not None:
-            return signs(given - 0.5), None
+            return signs(given - np.float32(0.5)), None
         if self.init == "random":
             return signs(random_state.uniform(-1, 1, size=(len(path.X), self.n_bits))), None
         projection = None
@@ -337,14 +339,16 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
             projection = tag_projection(path, vectors, self.n_bits).projection
         if projection is not None and projection.any():
             R, _ = itq_rotation(path.project(projection), random_state=random_state)
+            mean: NDArray[np.floating[Any]] = path.mean
             coef = R.T @ projection
-            return signs(signs_of_projection(path.X, path.mean, coef)), coef
-        mean, coef, _ = itq_projection(path.X, self.n_bits, random_state=random_state)
-        return signs(signs_of_projection(path.X, mean, coef)), coef
+        else:
+            mean, coef, _ = itq_projection(path.X, self.n_bits, random_state=random_state)
+        values = affine_values(path.X, *centred_projection(mean, coef, path.X.dtype))
+        return signs(values), coef
 
     def _solver(
         self,
-        codes: NDArray[np.float32],
+        codes: NDArray[np.int8],
         indicator: sp.csr_array,
         visual: AnchorGraph | None,
         conceptual: ConceptHypergraph | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypedDict
 
@@ -20,6 +20,7 @@ from torch import nn
 from .._files import folder_lock
 from .._image_rows import gather, holds_images
 from .._labels import labelled_rows
+from .._rows import Features
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import (
     HasherMixin,
@@ -32,6 +33,7 @@ from ..base import (
 from ..codes import MISSING, sign_bits
 from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
+from ._distributed import processes, together
 from ._engines import ENGINES, check_engine
 from ._extract import (
     ComputesOnce,
@@ -183,7 +185,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Strength of the pull of the head's weights to zero: a step shrinks them
         by ``lr * weight_decay`` of themselves. A trained backbone is left out.
     batch_size : int, default=128
-        Samples a training step.
+        Samples a training step, of all processes together where there are
+        several.
     max_epochs : int, default=30
         Passes over the training data.
     early_stopping : bool, default=False
@@ -215,7 +218,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     inference_batch_size : int, default=32
         Images at a time where the network is run and not trained.
     device : str, default="auto"
-        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
+        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one,
+        and in a job of ``torchrun`` the GPU of the process's number.
     engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
         What runs a backbone that is not being trained; see
         :class:`~skhash.ImageFeatures`. A fitted hasher gives the same codes by
@@ -457,13 +461,15 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ValueError
             For input that does not fit, or a checkpoint of another training.
         RuntimeError
-            If another fit is writing to the folder of ``checkpoint``.
+            If another fit is writing to the folder of ``checkpoint``, or
+            another process of this training ends.
         ImageReadError
             For an unreadable image, unless ``on_error="skip"``.
         FloatingPointError
             If the training diverges.
         """
         with self.session():
+            processes().check_same_fit(X, y=y)
             self.learn(X, y)
         return self
 
@@ -472,9 +478,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         """Frame of a fit: all of it happens, or nothing of it is left.
 
         Checks the parameters, forgets an earlier fit, has the folder of
-        ``checkpoint`` to itself, and forgets this fit too if it fails.
-        :meth:`fit` opens one; so does whoever calls the methods that it
-        consists of.
+        ``checkpoint`` to itself, and forgets this fit too if it fails. In a job
+        of several processes it begins a training by all of them. :meth:`fit`
+        opens one; so does whoever calls the methods that it consists of.
 
         Yields
         ------
@@ -483,11 +489,15 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         self._validate_params()
         if self.checkpoint is not None and not isinstance(self.random_state, Integral):
             raise ValueError("checkpoint needs an integer random_state: a resumed fit repeats it.")
-        lock = nullcontext() if self.checkpoint is None else folder_lock(self.checkpoint)
-        with forgotten_on_failure(self), lock:
+        with ExitStack() as stack:
+            job = stack.enter_context(together())
+            stack.enter_context(forgotten_on_failure(self))
+            if self.checkpoint is not None:
+                lock = folder_lock(self.checkpoint)
+                job.first_only(lambda: stack.enter_context(lock))
             yield
 
-    def open_inputs(self, X: Any) -> NDArray[np.float32] | Images:
+    def open_inputs(self, X: Any) -> Features | Images:
         """Begin a fit: make the backbone and check X, but compute nothing yet.
 
         Parameters
@@ -500,7 +510,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ndarray of shape (n_samples, n_features), float32, or Images
             What :meth:`build` takes; has a length.
         """
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        job = processes()
+        self._seed = job.first(int(check_random_state(self.random_state).randint(2**31 - 1)))
         self.backbone_: Backbone | None = None
         backbone = self.backbone
         X = gather(X)
@@ -518,17 +529,21 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 random_state=self._seed,
             )
             self.backbone_.set_trainable(self.trainable)
+            # Of a network of one's own, each process may have drawn other weights.
+            job.copy_first([*self.backbone_.parameters(), *self.backbone_.buffers()])
         data = self._as_data(X, reset=True)
+        if job.size > 1:
+            job.check_same_data(X=data.sketch() if isinstance(data, Images) else data.shape)
         check_n_samples(data)
         return data
 
     def build(
         self,
-        data: NDArray[np.float32] | Images,
+        data: Features | Images,
         *,
         n_outputs: int | None = None,
         tanh: bool | None = None,
-    ) -> NDArray[np.float32] | Images:
+    ) -> Features | Images:
         """Make the head, and what is to be trained on: features, if the backbone stays as it is.
 
         Sets ``head_`` and ``skipped_``; nothing has been trained yet.
@@ -553,7 +568,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             inputs, self.skipped_ = self._features(data)
         elif self.on_error == "skip":
             assert isinstance(data, Images)
-            self.skipped_ = find_unreadable(data, num_workers=self.num_workers)
+            self.skipped_ = processes().first_only(
+                lambda: find_unreadable(data, num_workers=self.num_workers)
+            )
             warn_unreadable(data, self.skipped_, _SKIPPED)
         self.head_ = HashHead(
             self.sample_features(inputs),
@@ -570,7 +587,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
     def train_network(
         self,
-        inputs: NDArray[np.float32] | Images,
+        inputs: Features | Images,
         targets: Targets,
         loss: nn.Module,
         *,
@@ -586,9 +603,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
-        targets : ndarray or csr_array with n_samples rows
+        targets : ndarray, Rows or csr_array with n_samples rows
             Second argument of the loss, batch by batch.
         loss : nn.Module
             Maps outputs and targets of a batch to a scalar.
@@ -655,7 +672,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
     def train_in_rounds(
         self,
-        inputs: NDArray[np.float32] | Images,
+        inputs: Features | Images,
         solve: Callable[[int], NDArray[np.floating[Any]]],
         n_rounds: int,
         loss: nn.Module,
@@ -667,7 +684,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
         solve : callable
             Called with the number of the round, from 1; returns codes in
@@ -689,7 +706,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         history: list[dict[str, Any]] = []
         settings = {"net": RoundNet, **settings}
         for round_ in range(1, n_rounds + 1):
-            targets[rows] = solve(round_)
+            targets[rows] = processes().first(solve(round_))
             self.train_network(
                 inputs, targets, loss, rows=rows, stage=f"round-{round_}", **settings
             )
@@ -727,7 +744,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         data = self._as_data(X, reset=False)
         features, unreadable = self._features(data)
         readable = np.setdiff1d(np.arange(len(features)), unreadable)
-        outputs = run_head(self.head_, features[readable], device=self.device)
+        if len(unreadable):
+            features = features[readable]
+        outputs = run_head(self.head_, features, device=self.device)
         if isinstance(data, Images) and not self.amp and self.cache is None:
             # Features of an image differ by rounding with the images that they are computed with,
             # and with what computes them; those in a cache are fixed.
@@ -739,15 +758,15 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 outputs[doubtful] = run_head(self.head_, alone, device=self.device)
         if not len(unreadable):
             return outputs
-        values = np.full((len(features), outputs.shape[1]), np.nan, outputs.dtype)
+        values = np.full((len(data), outputs.shape[1]), np.nan, outputs.dtype)
         values[readable] = outputs
         return values
 
-    def _as_data(self, X: Any, *, reset: bool) -> NDArray[Any] | Images:
+    def _as_data(self, X: Any, *, reset: bool) -> Features | Images:
         """X as checked features (float32 for training) or as images to be read."""
         if self.backbone_ is not None:
             return self._as_images(X, self.backbone_)
-        features = check_features(self, X, reset=reset)
+        features = check_features(self, X, reset=reset, in_blocks=True)
         return narrow_features(features) if reset else features
 
     def _as_images(self, X: Any, backbone: Backbone | None) -> Images:
@@ -760,7 +779,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         except TypeError as error:
             raise TypeError(f"{error} If X is features, set backbone=None.") from error
 
-    def _features(self, data: NDArray[Any] | Images) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    def _features(self, data: Features | Images) -> tuple[Features, NDArray[np.intp]]:
         """Features, and the rows of images that cannot be read."""
         if not isinstance(data, Images):
             return data, np.empty(0, np.intp)
@@ -777,12 +796,12 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         warn_unreadable(data, unreadable, _SKIPPED)
         return features, unreadable
 
-    def sample_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+    def sample_features(self, inputs: Features | Images) -> Features:
         """Features of readable training samples: some of them where they must be computed.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
 
         Returns
@@ -792,17 +811,17 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             1,024, evenly spread.
         """
         if not isinstance(inputs, Images):
-            return np.delete(inputs, self.skipped_, 0) if len(self.skipped_) else inputs
+            return np.delete(inputs[:], self.skipped_, 0) if len(self.skipped_) else inputs
         readable = self.readable_rows(inputs)
         some = np.linspace(0, len(readable) - 1, min(len(readable), _SAMPLE_ROWS)).astype(int)
         return self._extract(inputs.take(readable[some]))[0]
 
-    def readable_rows(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.intp]:
+    def readable_rows(self, inputs: Features | Images) -> NDArray[np.intp]:
         """Row numbers of the training samples without those in ``skipped_``.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
 
         Returns
@@ -811,12 +830,12 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         """
         return np.setdiff1d(np.arange(len(inputs)), self.skipped_)
 
-    def training_features(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+    def training_features(self, inputs: Features | Images) -> Features:
         """Features of all readable training samples, by the backbone as it is now.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
 
         Returns
@@ -825,14 +844,14 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             Without the rows in ``skipped_``.
         """
         features = self._extract(inputs)[0] if isinstance(inputs, Images) else inputs
-        return np.delete(features, self.skipped_, axis=0) if len(self.skipped_) else features
+        return np.delete(features[:], self.skipped_, axis=0) if len(self.skipped_) else features
 
-    def training_outputs(self, inputs: NDArray[np.float32] | Images) -> NDArray[np.float32]:
+    def training_outputs(self, inputs: Features | Images) -> NDArray[np.float32]:
         """Outputs of the network for all readable training samples.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
 
         Returns
@@ -841,12 +860,12 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         """
         return run_head(self.head_, self.training_features(inputs), device=self.device)
 
-    def warn_constant_bits(self, inputs: NDArray[np.float32] | Images) -> None:
+    def warn_constant_bits(self, inputs: Features | Images) -> None:
         """End a fit: warn if bits are the same for all training samples.
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_samples, n_features) or Images
+        inputs : ndarray or Rows of shape (n_samples, n_features), or Images
             As :meth:`build` returned them.
         """
         values = run_head(self.head_, self.sample_features(inputs), device=self.device)
@@ -859,19 +878,31 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     def _extract(
         self, images: Images, **options: Any
     ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        assert self.backbone_ is not None
-        return extract_features(
-            self.backbone_,
-            images,
-            **{
-                "batch_size": self.inference_batch_size,
-                "device": self.device,
-                "engine": self.engine if self.backbone_.frozen else "torch",
-                "amp": self.amp,
-                "num_workers": self.num_workers,
-                **options,
-            },
-        )
+        backbone, job = self.backbone_, processes()
+        assert backbone is not None
+        settings: dict[str, Any] = {
+            "batch_size": self.inference_batch_size,
+            "device": self.device,
+            "engine": self.engine if backbone.frozen else "torch",
+            "amp": self.amp,
+            "num_workers": self.num_workers,
+            **options,
+        }
+        batch_size = settings["batch_size"]
+        if job.size == 1 or len(images) <= (job.size - 1) * batch_size:
+            return extract_features(backbone, images, **settings)
+        if job.rank:
+            settings["verbose"] = 0
+        every = np.arange(len(images))
+
+        def extract(own: slice) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+            features, unreadable = extract_features(backbone, images.take(every[own]), **settings)
+            return features, every[own][unreadable]
+
+        # In the batches of one process: features differ by rounding with what is computed together.
+        parts = job.each(len(images), extract, step=batch_size)
+        features, unreadable = zip(*parts, strict=True)
+        return np.concatenate(features), np.concatenate(unreadable)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from .._decisions import settled_values
 from .._image_rows import gather
 from .._progress import Progress
+from .._rows import Features, Rows
 from ..images import ImageReadError
 from ._backbones import Backbone
 from ._cache import open_cache
@@ -30,6 +31,7 @@ from ._placement import autocast, place, placed, resolve_device
 
 __all__ = [
     "ComputesOnce",
+    "HeadRows",
     "autocast",
     "computing_once",
     "doubtful_rows",
@@ -51,7 +53,7 @@ _ROUNDING = 2.0**11
 
 
 def run_head(
-    head: nn.Module, features: NDArray[np.floating[Any]], *, device: str = "auto"
+    head: nn.Module, features: Features, *, device: str = "auto"
 ) -> NDArray[np.floating[Any]]:
     """Outputs of a head on features, in batches.
 
@@ -59,7 +61,7 @@ def run_head(
     ----------
     head : nn.Module
         Maps (n, n_features) to (n, n_bits).
-    features : ndarray of shape (n_samples, n_features), float32 or float64
+    features : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Its input; decides the precision.
     device : str, default="auto"
         Where to compute.
@@ -79,6 +81,28 @@ def run_head(
         return outputs, doubtful_rows(outputs)
 
     return settled_values(compute, features, block_rows=_HEAD_BATCH)
+
+
+class HeadRows(Rows):
+    """Outputs of a head, computed when they are read.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Maps (n, n_features) to (n, n_outputs).
+    features : ndarray or Rows of shape (n_samples, n_features)
+        Its input.
+    device : str
+        Where to compute.
+    """
+
+    def __init__(self, head: nn.Module, features: Features, *, device: str) -> None:
+        self._head, self._features, self._device = head, features, device
+        n_outputs = self._read(slice(0, 1)).shape[1]
+        super().__init__((len(features), n_outputs), features.dtype)
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        return run_head(self._head, self._features[rows], device=self._device)
 
 
 def doubtful_rows(outputs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import skorch
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ _ATOMS = (
 _BOOKKEEPING = {
     "__abstractmethods__", "__annotations__", "__annotate__", "__annotate_func__", "__dict__",
     "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__",
-    "__static_attributes__", "__weakref__", "_abc_impl",
+    "__slotnames__", "__static_attributes__", "__weakref__", "_abc_impl",
 }  # fmt: skip
 _LIBRARIES = {
     *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -128,6 +129,9 @@ class _Reader:
         elif isinstance(value, np.ndarray) and value.dtype != object:
             yield f"{value.dtype.str} {value.shape}".encode()
             yield np.ascontiguousarray(value).tobytes()
+        elif sp.issparse(value):  # which also remembers what it was asked for
+            entries = sp.coo_array(value)
+            yield from self._all((entries.shape, *entries.coords, entries.data), path)
         elif type(value) in (list, tuple):
             yield from self._all(value, path)
         elif type(value) in (set, frozenset):

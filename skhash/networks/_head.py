@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-__all__ = ["HashHead"]
+from .._rows import Features, column_means, squares_about
 
-_BLOCK_ROWS = 8192
+__all__ = ["HashHead"]
 
 
 class HashHead(nn.Module):
@@ -29,7 +29,7 @@ class HashHead(nn.Module):
 
     Parameters
     ----------
-    features : ndarray of shape (n_samples, n_features)
+    features : ndarray or Rows of shape (n_samples, n_features)
         Features that set the centre and the scale.
     n_bits : int
         Number of outputs.
@@ -55,7 +55,7 @@ class HashHead(nn.Module):
 
     def __init__(
         self,
-        features: NDArray[np.floating],
+        features: Features,
         n_bits: int,
         *,
         hidden_layers: Sequence[int] = (),
@@ -65,10 +65,8 @@ class HashHead(nn.Module):
         random_state: int = 0,
     ) -> None:
         super().__init__()
-        mean = features.mean(0, dtype=np.float64)
-        blocks = np.array_split(features, -(-len(features) // _BLOCK_ROWS))
-        variance = sum(float(np.square(block - mean).sum()) for block in blocks) / features.size
-        scale = np.sqrt(variance)
+        mean = column_means(features)
+        scale = np.sqrt(squares_about(features, mean) / math.prod(features.shape))
         if scale <= 1e-7 * np.abs(mean).max():  # the resolution of float32
             raise ValueError("X has features that do not vary; codes cannot tell images apart.")
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))

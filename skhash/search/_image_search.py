@@ -157,6 +157,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
 
     photos_: Photos
     _store: Store | None
+    _saved: dict[str, str]  # versions in folders that this search was saved to or loaded from
 
     def __init__(
         self,
@@ -274,6 +275,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             if self._words is None and tags is not None:
                 self._words = learn_tag_codes(tag_rows(tags, np.flatnonzero(readable)), values)
             self._next_id = 0
+            self._saved = {}
             ids = self._take_ids(new)
             self._report(new, ids, readable, "left out")
             self._store = open_backend(self.backend)
@@ -610,6 +612,9 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         ------
         TypeError
             If the hasher holds something other than data.
+        RuntimeError
+            If another process has changed the folder since this search was
+            loaded or saved there; its changes would be lost.
         OSError
             If files cannot be written; the old search stays.
 
@@ -624,8 +629,11 @@ class ImageSearch(ParametersMixin, BaseEstimator):
                 "give its URL, or call set_params(backend='auto') before save, and give it to load."
             )
         model = copy.copy(self)
-        del model.photos_, model.skipped_, model._store
-        write_folder(folder, model, self.photos_, backbone=backbone)
+        del model.photos_, model.skipped_, model._store, model._saved
+        place = os.path.realpath(folder)
+        self._saved[place] = write_folder(
+            folder, model, self.photos_, backbone=backbone, replaces=self._saved.get(place)
+        )
 
     @classmethod
     def load(
@@ -663,7 +671,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         OSError
             If files cannot be read.
         """
-        model, columns = read_folder(folder, modules=modules, weights=weights)
+        model, columns, version = read_folder(folder, modules=modules, weights=weights)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} holds a {type(model).__name__}, not a search.")
         if backend is not None:
@@ -675,6 +683,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             match_store(model._store, photos)
         model.photos_ = photos
         model.skipped_ = []
+        model._saved = {os.path.realpath(folder): version}
         return model
 
     # Implementation.

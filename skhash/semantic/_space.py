@@ -20,15 +20,48 @@ from sklearn.utils import check_array, check_random_state, metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import ParametersMixin
+from .._rows import Rows
 from .._sklearn import Interval, StrOptions, fit_context
 from ..tags import clean_tag, encode_tags
 from ._coding import encode, learn_sparse_coding
 from ._embedding import EMBEDDING_TYPES, Embedding, TagEmbedding, Unknown
 
-__all__ = ["SemanticSpace"]
+__all__ = ["SemVectors", "SemanticSpace"]
 
 # Images whose sem-vectors are dense at a time: 2 MiB at 512 sem-words, which caches hold.
 _BLOCK = 1024
+
+
+class SemVectors(Rows):
+    """Sem-vectors of images (Eq. 2): the mean code of their tags.
+
+    Parameters
+    ----------
+    indicator : csr_array of shape (n_samples, n_tags)
+        Which image has which tag.
+    codes : ndarray of shape (n_tags, n_components), float32
+        Codes of the tags.
+    """
+
+    def __init__(self, indicator: sp.csr_array, codes: NDArray[np.float32]) -> None:
+        super().__init__((indicator.shape[0], codes.shape[1]), np.float32)
+        counts = np.diff(indicator.indptr)
+        shares = np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
+        self._weights = sp.csr_array((shares, indicator.indices, indicator.indptr), indicator.shape)
+        self._codes = codes
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        return self._weights[rows] @ self._codes
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """All sem-vectors, block after block."""
+        for start in range(0, len(self), _BLOCK):
+            yield self[start : start + _BLOCK]
+
+    def content(self) -> list[Any]:
+        """Weights and codes of the tags."""
+        weights = self._weights
+        return [weights.data, weights.indices, weights.indptr, self._codes]
 
 
 class SemanticSpace(
@@ -308,7 +341,7 @@ class SemanticSpace(
     def _correlate(self, indicator: sp.csr_array) -> NDArray[np.float64]:
         """Eq. 4, without self-loops."""
         together = np.zeros((self.n_components_, self.n_components_))
-        for Z in self._pool(indicator):
+        for Z in SemVectors(indicator, self.tag_codes_.toarray()).blocks():
             present = (Z != 0).astype(np.float32)
             together += present.T @ present
         alone = np.diag(together)
@@ -317,41 +350,6 @@ class SemanticSpace(
         R = np.divide(together, either, out=np.zeros_like(together), where=either > 0)
         np.fill_diagonal(R, 0)
         return R
-
-    def _pool(
-        self, indicator: sp.csr_array, codes: NDArray[np.float32] | None = None
-    ) -> Iterator[NDArray[np.float32]]:
-        """Sem-vectors (Eq. 2) of block after block of images, dense."""
-        codes = self.tag_codes_.toarray() if codes is None else codes
-        counts = np.diff(indicator.indptr)
-        shares = np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
-        weights = sp.csr_array((shares, indicator.indices, indicator.indptr), indicator.shape)
-        for start in range(0, indicator.shape[0], _BLOCK):
-            yield weights[start : start + _BLOCK] @ codes
-
-    def _pool_sparse(self, indicator: sp.csr_array, codes: NDArray[np.float32]) -> sp.csr_array:
-        """All sem-vectors.
-
-        A third of their values or more are nonzero. Then this, which pools twice
-        to know where each row begins, is several times faster than a product
-        of sparse arrays, and columns come out sorted.
-        """
-        indptr = np.zeros(indicator.shape[0] + 1, dtype=np.int64)
-        for block, Z in enumerate(self._pool(indicator, codes)):
-            row = block * _BLOCK + 1
-            indptr[row : row + len(Z)] = np.count_nonzero(Z, axis=1)
-        np.cumsum(indptr, out=indptr)
-        data = np.empty(indptr[-1], dtype=np.float32)
-        indices = np.empty(indptr[-1], dtype=np.int32)
-        columns = np.tile(np.arange(self.n_components_, dtype=np.int32), _BLOCK)
-        for block, Z in enumerate(self._pool(indicator, codes)):
-            row = block * _BLOCK
-            places = slice(indptr[row], indptr[row + len(Z)])
-            present = np.flatnonzero(Z != 0)
-            # "clip", because with the default mode numpy goes through a buffer.
-            np.take(Z, present, out=data[places], mode="clip")
-            np.take(columns, present, out=indices[places], mode="clip")
-        return sp.csr_array((data, indices, indptr), (indicator.shape[0], self.n_components_))
 
     def transform(self, tags: Any) -> sp.csr_array | NDArray[np.float32]:
         """Sem-vectors of images.
@@ -371,6 +369,11 @@ class SemanticSpace(
             The mean code of each image's known tags, zero for an image that
             has none.
         """
+        vectors = self._transform_rows(tags)
+        return _as_sparse(vectors) if self.sparse_output else vectors[:]
+
+    def _transform_rows(self, tags: Any) -> SemVectors:
+        """As ``transform``; sem-vectors of images are made when they are read."""
         check_is_fitted(self)
         indicator, codes, unknown = self._resolve(tags)
         if unknown.all:
@@ -378,13 +381,9 @@ class SemanticSpace(
                 "None of the tags is in the vocabulary of this SemanticSpace: all sem-vectors "
                 "are zero.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        if self.sparse_output:
-            return self._pool_sparse(indicator, codes)
-        # Begun with no row, should there be no images.
-        blocks = [np.zeros((0, self.n_components_), np.float32), *self._pool(indicator, codes)]
-        return np.concatenate(blocks)
+        return SemVectors(indicator, codes)
 
     def count_unknown(self, tags: Any) -> NDArray[np.int64]:
         """How many tags of each image ``transform`` ignores.
@@ -516,6 +515,31 @@ class SemanticSpace(
         tags.input_tags.two_d_array = False
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _as_sparse(vectors: SemVectors) -> sp.csr_array:
+    """All sem-vectors.
+
+    A third of their values or more are nonzero. Then this, which pools twice
+    to know where each row begins, is several times faster than a product
+    of sparse arrays, and columns come out sorted.
+    """
+    indptr = np.zeros(len(vectors) + 1, dtype=np.int64)
+    for block, Z in enumerate(vectors.blocks()):
+        row = block * _BLOCK + 1
+        indptr[row : row + len(Z)] = np.count_nonzero(Z, axis=1)
+    np.cumsum(indptr, out=indptr)
+    data = np.empty(indptr[-1], dtype=np.float32)
+    indices = np.empty(indptr[-1], dtype=np.int32)
+    columns = np.tile(np.arange(vectors.shape[1], dtype=np.int32), _BLOCK)
+    for block, Z in enumerate(vectors.blocks()):
+        row = block * _BLOCK
+        places = slice(indptr[row], indptr[row + len(Z)])
+        present = np.flatnonzero(Z != 0)
+        # "clip", because with the default mode numpy goes through a buffer.
+        np.take(Z, present, out=data[places], mode="clip")
+        np.take(columns, present, out=indices[places], mode="clip")
+    return sp.csr_array((data, indices, indptr), vectors.shape)
 
 
 def _laplacian(R: NDArray[np.float64], *, normalized: bool) -> NDArray[np.float64]:

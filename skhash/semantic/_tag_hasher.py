@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import ParametersMixin
 from .._ridge import RidgePath
+from .._rows import row_blocks
 from .._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ..codes import sign_bits
 from ..tags import TagMatrix, encode_tags
@@ -44,7 +45,7 @@ class TagCodes:
     ----------
     targets : SemanticTargets
         Fitted to the tags of the training images.
-    vectors : ndarray or csr_array of shape (n_samples, n_dimensions)
+    vectors : ndarray, Rows or csr_array of shape (n_samples, n_dimensions)
         Their targets.
     values : ndarray of shape (n_samples, n_bits)
         Decision values of the images.
@@ -73,7 +74,7 @@ class TagCodes:
         scale = np.maximum(np.abs(values[rows]).mean(axis=0), np.finfo(values.dtype).tiny)
         self.scale = scale
         self.coef, self.intercept, self.ridge = path.fit(values[rows] / scale, ridge)
-        of_tags = np.abs(path.X @ self.coef.T + self.intercept).mean(axis=0)
+        of_tags = np.abs(path.X[:] @ self.coef.T + self.intercept).mean(axis=0)
         self.tag_scale = np.maximum(of_tags, np.finfo(values.dtype).tiny)
 
     def values(self, tags: Any, *, none_known: str = "raise") -> NDArray[np.floating[Any]]:
@@ -228,11 +229,12 @@ def tagged_rows(vectors: Any) -> NDArray[np.intp]:
     """Rows of target vectors that are not zero: images with a tag that says something."""
     if sp.issparse(vectors):
         return np.flatnonzero(np.diff(sp.csr_array(vectors).indptr))
-    return np.flatnonzero(vectors.any(axis=1))
+    found = [block.any(axis=1) for _, block in row_blocks(vectors)]
+    return np.flatnonzero(np.concatenate(found)) if found else np.empty(0, np.intp)
 
 
 def _dense(vectors: Any) -> NDArray[np.floating[Any]]:
-    return vectors.toarray() if sp.issparse(vectors) else vectors
+    return vectors.toarray() if sp.issparse(vectors) else vectors[:]
 
 
 class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):

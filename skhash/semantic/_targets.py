@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state, metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import ParametersMixin
+from .._rows import Rows, column_means
 from .._sklearn import fit_context
 from ..tags import encode_tags, project_tags
 from ._embedding import EMBEDDING_TYPES, Embedding, TagEmbedding
@@ -126,7 +127,7 @@ class SemanticTargets(
         ValueError
             If there are no tags, or own vectors know none of them.
         """
-        self._learn(tags)
+        self._fit_rows(tags)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -145,9 +146,10 @@ class SemanticTargets(
         ndarray or csr_array of shape (n_samples, n_dimensions), float32
             As :meth:`transform` returns them.
         """
-        return self._learn(tags)
+        return _whole(self._fit_rows(tags))
 
-    def _learn(self, tags: Any) -> NDArray[np.float32] | sp.csr_array:
+    def _fit_rows(self, tags: Any) -> Rows | sp.csr_array:
+        """As ``fit_transform``; vectors of images are made when they are read."""
         target = self.target
         encoded = encode_tags(tags, name="tags")
         if not encoded.indicator.nnz:
@@ -176,8 +178,10 @@ class SemanticTargets(
             self.vocabulary_ = self.space_.vocabulary_
             self.ignored_tags_ = self.space_.ignored_tags_
         self.tag_vectors_ = table[: len(self.vocabulary_)]
-        tagged = np.diff(indicator.indptr) > 0
-        self.mean_ = _directions(indicator, table)[tagged].mean(axis=0)
+        # The mean of those that have tags: vectors of the others are 0.
+        n_tagged = max(int(np.count_nonzero(np.diff(indicator.indptr))), 1)
+        directions = _MeanVectors(indicator, table)
+        self.mean_ = (column_means(directions) * (len(directions) / n_tagged)).astype(np.float32)
         return self._describe(indicator, table)
 
     @property
@@ -225,11 +229,9 @@ class SemanticTargets(
         ValueError
             If none of the tags is known.
         """
-        return self._transform(tags)
+        return _whole(self._transform(tags))
 
-    def _transform(
-        self, tags: Any, *, none_known: str = "raise"
-    ) -> NDArray[np.float32] | sp.csr_array:
+    def _transform(self, tags: Any, *, none_known: str = "raise") -> Rows | sp.csr_array:
         """Like :meth:`transform`, for images too of which no tag is known.
 
         ``none_known="warn"`` takes them with the warning alone, "ignore" without.
@@ -256,16 +258,12 @@ class SemanticTargets(
             )
         return self._describe(indicator, table)
 
-    def _describe(
-        self, indicator: sp.csr_array, table: NDArray[np.float32]
-    ) -> NDArray[np.float32] | sp.csr_array:
+    def _describe(self, indicator: sp.csr_array, table: NDArray[np.float32]) -> Rows | sp.csr_array:
         if self._is_tfidf:
             weights = self._rarity[indicator.indices].astype(np.float32)
             bags = sp.csr_array((weights, indicator.indices, indicator.indptr), indicator.shape)
             return project_tags(sp.csr_array(normalize(bags)), _MAX_COLUMNS, self._seed)
-        T = _directions(indicator, table)
-        T[np.diff(indicator.indptr) > 0] -= self.mean_
-        return T
+        return _MeanVectors(indicator, table, self.mean_)
 
     @property
     def _n_features_out(self) -> int:
@@ -281,9 +279,34 @@ class SemanticTargets(
         return tags
 
 
-def _directions(indicator: sp.csr_array, table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean vectors of images' tags, as of length 1; zero where there are none."""
-    sums = np.asarray(indicator @ table, dtype=np.float32)
-    # Vectors that cancel out leave rounding alone, which has no direction.
-    sums[np.linalg.norm(sums, axis=1) <= 1e-5 * np.abs(table).max(initial=0)] = 0
-    return normalize(sums, copy=False) if sums.shape[1] else sums
+def _whole(vectors: Rows | sp.csr_array) -> NDArray[np.float32] | sp.csr_array:
+    return vectors[:] if isinstance(vectors, Rows) else vectors
+
+
+class _MeanVectors(Rows):
+    """Mean vectors of images' tags, as of length 1, less their mean; 0 where there are none."""
+
+    def __init__(
+        self,
+        indicator: sp.csr_array,
+        table: NDArray[np.float32],
+        mean: NDArray[np.float32] | None = None,
+    ) -> None:
+        super().__init__((indicator.shape[0], table.shape[1]), np.float32)
+        self._indicator, self._table, self._mean = indicator, table, mean
+        # Vectors that cancel out leave rounding alone, which has no direction.
+        self._least = 1e-5 * np.abs(table).max(initial=0)
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        indicator = self._indicator[rows]
+        sums = np.asarray(indicator @ self._table, dtype=np.float32)
+        sums[np.linalg.norm(sums, axis=1) <= self._least] = 0
+        vectors = normalize(sums, copy=False) if sums.size else sums
+        if self._mean is not None:
+            vectors[np.diff(indicator.indptr) > 0] -= self._mean
+        return vectors
+
+    def content(self) -> list[Any]:
+        """Tags, their vectors and the mean."""
+        tags = self._indicator
+        return [tags.data, tags.indices, tags.indptr, self._table, self._mean]

@@ -235,7 +235,7 @@ class _JointFactors:
     def _solve_others(self) -> None:
         """P, U and W for V as it is."""
         n, V, tags = self.n_samples, self.V, self.tags
-        self.cross = self.path.moments(V)[0]  # of shape (rank, r)
+        self.cross = self.path.moments(V).cross  # of shape (rank, r)
         self.W = self.path.shrink(self.cross, self.ridge)
         gram = V.T @ V + n * self.gamma * np.eye(V.shape[1])
         self.P = np.linalg.solve(gram, self.cross.T)

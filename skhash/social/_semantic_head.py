@@ -14,9 +14,11 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from .._ridge import RidgePath
+from .._rows import Features, TakenRows, row_blocks
 from .._spectrum import scatter_spectrum
 from ..networks import DeepHasher
-from ..networks._extract import run_head
+from ..networks._distributed import is_first
+from ..networks._extract import HeadRows, run_head
 from ..networks._images import Images
 from ..semantic._tag_hasher import tagged_rows
 from ..unsupervised._itq import itq_rotation
@@ -58,7 +60,7 @@ class OneCycle:
 
 def learn_targets(
     hasher: DeepHasher,
-    inputs: NDArray[np.float32] | Images,
+    inputs: Features | Images,
     targets: Any,
     *,
     weight_decay: float,
@@ -109,8 +111,9 @@ def learn_targets(
             f"y says something about {len(rows)} image(s); at least 2 need tags to learn from."
         )
     if not hasher.hidden_layers:
-        features = hasher.training_features(inputs)[places]
-        coef, intercept, ridge = RidgePath(features).fit(targets[rows])
+        features = TakenRows(hasher.training_features(inputs), places)
+        described = targets[rows] if sp.issparse(targets) else TakenRows(targets, rows)
+        coef, intercept, ridge = RidgePath(features).fit(described)
         hasher.head_.set_linear(coef, intercept)
         if not isinstance(inputs, Images):
             return {"ridge": ridge}
@@ -177,7 +180,7 @@ class _Search:
                 self.train(rest, decay, epochs, checkpoint=None, verbose=0)
                 outputs = run_head(hasher.head_, self.inputs[held], device=hasher.device)
                 tried[decay, epochs] = float(np.square(outputs - wanted).sum(axis=1).mean())
-                if hasher.verbose:
+                if hasher.verbose and is_first():
                     print(
                         f"[{type(hasher).__name__}] weight_decay {decay:.3g}, {epochs} epochs: "
                         f"error {tried[decay, epochs]:.4f}"
@@ -206,7 +209,7 @@ class _Search:
 
 def quantize_outputs(
     hasher: DeepHasher,
-    inputs: NDArray[np.float32] | Images,
+    inputs: Features | Images,
     targets: Any,
     *,
     max_iter: int = 50,
@@ -242,7 +245,8 @@ def quantize_outputs(
         If the outputs are the same for all.
     """
     _, places = _described(hasher, inputs, targets)
-    outputs = hasher.training_outputs(inputs)[places]
+    features = TakenRows(hasher.training_features(inputs), places)
+    outputs = HeadRows(hasher.head_, features, device=hasher.device)
     mean, variances, directions = scatter_spectrum(outputs, hasher.n_bits)
     if not len(variances):
         raise ValueError(
@@ -251,7 +255,9 @@ def quantize_outputs(
         )
     projection = np.zeros((hasher.n_bits, outputs.shape[1]))
     projection[: len(directions)] = directions
-    projected = ((outputs - mean) @ projection.T).astype(np.float32)
+    projected = np.empty((len(outputs), hasher.n_bits), np.float32)
+    for block, values in row_blocks(outputs):
+        projected[block] = (values - mean) @ projection.T
     R, losses = itq_rotation(projected, n_iter=max_iter, random_state=hasher._seed)
     coef = R.T @ projection
     if unit:

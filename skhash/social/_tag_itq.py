@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from .._decisions import affine_values, settled_values
 from .._kernel_features import KernelFeatures
 from .._ridge import RidgePath
+from .._rows import Features, Rows, column_range
 from .._sklearn import Interval, StrOptions, fit_context
 from .._spectrum import fix_signs
 from ..base import LinearHasher, check_features, check_n_samples, warn_constant_bits
@@ -64,7 +65,7 @@ class TagProjection(NamedTuple):
 
 def tag_projection(
     path: RidgePath,
-    targets: NDArray[np.float32] | sp.csr_array,
+    targets: NDArray[np.float32] | Rows | sp.csr_array,
     n_bits: int,
     strength: float | str = "auto",
 ) -> TagProjection:
@@ -74,7 +75,7 @@ def tag_projection(
     ----------
     path : RidgePath
         The features.
-    targets : ndarray or csr_array of shape (n_samples, n_columns)
+    targets : ndarray, Rows or csr_array of shape (n_samples, n_columns)
         What :class:`~skhash.SemanticTargets` make of the tags.
     n_bits : int
         Number of directions.
@@ -87,19 +88,18 @@ def tag_projection(
         Arrays of shape (n_bits, n_features) and (n_bits, n_columns), of the
         dtype of the features.
     """
-    cross, total = path.moments(targets)
+    of = path.moments(targets)
     projection = np.zeros((n_bits, len(path.mean)), path.X.dtype)
     directions = np.zeros((n_bits, targets.shape[1]), path.X.dtype)
     if strength == "auto":
-        strength = path.choose(cross, total)
-    values = targets.data if sp.issparse(targets) else targets
+        strength = path.choose(of.cross, of.total)
     # Rounding leaves a trace of targets that are all the same.
-    if not len(cross) or total <= 1e-9 * float(np.square(values, dtype=np.float64).sum()):
+    if not len(of.cross) or of.total <= 1e-9 * of.squares:
         return TagProjection(projection, directions, float(strength))
     # The predictions are Q M with Q'Q = diag(eigenvalues), so their principal components come from
     # a matrix of the features' rank, or of the targets' number.
     root = np.sqrt(path.eigenvalues)
-    predicted = root[:, None] * path.shrink(cross, float(strength))
+    predicted = root[:, None] * path.shrink(of.cross, float(strength))
     left, singular, right = _leading_singular(predicted, n_bits)
     projection[: len(singular)] = (path.directions @ (left * singular / root[:, None])).T
     directions[: len(singular)] = right
@@ -268,25 +268,26 @@ class TagITQ(TagCodesMixin, LinearHasher):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None. Pass the images' tags, or use ITQ, which needs none."
             )
-        X = check_features(self, X, reset=True)
-        check_n_samples(X)
-        tags = encode_tags(y, n_samples=len(X))
+        data = check_features(self, X, reset=True, in_blocks=True)
+        check_n_samples(data)
+        tags = encode_tags(y, n_samples=len(data))
         nothing = (
             "y tells no image from another (no tags, the same for all, or features that do not "
             "vary); use ITQ, which needs no tags."
         )
-        if not tags.indicator.nnz or not np.ptp(X, axis=0).any():
+        low, high = column_range(data)
+        if not tags.indicator.nnz or (low == high).all():
             raise ValueError(nothing)
         random_state = check_random_state(self.random_state)
         self.targets_ = SemanticTargets(self.target, random_state=random_state)
         # A frozen space has a vocabulary of its own.
         known = y if isinstance(self.target, FrozenEstimator) else tags
-        targets = self.targets_.fit_transform(known)
+        targets = self.targets_._fit_rows(known)
         self.kernel_features_: KernelFeatures | None = None
-        features = X
+        features: Features = data
         if self.kernel is not None:
-            self.kernel_features_ = KernelFeatures(X, self.n_anchors, random_state)
-            features = self.kernel_features_.transform(X)
+            self.kernel_features_ = KernelFeatures(data, self.n_anchors, random_state)
+            features = self.kernel_features_.transform(data)
         path = RidgePath(features)
         projection, directions, self.ridge_ = tag_projection(path, targets, self.n_bits, self.ridge)
         if not projection.any():
@@ -299,12 +300,12 @@ class TagITQ(TagCodesMixin, LinearHasher):
         coef = R.T @ projection
         cause = "the tags predicted hardly vary."
         if self.kernel_features_ is None:
-            self._set_projection(X, path.mean, coef, cause=cause)
+            self._set_projection(data, path.mean, coef, cause=cause)
         else:
             self.coef_, self.kernel_coef_ = self.kernel_features_.unfold(coef)
             self.intercept_ = -(coef.astype(np.float64) @ path.mean)
-            warn_constant_bits(sign_bits(self._values(X, self.kernel_features_)), cause)
-        self._learn_tag_codes(targets, self.decision_function(X))
+            warn_constant_bits(sign_bits(self._values(data)), cause)
+        self._learn_tag_codes(targets, self._values(data))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -321,14 +322,12 @@ class TagITQ(TagCodesMixin, LinearHasher):
             ``X @ coef_.T + intercept_``, and with a kernel its values to the
             anchors times ``kernel_coef_.T``.
         """
-        X = check_features(self, X, reset=False)
-        if self.kernel_features_ is None:
-            return affine_values(X, self.coef_, self.intercept_)
-        return self._values(X, self.kernel_features_)
+        return self._values(check_features(self, X, reset=False, in_blocks=True))
 
-    def _values(
-        self, X: NDArray[np.floating[Any]], features: KernelFeatures
-    ) -> NDArray[np.floating[Any]]:
+    def _values(self, X: Features) -> NDArray[np.floating[Any]]:
+        features = self.kernel_features_
+        if features is None:
+            return affine_values(X, self.coef_, self.intercept_)
         linear, curved = self.coef_.T, self.kernel_coef_.T
         slope, bend = (float(np.linalg.norm(w, axis=0).max()) for w in (linear, curved))
         level = float(np.abs(self.intercept_).max())
@@ -340,9 +339,9 @@ class TagITQ(TagCodesMixin, LinearHasher):
             rounding = bend * steepness * np.sqrt(np.vecdot(kernel, kernel))
             rounding += slope * np.linalg.norm(rows, axis=1) + level
             least = np.abs(values[:, live]).min(axis=1, initial=np.inf)
-            return values, least <= _ROUNDING * rounding
+            return values.astype(X.dtype, copy=False), least <= _ROUNDING * rounding
 
-        return settled_values(compute, X, block_rows=_BLOCK_ROWS).astype(X.dtype, copy=False)
+        return settled_values(compute, X, block_rows=_BLOCK_ROWS)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -238,16 +238,16 @@ class WMH(LinearHasher):
         self.ridge_ = None
         if tags is None:
             return matrix
-        cross, total = path.moments(tags)
+        of = path.moments(tags)
         # And of tags that are the same for all.
-        if total <= 1e-9 * float(np.square(tags.data, dtype=np.float64).sum()):
+        if of.total <= 1e-9 * of.squares:
             return matrix
-        self.ridge_ = path.choose(cross, total) if self.ridge == "auto" else float(self.ridge)
-        predictors = path.shrink(cross, self.ridge_)
+        self.ridge_ = path.choose(of.cross, of.total) if self.ridge == "auto" else float(self.ridge)
+        predictors = path.shrink(of.cross, self.ridge_)
         matrix += self.semantic * _unit_trace(predictors @ predictors.T)
         if apart:
             local = RidgePath(unlike)
-            predictors = local.directions @ local.shrink(local.moments(tags)[0], self.ridge_)
+            predictors = local.directions @ local.shrink(local.moments(tags).cross, self.ridge_)
             matrix += self.local * _unit_trace(predictors @ predictors.T)
         return matrix
 

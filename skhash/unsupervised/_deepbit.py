@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import affine_grid, grid_sample
 
 from .._files import content_digest
+from .._rows import Features
 from .._sklearn import Interval
 from ..networks import DeepHasher, HashNet, NetworkParameters
 from ..networks._extract import run_head
@@ -135,7 +136,7 @@ class DeepBit(DeepHasher):
         elif angles:
             assert isinstance(data, Images)
             turned = [self._turned_features(data, angle) for angle in angles]
-            views = np.stack([inputs, *turned], axis=1)
+            views = np.stack([inputs[:], *turned], axis=1)
         loss = DeepBitLoss(self.bit_balance, self.quantization, rotation, angles)
         self.train_network(views, np.arange(len(inputs)), loss, net=net)
         self._set_threshold(inputs)
@@ -145,7 +146,7 @@ class DeepBit(DeepHasher):
         turned = _TurnedImages(images, angle)
         return self._extract(turned, cache=self.cache, verbose=self.verbose)[0]
 
-    def _set_threshold(self, inputs: NDArray[np.float32] | Images) -> None:
+    def _set_threshold(self, inputs: Features | Images) -> None:
         """Set the thresholds of the outputs to their means."""
         outputs = run_head(self.head_, self.sample_features(inputs), device=self.device)
         self.threshold_ = np.maximum(outputs, 0).mean(axis=0)

@@ -102,7 +102,7 @@ class GreedyHash(DeepHasher):
         mean = self.head_.mean
         centre = mean.clone() if self.center else torch.zeros_like(mean)
         loss = GreedyHashLoss(centre, self.quantization)
-        features = self.training_features(inputs)
+        features = self.training_features(inputs)[:]
         targets = np.zeros((len(inputs), features.shape[1]), np.float32)
         targets[self.readable_rows(inputs)] = features
         self.train_network(inputs, targets, loss)

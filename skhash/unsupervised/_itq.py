@@ -7,14 +7,18 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 
 from .._decisions import affine_values, centred_projection
+from .._rows import Features, row_blocks
 from .._sklearn import Interval, fit_context
 from ..base import LinearHasher, check_features
 from ._pcah import principal_projection
 
-__all__ = ["ITQ", "itq_codes", "itq_projection", "itq_rotation", "signs_of_projection"]
+__all__ = ["ITQ", "itq_codes", "itq_projection", "itq_rotation"]
+
+# Samples that are rotated at once, in the cache.
+_BLOCK_ROWS = 8192
 
 
 def itq_rotation(
@@ -49,25 +53,38 @@ def itq_rotation(
     n_samples, n_bits = V.shape
     # Rows of R for dimensions of zeros have no effect; without them few dimensions cost little.
     used = V.any(axis=0)
-    V = V[:, used]
+    if not used.all():
+        V = V[:, used]
     R = np.linalg.qr(rng.standard_normal((n_bits, V.shape[1])))[0].T.astype(V.dtype)
-    rotated = V @ R
+
+    def turn(R: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], float]:
+        """``V' B`` for the signs B of V R, and the sum of the sizes of V R."""
+        cross, size = np.zeros(R.shape), 0.0
+        for rows in blocks:
+            rotated = V[rows] @ R
+            signs = np.where(rotated >= 0, V.dtype.type(1), V.dtype.type(-1))
+            cross += V[rows].T @ signs
+            size += float(np.abs(rotated).sum(dtype=np.float64))
+        return cross, size
+
+    blocks = list(gen_batches(n_samples, _BLOCK_ROWS))
     # ||B - V R||^2 = ||B||^2 + ||V||^2 - 2 sum |V R|, as R R' = I and B are the signs of V R.
-    constant = n_samples * n_bits + np.square(V, dtype=np.float64).sum()
+    constant = n_samples * n_bits
+    constant += sum(float(np.square(V[rows], dtype=np.float64).sum()) for rows in blocks)
     losses = np.empty(n_iter)
+    cross, _ = turn(R)
     for i in range(n_iter):
-        signs = np.where(rotated >= 0, V.dtype.type(1), V.dtype.type(-1))
-        left, _, right = np.linalg.svd((V.T @ signs).astype(np.float64), full_matrices=False)
+        left, _, right = np.linalg.svd(cross, full_matrices=False)
         R = (left @ right).astype(V.dtype)
-        rotated = V @ R
-        losses[i] = constant - 2 * np.abs(rotated).sum(dtype=np.float64)
+        cross, size = turn(R)
+        losses[i] = constant - 2 * size
     full = np.zeros((n_bits, n_bits), V.dtype)
     full[used] = R
     return full, losses
 
 
 def itq_projection(
-    X: NDArray[np.floating[Any]],
+    X: Features,
     n_bits: int,
     *,
     n_iter: int = 50,
@@ -77,7 +94,7 @@ def itq_projection(
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32 or float64
+    X : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Finite features.
     n_bits : int
         Number of directions.
@@ -96,21 +113,15 @@ def itq_projection(
         The quantisation loss after each alternation.
     """
     mean, components = principal_projection(X, n_bits)
-    R, losses = itq_rotation(
-        X @ components.T - components @ mean, n_iter=n_iter, random_state=random_state
-    )
+    V = np.empty((len(X), n_bits), X.dtype)
+    for rows, block in row_blocks(X):
+        V[rows] = block @ components.T - components @ mean
+    R, losses = itq_rotation(V, n_iter=n_iter, random_state=random_state)
     return mean, R.T @ components, losses
 
 
-def signs_of_projection(
-    X: NDArray[np.floating[Any]], mean: NDArray[np.floating[Any]], coef: NDArray[np.floating[Any]]
-) -> NDArray[np.float64]:
-    """Codes in {-1, 1} of a linear hasher: signs of ``(X - mean) @ coef.T``, 1 for 0."""
-    return np.where(affine_values(X, *centred_projection(mean, coef, X.dtype)) >= 0, 1.0, -1.0)
-
-
 def itq_codes(
-    X: NDArray[np.floating[Any]],
+    X: Features,
     n_bits: int,
     *,
     n_iter: int = 50,
@@ -121,7 +132,7 @@ def itq_codes(
     The parameters are those of :func:`itq_projection`.
     """
     mean, coef, _ = itq_projection(X, n_bits, n_iter=n_iter, random_state=random_state)
-    return signs_of_projection(X, mean, coef)
+    return np.where(affine_values(X, *centred_projection(mean, coef, X.dtype)) >= 0, 1.0, -1.0)
 
 
 class ITQ(LinearHasher):
@@ -204,13 +215,13 @@ class ITQ(LinearHasher):
         ITQ
             The fitted hasher.
         """
-        X = check_features(self, X, reset=True)
+        data = check_features(self, X, reset=True, in_blocks=True)
         mean, coef, self.objective_ = itq_projection(
-            X, self.n_bits, n_iter=self.max_iter, random_state=self.random_state
+            data, self.n_bits, n_iter=self.max_iter, random_state=self.random_state
         )
         self.n_iter_ = self.max_iter
         self._set_projection(
-            X,
+            data,
             mean,
             coef,
             cause="the features hardly vary; fit on samples that differ.",

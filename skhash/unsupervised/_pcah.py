@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._rows import Features
 from .._sklearn import Interval, fit_context
 from .._spectrum import scatter_spectrum
 from ..base import LinearHasher, check_features
@@ -16,13 +17,13 @@ __all__ = ["PCAH", "principal_projection"]
 
 
 def principal_projection(
-    X: NDArray[np.floating[Any]], n_bits: int
+    X: Features, n_bits: int
 ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
     """Mean and leading principal directions of features.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32 or float64
+    X : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Finite features.
     n_bits : int
         Number of directions.
@@ -116,10 +117,10 @@ class PCAH(LinearHasher):
         PCAH
             The fitted hasher.
         """
-        X = check_features(self, X, reset=True)
+        data = check_features(self, X, reset=True, in_blocks=True)
         self._set_projection(
-            X,
-            *principal_projection(X, self.n_bits),
+            data,
+            *principal_projection(data, self.n_bits),
             cause="the features vary in fewer directions than n_bits; lower n_bits, or use ITQ.",
         )
         return self

@@ -162,7 +162,7 @@ class UHBDNN(DeepHasher):
     def learn(self, X: Any, y: Any) -> None:
         """Train the network and improve the codes in turn."""
         inputs = self.build(self.open_inputs(X))
-        decoder = Decoder(self.training_features(inputs), self.ridge)
+        decoder = Decoder(self.training_features(inputs)[:], self.ridge)
         # Means of sigmoids are far from 0, but bits should be balanced at the start.
         self.head_.lower(self.training_outputs(inputs).mean(axis=0))
         loss = UHBDNNLoss(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from threading import Lock
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
@@ -24,14 +24,15 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import HasherMixin, forgotten_on_failure
 from ..networks import DeepHasher
+from ..networks._distributed import is_first, processes
 from ..networks._extract import ComputesOnce, run_head
 from ..networks._fingerprint import object_digest
 from ..networks._images import Images
 from ..semantic import SemanticSpace, SemanticTargets
-from ..semantic._tag_hasher import MAX_IMAGES, TagCodesMixin
+from ..semantic._tag_hasher import MAX_IMAGES, TagCodesMixin, tagged_rows
 from ..social._semantic_head import learn_targets, quantize_outputs
 from ..tags import TagMatrix, encode_tags
-from ._joint import JointLoss, JointNet, RetainedLoss, unit_rows
+from ._joint import JointLoss, JointNet, RetainedLoss, UnitRows
 
 __all__ = ["WeaklySupervisedHasher"]
 
@@ -107,7 +108,8 @@ class WeaklySupervisedHasher(
         times that for a head with hidden layers.
     memory_limit : float, default=1024
         Memory for the learned sem-vectors in MiB; if they need more, they are
-        kept in a temporary file.
+        kept in half precision, and if that needs more, too, in a temporary
+        file.
     random_state : int, RandomState instance or None, default=None
         Passed on to the semantic space and the estimator where theirs is None.
     verbose : int, default=0
@@ -252,6 +254,7 @@ class WeaklySupervisedHasher(
             )
         hasher = self._seeded(self.estimator)
         with forgotten_on_failure(self), hasher.session():
+            processes().check_same_fit(X, y=y, labels=labels)
             data = hasher.open_inputs(X)
             tags = encode_tags(y, n_samples=len(data))
             if not tags.indicator.nnz:
@@ -261,14 +264,14 @@ class WeaklySupervisedHasher(
                 labels = encode_tags(labels, n_samples=len(data), name="labels")
                 if labels.indicator.nnz:
                     targets = hasher.make_targets(labels, len(data), name="labels")
-            self.semantic_space_ = self._fit_space(tags)
+            self.semantic_space_ = processes().first_only(lambda: self._fit_space(tags))
             # A frozen space has a vocabulary of its own.
             known = y if isinstance(self.semantic_space, FrozenEstimator) else tags
-            observed = sp.csr_array(self.semantic_space_.transform(known))
-            if not observed.nnz:
+            observed = UnitRows(self.semantic_space_._transform_rows(known))
+            if not len(tagged_rows(observed)):
                 raise ValueError("y has no tag that the semantic space knows.")
 
-            inputs = self._build(hasher, data, unit_rows(observed))
+            inputs = self._build(hasher, data, observed)
             self._pretrain(hasher, inputs, observed)
             if targets is not None:
                 self._finetune(hasher, inputs, *targets)
@@ -287,7 +290,7 @@ class WeaklySupervisedHasher(
         self._learn_tag_codes(self.targets_.fit_transform(chosen), outputs)
 
     def _say(self, what: str) -> None:
-        if self.verbose:
+        if self.verbose and is_first():
             print(f"[{type(self).__name__}] {what}")
 
     def _seeded(self, estimator: Any) -> Any:
@@ -309,7 +312,7 @@ class WeaklySupervisedHasher(
         with _naming("y"):
             return _fitted_space(self._seeded(space), tags)
 
-    def _build(self, hasher: DeepHasher, data: Any, observed: sp.csr_array) -> Any:
+    def _build(self, hasher: DeepHasher, data: Any, observed: UnitRows) -> Any:
         """Make the network from which stage one starts."""
         if self.init == "random":
             return hasher.build(data)
@@ -318,7 +321,7 @@ class WeaklySupervisedHasher(
         # A backbone that is trained stays as it is until the head has learned something.
         features = inputs
         if isinstance(inputs, Images):
-            known = hasher.training_features(inputs)
+            known = hasher.training_features(inputs)[:]
             features = np.zeros((len(inputs), known.shape[1]), known.dtype)
             features[hasher.readable_rows(inputs)] = known
         learn_targets(
@@ -338,7 +341,7 @@ class WeaklySupervisedHasher(
         hasher.head_.stretch(np.sqrt(hasher.n_bits))
         return inputs
 
-    def _pretrain(self, hasher: DeepHasher, inputs: Any, observed: sp.csr_array) -> None:
+    def _pretrain(self, hasher: DeepHasher, inputs: Any, observed: UnitRows) -> None:
         self._say(f"stage one: {len(inputs)} images and their tags")
         # Similarities of sem-vectors are compared with those of outputs that no tanh bends.
         head = hasher.head_
@@ -353,16 +356,18 @@ class WeaklySupervisedHasher(
         hasher.head_.stretch(1 / max(float(size), 1e-12))
         hasher.head_ = head
 
-    def _learn_jointly(self, hasher: DeepHasher, inputs: Any, observed: sp.csr_array) -> None:
+    def _learn_jointly(self, hasher: DeepHasher, inputs: Any, observed: UnitRows) -> None:
         with TemporaryDirectory(prefix="skhash-") as folder:
-            in_memory = 4 * observed.shape[0] * observed.shape[1] <= self.memory_limit * 2**20
+            n_values, limit = math.prod(observed.shape), self.memory_limit * 2**20
+            half = 4 * n_values > limit
             loss = JointLoss(
                 observed,
                 self.semantic_space_.laplacian_,
                 beta=self.beta,
                 delta=self.delta,
                 step=self.semantic_step,
-                file=None if in_memory else os.path.join(folder, "sem-vectors.f32"),
+                half=half,
+                file=os.path.join(folder, "sem-vectors") if half and 2 * n_values > limit else None,
             )
             # Batches of pairs are noisy; a rate that falls to 0 averages them out.
             schedule = LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .._files import reserve
+from .._rows import Rows, column_means, row_blocks
 from ..networks import HashNet
 
-__all__ = ["JointLoss", "JointNet", "RetainedLoss", "unit_rows"]
+__all__ = ["JointLoss", "JointNet", "RetainedLoss", "UnitRows"]
 
-_BLOCK_ROWS = 16_384
+# Of sem-vectors, in bytes, what checkpoints write per epoch at most, in the mean.
+_MOST_WRITTEN = 2**28
 # Network steps that are due before the first batch: any share more makes one.
 _FIRST = 1 - 1e-6
 
@@ -41,8 +43,8 @@ class JointLoss(nn.Module):
 
     Parameters
     ----------
-    observed : csr_array of shape (n_images, n_components), float32
-        Observed sem-vectors z of all images.
+    observed : ndarray, csr_array or Rows of shape (n_images, n_components), float32
+        Observed sem-vectors z of all images, of any length.
     laplacian : ndarray of shape (n_components, n_components)
         L of the correlations between sem-words (Eq. 5).
     beta : float
@@ -51,6 +53,8 @@ class JointLoss(nn.Module):
         Weight of the agreement of similarities.
     step : float
         Step size of :meth:`update`, in units of the inverse curvature.
+    half : bool, default=False
+        Whether learned sem-vectors are kept in half precision.
     file : path, default=None
         Where to keep the learned sem-vectors; in memory if None.
     """
@@ -61,31 +65,32 @@ class JointLoss(nn.Module):
 
     def __init__(
         self,
-        observed: sp.csr_array,
+        observed: Any,
         laplacian: NDArray[Any],
         *,
         beta: float,
         delta: float,
         step: float = 1.0,
+        half: bool = False,
         file: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
-        self.observed = unit_rows(observed)
+        self.observed = UnitRows(observed)
         self.beta, self.delta, self.step = beta, delta, step
         self.register_buffer("laplacian", torch.as_tensor(laplacian, dtype=torch.float32))
+        dtype = torch.float16 if half else torch.float32
         if file is None:
-            zh = torch.empty(observed.shape, dtype=torch.float32)
+            zh = torch.empty(observed.shape, dtype=dtype)
         else:
             size = math.prod(observed.shape)
             with open(file, "xb") as stream:  # or a full disk would kill the process
-                reserve(stream, 4 * size)
-            zh = torch.from_file(os.fspath(file), shared=True, size=size, dtype=torch.float32)
+                reserve(stream, dtype.itemsize * size)
+            zh = torch.from_file(os.fspath(file), shared=True, size=size, dtype=dtype)
             zh = zh.view(observed.shape)
-        for start in range(0, len(zh), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
-            zh[rows] = torch.from_numpy(self.observed[rows].toarray())
+        for rows, block in row_blocks(self.observed):
+            zh[rows] = torch.from_numpy(block)
         self.register_buffer("zh", zh)
-        centre = np.asarray(self.observed.mean(axis=0), dtype=np.float32).ravel()
+        centre = column_means(self.observed).astype(np.float32)
         self.register_buffer("centre", torch.from_numpy(centre))
         self._curvature = 1 + beta * float(np.linalg.eigvalsh(laplacian)[-1]) + 2 * delta
 
@@ -107,7 +112,7 @@ class JointLoss(nn.Module):
         zh, _ = self._rows(rows)
         step = self.step / self._curvature
         objective = self(outputs, rows)
-        self.zh[rows] = zh - step * self.gradient(outputs, rows)
+        self.zh[rows] = (zh - step * self.gradient(outputs, rows)).to(self.zh.dtype)
         return objective
 
     @torch.no_grad()
@@ -124,7 +129,9 @@ class JointLoss(nn.Module):
 
     def _rows(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         zh = self.zh[rows]
-        observed = torch.from_numpy(self.observed[rows.cpu().numpy()].toarray()).to(zh.device)
+        if zh.dtype == torch.float16:
+            zh = zh.float()
+        observed = torch.from_numpy(self.observed[rows.cpu().numpy()]).to(zh.device)
         return zh, zh - observed
 
     @staticmethod
@@ -158,6 +165,14 @@ class JointNet(HashNet):
         # From the number of the epoch alone, for those that begin at a checkpoint.
         self._n_due = _FIRST + n_batches * sum(map(self._network_share, range(epoch)))
         self._share = self._network_share(epoch)
+
+    def save_state(self) -> None:
+        """Write the checkpoint, large sem-vectors not after every epoch but after the last."""
+        zh = self.criterion_.zh
+        period = max(1, -(-zh.numel() * zh.element_size() // _MOST_WRITTEN))
+        n_epochs = len(self.history)
+        if n_epochs % period == 0 or n_epochs == self.max_epochs:
+            super().save_state()
 
     def _network_share(self, epoch: int) -> float:
         progress = epoch / (self.max_epochs - 1) if self.max_epochs > 1 else 0.5
@@ -216,9 +231,25 @@ class RetainedLoss(nn.Module):
         return f"strength={self.strength}"
 
 
-def unit_rows(observed: sp.csr_array) -> sp.csr_array:
-    """Sem-vectors at unit length; rows of zeros stay."""
-    norms = np.sqrt(np.asarray(observed.multiply(observed).sum(axis=1)).ravel())
-    return sp.csr_array(
-        sp.diags_array(1 / np.where(norms > 0, norms, 1)) @ observed, dtype=np.float32
-    )
+class UnitRows(Rows):
+    """Vectors at length 1; those of zeros stay.
+
+    Parameters
+    ----------
+    vectors : ndarray, csr_array or Rows of shape (n_images, n_components), float32
+        Of any length.
+    """
+
+    def __init__(self, vectors: Any) -> None:
+        super().__init__((vectors.shape[0], vectors.shape[1]), np.float32)
+        self._vectors = vectors
+
+    def _read(self, rows: Any) -> NDArray[Any]:
+        vectors = self._vectors[rows]
+        dense = vectors.toarray() if sp.issparse(vectors) else vectors
+        norms = np.linalg.norm(dense, axis=1)
+        return dense / np.where(norms > 0, norms, 1)[:, None]
+
+    def content(self) -> list[Any]:
+        """The vectors."""
+        return self._vectors.content()
