@@ -177,8 +177,8 @@ class DRSCHHasher(DeepHasher):
     Attributes
     ----------
     bit_weights_ : ndarray of shape (n_bits,)
-        Absolute weight of each bit. For shorter codes, keep the bits with the
-        largest weights.
+        Absolute weight of each bit. If shorter codes are needed, keep the bits
+        with the largest weights.
 
     See Also
     --------
