@@ -40,12 +40,16 @@ class Rows:
         Of the matrix.
     dtype : dtype
         Of its rows.
+    width : int, default=None
+        How many numbers are in memory to make a row, where they are more than
+        its columns.
     """
 
     ndim = 2
 
-    def __init__(self, shape: tuple[int, int], dtype: Any) -> None:
+    def __init__(self, shape: tuple[int, int], dtype: Any, width: int | None = None) -> None:
         self.shape = shape
+        self.width = max(shape[1], width or 0)
         self.dtype: np.dtype[Any] = np.dtype(dtype)
 
     def __len__(self) -> int:
@@ -102,7 +106,7 @@ class TakenRows(Rows):
     """
 
     def __init__(self, matrix: Features, rows: NDArray[np.integer[Any]]) -> None:
-        super().__init__((len(rows), matrix.shape[1]), matrix.dtype)
+        super().__init__((len(rows), matrix.shape[1]), matrix.dtype, _width(matrix))
         self._matrix, self._rows = matrix, rows
 
     def _read(self, rows: Any) -> NDArray[Any]:
@@ -145,9 +149,12 @@ def open_rows(check: Callable[..., NDArray[Any]], X: Any) -> Features:
 
 def row_blocks(X: Features | Any) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Blocks of rows of a matrix, of up to 64 MiB in float64, and where they are."""
-    n_samples, n_columns = X.shape
-    for rows in gen_batches(n_samples, max(1, _BLOCK_BYTES // (8 * max(n_columns, 1)))):
+    for rows in gen_batches(X.shape[0], max(1, _BLOCK_BYTES // (8 * max(_width(X), 1)))):
         yield rows, X[rows]
+
+
+def _width(X: Features | Any) -> int:
+    return X.width if isinstance(X, Rows) else int(X.shape[1])
 
 
 def column_range(X: Features) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from sklearn.utils.extmath import svd_flip
 
-from ._rows import Features, column_range, column_means, row_blocks
+from ._rows import Features, column_means, column_range, row_blocks
 
 __all__ = ["fix_signs", "scatter_spectrum"]
+
 
 def scatter_spectrum(
     X: Features, n_directions: int | None = None
@@ -51,7 +50,9 @@ def scatter_spectrum(
         )
         eigenvalues, directions = eigenvalues[::-1], vectors.T[::-1]
     else:
-        _, singular, directions = scipy.linalg.svd(X[:] - mean, full_matrices=False, overwrite_a=True)
+        _, singular, directions = scipy.linalg.svd(
+            X[:] - mean, full_matrices=False, overwrite_a=True
+        )
         eigenvalues = singular**2
     # What rounding leaves of no variance; there a direction is arbitrary.
     rank = int((eigenvalues[:n_directions] > 1e-12 * eigenvalues[0]).sum())

@@ -341,7 +341,9 @@ class DiscreteALM:
                 norms = self._norms_of_bits()
         size = 1.0
         if not self.discrete:
-            total = sum(float(np.abs(arg).sum()) for _, _, arg, _, _ in self._parts(pull, norms, phi))
+            total = sum(
+                float(np.abs(arg).sum()) for _, _, arg, _, _ in self._parts(pull, norms, phi)
+            )
             size = max(total / previous.size, 1e-30)
         Z = np.empty_like(previous)
         self._thin = np.zeros_like(thin)

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from .._parameters import ParametersMixin
 from .._decisions import affine_values, centred_projection
+from .._parameters import ParametersMixin
 from .._ridge import RidgePath
 from .._rows import Features
 from .._sklearn import Interval, StrOptions

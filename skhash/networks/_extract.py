@@ -99,7 +99,7 @@ class HeadRows(Rows):
     def __init__(self, head: nn.Module, features: Features, *, device: str) -> None:
         self._head, self._features, self._device = head, features, device
         n_outputs = self._read(slice(0, 1)).shape[1]
-        super().__init__((len(features), n_outputs), features.dtype)
+        super().__init__((len(features), n_outputs), features.dtype, features.shape[1])
 
     def _read(self, rows: Any) -> NDArray[Any]:
         return run_head(self._head, self._features[rows], device=self._device)

@@ -17,6 +17,7 @@ from .._rows import Features, column_means, squares_about
 
 __all__ = ["HashHead"]
 
+
 class HashHead(nn.Module):
     """Linear map, or a small multi-layer perceptron, from features to bits.
 

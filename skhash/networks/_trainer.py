@@ -48,9 +48,7 @@ class TrainingSet(Dataset):
         The rows in use.
     """
 
-    def __init__(
-        self, inputs: Features | Images, targets: Targets, rows: NDArray
-    ) -> None:
+    def __init__(self, inputs: Features | Images, targets: Targets, rows: NDArray) -> None:
         self.inputs = inputs
         self.targets = targets
         self.rows = rows

@@ -47,9 +47,7 @@ class SemVectors(Rows):
         super().__init__((indicator.shape[0], codes.shape[1]), np.float32)
         counts = np.diff(indicator.indptr)
         shares = np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
-        self._weights = sp.csr_array(
-            (shares, indicator.indices, indicator.indptr), indicator.shape
-        )
+        self._weights = sp.csr_array((shares, indicator.indices, indicator.indptr), indicator.shape)
         self._codes = codes
 
     def _read(self, rows: Any) -> NDArray[Any]:
