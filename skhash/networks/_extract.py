@@ -89,7 +89,8 @@ def _forward(
 
     @torch.no_grad()
     def forward(rows: NDArray[Any]) -> NDArray[np.floating[Any]]:
-        return module(torch.tensor(rows, device=target)).cpu().numpy()
+        inputs = torch.tensor(np.ascontiguousarray(rows), device=target)
+        return module(inputs).cpu().numpy()
 
     return forward
 
