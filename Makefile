@@ -6,7 +6,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: example test test-oldest lint docs clean
+.PHONY: example test test-oldest lint docs dist clean
 
 example: $(VENV)/.has-examples
 	$(BIN)/python examples/plot_social_image_search.py $(ARGS)
@@ -23,12 +23,22 @@ lint: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.has-docs
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html $(ARGS)
 
+# The sdist and the wheel, checked, and the wheel tried in a new environment; for the oldest versions
+# too: ARGS=constraints-oldest.txt
+dist: $(VENV)/.has-dev
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/python tests/check_dist.py $(CONSTRAINTS) $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(VENV)-oldest output docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) $(VENV)-oldest dist output docs/_build docs/auto_examples docs/generated
 
 $(VENV)/.has-%: pyproject.toml $(CONSTRAINTS)
 	@echo "Installing scikit-hash[$*] into $(VENV); the first time takes a minute or two."

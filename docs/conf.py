@@ -1,8 +1,7 @@
 """Sphinx configuration; `make docs` builds the pages into docs/_build/html.
 
-Nothing is fetched while the pages are built or read: formulas are MathML, links to other packages
-follow the patterns of their sites, and figures are drawn from the package and from
-benchmarks/RESULTS.md.
+Building and reading the pages needs no network: formulas are MathML, links to other packages follow
+the patterns of their sites, and figures are drawn from the package and from benchmarks/RESULTS.md.
 """
 
 import html
@@ -18,6 +17,7 @@ from docutils.utils.math.latex2mathml import MathError, tex2mathml
 from sphinx import addnodes
 from sphinx.ext.autosummary import autosummary_table
 from sphinx.util import logging
+from sphinx_gallery.sorting import ExplicitOrder
 
 import skhash
 
@@ -41,7 +41,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
-nitpicky = True  # with -W, which `make docs` has, a reference to nothing ends the build
+nitpicky = True  # `make docs` has -W, so a reference without a target is an error
 nitpick_ignore_regex = [("py:class", r"torch\.nn\.modules\..*")]  # defaults in signatures
 
 html_theme = "pydata_sphinx_theme"
@@ -56,16 +56,15 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {
-    page: [] for page in ("index", "install", "benchmarks", "changelog", "citing", "glossary")
-}
-# The link to the repository is that of pyproject.toml, where it has one.
+pages = "index install benchmarks policies security changelog citing glossary"
+html_sidebars = {page: [] for page in pages.split()}
+# Link to the repository if pyproject.toml has its URL.
 for url in importlib.metadata.metadata("scikit-hash").get_all("Project-URL") or []:
     label, _, target = url.partition(", ")
     if label == "Repository":
         html_theme_options["github_url"] = target
 
-autodoc_typehints = "none"  # types, and shapes, stand in the docstrings
+autodoc_typehints = "none"  # the docstrings have types and shapes
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_show_inherited_class_members = False
@@ -80,15 +79,36 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_rcparams = {"figure.constrained_layout.use": True, "svg.fonttype": "none"}
 
+# The gallery reads from the first search to what takes it further.
+EXAMPLES = [
+    "plot_social_image_search.py",
+    "plot_own_folder.py",
+    "plot_words_and_photos.py",
+    "plot_tune_transfer.py",
+    "plot_tag_noise.py",
+    "plot_semantic_space.py",
+    "plot_few_labels.py",
+    "plot_deep_hashing.py",
+    "plot_optimiser.py",
+    "plot_metrics.py",
+    "plot_compare_methods.py",
+    "plot_codes_to_database.py",
+    "plot_encode_cluster.py",
+    "plot_save_and_serve.py",
+    "serve_search.py",
+    "plot_own_hasher.py",
+    "*",
+]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "generated/backreferences",
     "doc_module": "skhash",
     "remove_config_comments": True,
+    "within_subsection_order": ExplicitOrder(EXAMPLES),
 }
 
-# Where the pages of other packages stand.
+# Addresses of the pages of other packages.
 EXTERNAL = {
     "joblib": "https://joblib.readthedocs.io/en/stable/generated/{name}.html",
     "numpy": "https://numpy.org/doc/stable/reference/generated/{name}.html",
@@ -98,7 +118,7 @@ EXTERNAL = {
 
 
 def link_outside(app: Any, env: Any, node: Any, contnode: Any) -> Any:
-    """Link what another package has to its page, without the inventory of its site."""
+    """Link a name of another package to its page, without the inventory of its site."""
     name = node.get("reftarget", "")
     pattern = EXTERNAL.get(name.partition(".")[0])
     if node.get("refdomain") != "py" or pattern is None or pydoc.locate(name) is None:
@@ -109,17 +129,17 @@ def link_outside(app: Any, env: Any, node: Any, contnode: Any) -> Any:
 def prepare_docstring(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Make the docstrings ready for numpydoc, which comes next."""
-    # A name like ``n_iter_`` in prose or in a shape is no link.
-    code = r"^ *(?:>>>|\.\.\. ).*|`+[^`]+`+|^[\w, ]+ : "  # a trailing underscore is right in these
+    """Prepare docstrings for numpydoc, which runs next."""
+    # A name like ``n_iter_`` in prose or in a shape is not a link. In code it needs no escape.
+    code = r"^ *(?:>>>|\.\.\. ).*|`+[^`]+`+|^[\w, ]+ : "
     for i, line in enumerate(lines):
         line = re.sub(rf"({code})|(?<=\w)_(?!\w)", lambda m: m[1] or r"\_", line)
-        # Methods that scikit-learn writes refer to its own glossary and guide.
+        # Inherited docstrings of scikit-learn refer to its glossary and guide.
         lines[i] = re.sub(r":(?:term|ref):`([^`<]+?)(?: <\w+>)?`", r"\1", line)
 
 
 def add_methods(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Put a table of its methods below the docstring of a class."""
+    """Add a table of methods to the docstring of a class."""
     names = shown_methods(obj) if what == "class" else []
     if names:
         rows = [f"   ~{obj.__name__}.{method}" for method in names]
@@ -127,13 +147,13 @@ def add_methods(app: Any, what: str, name: str, obj: Any, options: Any, lines: l
 
 
 def shown_methods(cls: type) -> list[str]:
-    """Public methods that the page of a class describes: ours, and scikit-learn's."""
+    """Public methods on the page of a class: those of this package and of scikit-learn."""
     names = [n for n in dir(cls) if not n.startswith("_") and n not in NOT_SHOWN]
     return [n for n in names if inspect.isroutine(getattr(cls, n)) and _owner(cls, n) in OURS]
 
 
 def _owner(cls: type, name: str) -> str:
-    """Top package of the class that a method comes from."""
+    """Top-level package of the class that defines a method."""
     owner = next(base for base in cls.__mro__ if name in vars(base))
     return owner.__module__.partition(".")[0]
 
@@ -143,7 +163,7 @@ OURS = {"skhash", "sklearn"}
 
 
 def drop_citations(app: Any, doctree: nodes.document) -> None:
-    """Take references out of the one-line summaries in tables, where they have no target."""
+    """Remove citations from the summaries in tables, where they have no target."""
     for table in doctree.findall(autosummary_table):
         for ref in list(table.findall(addnodes.pending_xref)):
             if ref["refdomain"] != "citation":
@@ -154,7 +174,7 @@ def drop_citations(app: Any, doctree: nodes.document) -> None:
 
 
 def write_formula(writer: Any, node: Any) -> None:
-    """Write a formula as MathML, which browsers draw by themselves."""
+    """Write a formula as MathML, which browsers can draw."""
     block = isinstance(node, nodes.math_block)
     try:
         formula = mend(tex2mathml(node.astext(), as_block=block))
@@ -166,7 +186,7 @@ def write_formula(writer: Any, node: Any) -> None:
 
 
 def mend(formula: str) -> str:
-    """Undo two habits of docutils: bars that stretch, and indices below letters with accents."""
+    """Correct two faults of docutils: bars that stretch, and indices below letters with accents."""
     formula = re.sub(' xmlns="[^"]+"', "", formula)  # HTML needs none
     formula = re.sub("&(?!amp|lt|gt)[A-Za-z]+;", lambda name: html.unescape(name[0]), formula)
     math = ElementTree.fromstring(formula)
@@ -183,7 +203,7 @@ def mend(formula: str) -> str:
 
 
 def setup(app: Any) -> None:
-    """Register the above; numpydoc's own handler of docstrings has priority 500."""
+    """Register these functions. numpydoc's handler of docstrings has priority 500."""
     app.connect("autodoc-process-docstring", prepare_docstring, priority=100)
     app.connect("autodoc-process-docstring", add_methods, priority=900)
     app.connect("doctree-read", drop_citations)

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/RESULTS.md as figures, which the pages draw by `.. plot::`."""
+"""Draw the tables of benchmarks/RESULTS.md as figures, for `.. plot::` in the pages."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-RESULTS = Path("../benchmarks/RESULTS.md")  # `.. plot::` runs this in its own folder
+RESULTS = Path("../benchmarks/RESULTS.md")  # `.. plot::` runs this file in its folder
 TAGLESS, TAGS, ACCENT = "0.55", "tab:blue", "tab:orange"
 
 
@@ -16,15 +16,15 @@ def table(section: str, after: str = "") -> dict[str, dict[str, str]]:
     Parameters
     ----------
     section : str
-        How its heading begins.
+        Beginning of the heading above the table.
     after : str
-        How a line before it begins: the first table behind that line is meant.
+        Beginning of a line of the section. The first table after it is read.
 
     Returns
     -------
     dict of dict
-        Cells by the words in the first column, and by the heads of the others.
-        Rows of other features than "vgg" have these in their words.
+        Cells, by the text of the first column and by the heads of the other columns.
+        For features other than "vgg", their name is added to the text of the first column.
     """
     lines = RESULTS.read_text().splitlines()
     start = _find(lines, 0, rf"#+ {re.escape(section)}")
@@ -52,7 +52,7 @@ def _find(lines: list[str], start: int, pattern: str) -> int:
 
 
 def number(cell: str) -> float:
-    """The first number of a cell: of "0.7028 ± 0.0003" the mean."""
+    """Return the first number of a cell, for example the mean of "0.7028 ± 0.0003"."""
     return float(cell.split()[0].replace(",", ""))
 
 
@@ -66,7 +66,7 @@ def _rows(ax: Axes, names: list[str]) -> None:
 
 
 def compared_methods() -> None:
-    """MAP of all methods, short and long codes."""
+    """Draw the MAP of all methods, for short and long codes."""
     free = table("Without labels", "MAP")
     tagged = table("With social tags", "MAP")
     groups = {name: (row, TAGLESS) for name, row in free.items() if not name.startswith("DSTDH")}
@@ -93,11 +93,11 @@ def compared_methods() -> None:
         plt.Line2D([], [], color="k", mfc="white", marker="o", lw=0, label="16 bits"),
     ]
     ax.legend(handles=handles, loc="lower right", frameon=False)
-    ax.set_xlabel("mean average precision, test queries")
+    ax.set_xlabel("mean average precision of test queries")
 
 
 def code_lengths() -> None:
-    """MAP by the length of codes."""
+    """Draw the MAP by the length of codes."""
     rows = {"ITQ": table("Without labels", "MAP")["ITQ"]}
     tagged = table("With social tags", "MAP")
     rows |= {name: tagged[name] for name in ("SAH", "WMH, rotated", "TagITQ", "DSTDH-L")}
@@ -120,17 +120,17 @@ def code_lengths() -> None:
 
 
 def ablations() -> None:
-    """What each part of DSTDH-L is worth on real photos."""
+    """Draw the MAP of DSTDH-L and of its ablations on real photos."""
     rows = table("Ablations", "MAP")
     names = {
         "DSTDH-L": "DSTDH-L, defaults",
-        "DSTDH-L-D": "-D: without direct transfer",
-        "DSTDH-L-I": "-I: without indirect transfer",
+        "DSTDH-L-D": "-D: no direct transfer",
+        "DSTDH-L-I": "-I: no indirect transfer",
         "DSTDH-L-R": "-R: relaxed codes",
         "DSTDH-L-T": "-T: tags not denoised",
-        "DSTDH-L-NT": "-NT: without tags",
-        "DSTDH-L as released": "as the authors' program",
-        "DSTDH-L as printed": "as printed in the paper",
+        "DSTDH-L-NT": "-NT: no tags",
+        "DSTDH-L as released": "settings of the program",
+        "DSTDH-L as printed": "settings of the paper",
     }
     values = [number(rows[name]["64 bits"]) for name in names]
     _, ax = plt.subplots(figsize=(6.4, 3.2))
@@ -139,11 +139,11 @@ def ablations() -> None:
         ax.text(value + 0.002, y, f"{value:.3f}", va="center")
     _rows(ax, list(names.values()))
     ax.set_xlim(0.55, 0.78)
-    ax.set_xlabel("MAP at 64 bits; the axis begins at chance")
+    ax.set_xlabel("MAP at 64 bits (the axis begins at chance)")
 
 
 def few_labels() -> None:
-    """MAP with few labels, with and without tags first."""
+    """Draw the MAP with few labels, with and without learning from tags first."""
     _, axes = plt.subplots(1, 2, figsize=(6.4, 3), sharey=True)
     tags_alone = number(table("Tags alone", "MAP")["WP-X-"]["64 bits"])
     for ax, count in zip(axes, ("500", "2,000"), strict=True):
@@ -163,7 +163,7 @@ def few_labels() -> None:
 
 
 def found_by_words() -> None:
-    """MAP of photos found by the names of what they show."""
+    """Draw the MAP of photos found by the names of labels."""
     rows = table("MIR Flickr: what tags mean", "64 bits:")
     names = [name.split(" (")[0] for name in rows]
     _, ax = plt.subplots(figsize=(6.4, 2.6))
@@ -175,11 +175,11 @@ def found_by_words() -> None:
     _rows(ax, names)
     ax.set_ylim(len(names) - 0.5, -1.6)
     ax.legend(frameon=False, ncols=2, loc="upper left", fontsize="small")
-    ax.set_xlabel("MAP at 64 bits, queries are words")
+    ax.set_xlabel("MAP at 64 bits of queries by words")
 
 
 def cost_of_fit() -> None:
-    """Seconds and memory of DSTDHLinear.fit."""
+    """Draw the seconds and memory of DSTDHLinear.fit."""
     rows = table("Cost of DSTDHLinear.fit")
     sizes = [number(size) for size in rows]
     _, axes = plt.subplots(1, 2, figsize=(6.4, 2.8))
@@ -196,7 +196,7 @@ def cost_of_fit() -> None:
 
 
 def decay_of_heads() -> None:
-    """MAP of WP's first stage from random weights, by weight decay."""
+    """Draw the MAP of WP's first stage from random weights, by weight decay."""
     rows = table("Tags alone", "From random weights")
     _, ax = plt.subplots(figsize=(6.4, 2.6))
     for bits, colour in (("64 bits", TAGS), ("16 bits", TAGLESS)):

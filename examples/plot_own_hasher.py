@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from scipy.linalg import hadamard
 from skimage.feature import hog
-from sklearn.base import clone
 from torch import nn
 
 from skhash import DeepHasher, WeaklySupervisedHasher
@@ -97,11 +96,11 @@ few[150:] = 0  # a row of none is an unlabelled photo
 # of it than its loss.
 
 hasher = CentralHasher(32, random_state=0)
-weakly = WeaklySupervisedHasher(hasher, random_state=0)
+weakly, both = (WeaklySupervisedHasher(hasher, random_state=0) for _ in range(2))
 fitted = {
-    "150 labels": clone(hasher).fit(X[database], few),
-    "tags": clone(weakly).fit(X[database], photos.tags[database]),
-    "tags, then 150 labels": clone(weakly).fit(X[database], photos.tags[database], labels=few),
+    "150 labels": hasher.fit(X[database], few),
+    "tags": weakly.fit(X[database], photos.tags[database]),
+    "tags, then 150 labels": both.fit(X[database], photos.tags[database], labels=few),
 }
 
 # %%

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import lazy_loader
 
-__version__ = "0.1.0.dev0"
+try:
+    from ._version import __version__  # written when the package is built or installed
+except ImportError:  # a checkout on the path that nobody installed
+    __version__ = "0+unknown"
 
 # Public names are those of __init__.pyi, where type checkers find them, and are loaded on first
 # use: importing the package must stay fast, and must load neither torch nor gensim for those who

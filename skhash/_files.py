@@ -176,8 +176,9 @@ def _sync_folder(folder: Path) -> None:
 def folder_lock(folder: PathLike) -> Iterator[None]:
     """Have a folder to oneself, among all that ask for it by this function.
 
-    The folder is made if missing. The lock ends with the process at the latest, however that
-    ends. On file systems that know no locks nothing is locked.
+    The folder is made if missing, and removed at the end if nothing was put there. The lock ends
+    with the process at the latest, however that ends. On file systems that know no locks nothing
+    is locked.
 
     Raises
     ------
@@ -185,10 +186,14 @@ def folder_lock(folder: PathLike) -> Iterator[None]:
         At once, if another process or thread has it.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     path = folder / _LOCK_NAME
     while True:
-        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # whoever made the folder has just removed it
+            continue
         try:
             _lock(number)
             # Whoever had it before may have removed this very file.
@@ -212,6 +217,9 @@ def folder_lock(folder: PathLike) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
         os.close(number)
+        with suppress(OSError):  # something is in it
+            for place in missing:
+                place.rmdir()
 
 
 def _lock(number: int, *, wait: bool = False) -> None:

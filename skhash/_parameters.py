@@ -12,7 +12,6 @@ import difflib
 import functools
 import inspect
 import re
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._sklearn import DocumentedMixin
@@ -34,7 +33,7 @@ class ParametersMixin(DocumentedMixin):
     """
 
     # Defaults of parameters of the bases, where they differ from theirs.
-    _defaults: ClassVar[Mapping[str, Any]] = {}
+    _defaults: ClassVar[Any] = {}  # a mapping; subclasses narrow it to their TypedDict
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Complete the constructor and the docstring of a subclass."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn
+from _postgres import running_server
+
+from skhash.neighbors import DuckDBStore, PostgresStore
+
+_numbers = count()
 
 
 @pytest.fixture
@@ -30,3 +36,28 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"needs the real photo collections: {folder} is not there (set SKHASH_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with running_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def make_store(request, tmp_path):
+    """Make stores of both kinds, each empty."""
+    stores = []
+
+    def make(kind, **options):
+        if kind == "duckdb":
+            pytest.importorskip("duckdb")
+            stores.append(DuckDBStore(tmp_path / f"{next(_numbers)}.duckdb", **options))
+        else:
+            uri = request.getfixturevalue("server").uri
+            stores.append(PostgresStore(uri, **{"table": f"codes {next(_numbers)}", **options}))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()

@@ -348,6 +348,22 @@ def test_what_else_lies_in_a_folder_stays(root, run):
     assert len(list((root / "search").glob("data-*"))) == 2
 
 
+def test_a_command_does_not_undo_another(root, run, monkeypatch):
+    """Two at the same time: the second to write says so, in place of losing what the first did."""
+    remove = ImageSearch.remove
+
+    def meanwhile(search, ids):
+        monkeypatch.setattr(ImageSearch, "remove", remove)
+        assert main(["remove", str(root / "search"), "2.png"]) == 0
+        return remove(search, ids)
+
+    monkeypatch.setattr(ImageSearch, "remove", meanwhile)
+    _, err = run("remove", root / "search", "1.png", code=1)
+    assert "changed by another process" in err
+    names = ImageSearch.load(root / "search").ids_
+    assert "1.png" in names and "2.png" not in names
+
+
 @pytest.mark.parametrize("when", ["fit", "save"])
 def test_after_an_interrupt_all_is_as_it_was(root, run, monkeypatch, when):
     def interrupt(*_, **__):

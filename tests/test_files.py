@@ -4,7 +4,7 @@ import errno
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -171,9 +171,37 @@ def test_a_folder_has_one_holder_at_a_time(tmp_path):
             folder_lock(folder).__enter__()
         with folder_lock(tmp_path):
             pass
+        (folder / "a").touch()
     with folder_lock(folder):
         pass
-    assert list(folder.iterdir()) == []
+    assert [file.name for file in folder.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_a_lock_leaves_no_empty_folder_that_it_made(tmp_path, error):
+    (tmp_path / "old").mkdir()
+    for folder in (tmp_path / "new" / "folder", tmp_path / "old"):
+        with pytest.raises(error) if error else nullcontext(), folder_lock(folder):
+            if error:
+                raise error
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
+    with folder_lock(tmp_path / "new" / "folder"):
+        (tmp_path / "new" / "a").touch()
+    assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "a"]
+
+
+def test_a_folder_that_is_removed_just_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    folder, real = tmp_path / "new", os.open
+
+    def remove_first(path, *arguments):
+        monkeypatch.setattr(os, "open", real)
+        folder.rmdir()
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", remove_first)
+    with folder_lock(folder), pytest.raises(RuntimeError, match="in use"):
+        folder_lock(folder).__enter__()
+    assert not folder.exists()
 
 
 def test_a_folder_is_locked_against_other_processes_as_long_as_they_live(tmp_path):

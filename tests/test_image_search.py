@@ -714,18 +714,35 @@ def test_a_save_that_is_killed_anywhere_leaves_one_of_both(tmp_path, call):
 
 def test_a_search_can_be_read_while_it_is_saved(tmp_path):
     search, X = small_search()
-    search.save(tmp_path)
+    deepcopy(search).save(tmp_path)
     other = other_search(X)
 
     def write():
         for one in [other, search] * 5:
-            one.save(tmp_path)
+            deepcopy(one).save(tmp_path)  # not this one: it must not replace what others saved
 
     def read():
         loaded = [ImageSearch.load(tmp_path) for _ in range(10)]
         return all(one.n_bits_ == (4 if one.ids_[0] == 0 else 5) for one in loaded)
 
     assert in_threads(write, read, read)[1:] == [True, True]
+
+
+def test_changes_of_other_processes_are_not_lost(tmp_path):
+    search, X = small_search()
+    search.save(tmp_path / "here")
+    other = ImageSearch.load(tmp_path / "here")
+    other.remove(other.ids_[:1]).save(tmp_path / "here")
+    search.remove(search.ids_[1:2])
+    before = (tmp_path / "here" / "search.json").read_bytes()
+    with pytest.raises(RuntimeError, match=r"here' was changed by another process .* load it"):
+        search.save(tmp_path / "here")
+    assert (tmp_path / "here" / "search.json").read_bytes() == before
+    search.save(tmp_path / "there")
+    other.remove(other.ids_[:1]).save(tmp_path / "here")  # its own version may be replaced
+    assert len(ImageSearch.load(tmp_path / "here")) == len(other) == len(X) - 2
+    search.fit(X).save(tmp_path / "here")  # made anew, of no version
+    assert len(ImageSearch.load(tmp_path / "here")) == len(X)
 
 
 def test_damaged_folders(tmp_path):

@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from sklearn.utils.fixes import parse_version
 
 import skhash
 
@@ -56,6 +57,13 @@ def test_every_public_name_can_be_had():
     for name in skhash.__all__:
         assert getattr(skhash, name) is not None
     assert dir(skhash) == sorted(skhash.__all__)
+
+
+@pytest.mark.parametrize("before", ["", "sys.modules['skhash._version'] = None;"])
+def test_the_version_is_known_and_that_of_a_checkout_is_no_error(before):
+    version = run(f"import sys; {before} import skhash; print(skhash.__version__)")
+    assert version == ("0+unknown" if before else skhash.__version__)
+    assert str(parse_version(version)) == version
 
 
 def test_an_unknown_name_is_an_attribute_error():

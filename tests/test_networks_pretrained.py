@@ -262,6 +262,14 @@ def test_a_model_of_timm_has_its_own_preprocessing(timm, rng):
     assert features.shape == (1, 192)
 
 
+@pytest.mark.slow
+def test_the_image_tower_of_clip_is_a_model_of_timm(timm, images):
+    backbone = make_backbone("timm/vit_base_patch32_clip_224.openai", None)
+    mean = [0.48145466, 0.4578275, 0.40821073]  # CLIP's own, not ImageNet's
+    assert backbone.image_size == 224 and np.allclose(np.ravel(backbone.mean), mean)
+    assert backbone.n_features_out() == 768
+
+
 def test_a_small_transformer_of_timm_loads_in_a_new_process(timm, images, tmp_path):
     first, again, other = (
         ImageFeatures(VIT, weights=None, image_size=32, random_state=seed).fit(images)

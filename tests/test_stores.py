@@ -7,11 +7,10 @@ import subprocess
 import sys
 import traceback
 from copy import deepcopy
-from itertools import count
 
 import numpy as np
 import pytest
-from _postgres import Cable, running_server
+from _postgres import Cable
 from _stores import check_store
 from _threads import in_threads
 from numpy.testing import assert_array_equal
@@ -24,32 +23,6 @@ from skhash.neighbors import DuckDBStore, PostgresStore, open_store
 
 PASSWORD = "tr0ub4dor"
 KINDS = ["postgres", "duckdb"]
-_numbers = count()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    with running_server(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
-
-
-@pytest.fixture
-def make_store(request, tmp_path):
-    """Make stores of both kinds, each empty."""
-    stores = []
-
-    def make(kind, **options):
-        if kind == "duckdb":
-            pytest.importorskip("duckdb")
-            stores.append(DuckDBStore(tmp_path / f"{next(_numbers)}.duckdb", **options))
-        else:
-            uri = request.getfixturevalue("server").uri
-            stores.append(PostgresStore(uri, **{"table": f"codes {next(_numbers)}", **options}))
-        return stores[-1]
-
-    yield make
-    for store in stores:
-        store.close()
 
 
 def names(n, start=0):

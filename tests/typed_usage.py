@@ -1,6 +1,6 @@
-"""What a type checker is to know: mypy reads this file, nothing runs it.
+"""What type checkers are to know: mypy and pyright read this file, nothing runs it.
 
-An ignored error that mypy does not find is an error itself (``warn_unused_ignores``).
+An ignored error that either does not find is an error itself.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     skhash.DSHHaser()  # type: ignore[attr-defined]
 
     codes: np.ndarray = ITQ(8).fit(np.eye(9)).transform(np.eye(9))
+    distances, similar = HammingNeighbors().fit(codes).kneighbors(codes)
+    similar = HammingNeighbors().fit(codes).kneighbors(codes, return_distance=False)
 
     class Mine(skhash.DeepHasher):
         """A hasher of one's own."""

@@ -16,10 +16,11 @@ from .._ridge import RidgePath
 from .._rows import Features
 from .._sklearn import Interval, StrOptions
 from ..networks import DeepHasher, NetworkParameters
+from ..networks._distributed import processes
 from ..networks._extract import run_head
 from ..networks._images import Images
 from ..social._semantic_head import learn_targets, quantize_outputs
-from ._alm import signs
+from ._alm import DiscreteALM, signs
 from ._transfer import SemanticTransfer, TransferParameters
 
 # Of the network that is the start, in units of those of a round.
@@ -238,7 +239,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         data = self.open_inputs(X)
         given = self._given_codes(len(data))
         indicator = self._encode(y, len(data))
-        vectors = self._describe(indicator, self._seed)
+        vectors = processes().first(self._describe(indicator, self._seed))
         semantic = isinstance(self.init, str) and self.init == "semantic" and vectors is not None
         if semantic:
             inputs = self.build(data, n_outputs=vectors.shape[1], tanh=False)
@@ -248,30 +249,43 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         rows = self.readable_rows(inputs)
         indicator = indicator[rows]
         seeds = check_random_state(self._seed).randint(np.iinfo(np.int32).max, size=3)
-        features = self.training_features(inputs)
-        graphs = self._graphs(features, indicator, seeds)
-        start = None if given is None else given[rows]
-        if semantic:
-            codes = signs(self.training_outputs(inputs))
-        else:
-            codes, _ = self._starting_codes(RidgePath(features), vectors, start, seeds[2])
-        solver = self._solver(codes, indicator, *graphs, nu=self.nu)
+        solver: DiscreteALM | None = None
         history: list[dict[str, Any]] = []
 
+        def begin(features: Features) -> DiscreteALM:
+            graphs = self._graphs(features, indicator, seeds)
+            if semantic:
+                codes = signs(run_head(self.head_, features, device=self.device))
+            else:
+                start = None if given is None else given[rows]
+                codes, _ = self._starting_codes(RidgePath(features), vectors, start, seeds[2])
+            return self._solver(codes, indicator, *graphs, nu=self.nu)
+
         def solve(round_: int) -> NDArray[np.float32]:
-            outputs = None
-            if round_ > 1:
-                features = self.training_features(inputs)
-                if isinstance(inputs, Images):  # whose backbone has been trained since
-                    solver.relink(*self._graphs(features, indicator, seeds))
-                outputs = run_head(self.head_, features, device=self.device)
-            n_before = len(solver.history)
-            report = partial(self._report, when=f"round {round_}/{self.n_rounds}, ")
-            solver.run(
-                self.max_iter, tol=self.tol, phi=outputs, report=report if self.verbose else None
-            )
-            history.extend({"round": round_, **row} for row in solver.history[n_before:])
-            return solver.codes.astype(np.float32)
+            features = self.training_features(inputs)
+
+            def run() -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
+                nonlocal solver
+                outputs = None
+                if solver is None:
+                    solver = begin(features)
+                else:
+                    if isinstance(inputs, Images):  # whose backbone has been trained since
+                        solver.relink(*self._graphs(features, indicator, seeds))
+                    outputs = run_head(self.head_, features, device=self.device)
+                n_before = len(solver.history)
+                report = partial(self._report, when=f"round {round_}/{self.n_rounds}, ")
+                solver.run(
+                    self.max_iter,
+                    tol=self.tol,
+                    phi=outputs,
+                    report=report if self.verbose else None,
+                )
+                return solver.codes.astype(np.float32), solver.history[n_before:]
+
+            codes, course = processes().first_only(run)
+            history.extend({"round": round_, **row} for row in course)
+            return codes
 
         lr = self.lr
         if semantic:
@@ -280,7 +294,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
             lr *= _NEAR
             self.head_.drop_nothing()
         self.epochs_ = self.train_in_rounds(inputs, solve, self.n_rounds, nn.MSELoss(), lr=lr)
-        self.transfer_ = solver.transfer
+        self.transfer_ = processes().first(solver and solver.transfer)
         self.history_ = history
         self.objective_ = np.array([row["objective"] for row in history])
         self.n_iter_ = len(history)

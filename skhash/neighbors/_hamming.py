@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 import scipy.sparse as sp
@@ -358,6 +358,33 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         estimator._adopt(estimator._new_store())
         return estimator
 
+    @overload
+    def kneighbors(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        return_distance: Literal[True] = True,
+        *,
+        return_ids: bool = False,
+    ) -> tuple[Distances, Indices]: ...
+    @overload
+    def kneighbors(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        *,
+        return_distance: Literal[False],
+        return_ids: bool = False,
+    ) -> Indices: ...
+    @overload
+    def kneighbors(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        return_distance: bool = True,
+        *,
+        return_ids: bool = False,
+    ) -> tuple[Distances, Indices] | Indices: ...
     def kneighbors(
         self,
         X: ArrayLike | None = None,
@@ -400,6 +427,36 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         indices = view.ids_of(found) if return_ids else view.positions_of(found)
         return (distances, indices) if return_distance else indices
 
+    @overload
+    def radius_neighbors(
+        self,
+        X: ArrayLike | None = None,
+        radius: float | None = None,
+        return_distance: Literal[True] = True,
+        sort_results: bool = False,
+        *,
+        return_ids: bool = False,
+    ) -> tuple[NDArray[np.object_], NDArray[np.object_]]: ...
+    @overload
+    def radius_neighbors(
+        self,
+        X: ArrayLike | None = None,
+        radius: float | None = None,
+        *,
+        return_distance: Literal[False],
+        sort_results: bool = False,
+        return_ids: bool = False,
+    ) -> NDArray[np.object_]: ...
+    @overload
+    def radius_neighbors(
+        self,
+        X: ArrayLike | None = None,
+        radius: float | None = None,
+        return_distance: bool = True,
+        sort_results: bool = False,
+        *,
+        return_ids: bool = False,
+    ) -> tuple[NDArray[np.object_], NDArray[np.object_]] | NDArray[np.object_]: ...
     def radius_neighbors(
         self,
         X: ArrayLike | None = None,

@@ -230,6 +230,37 @@ class TableStore(ABC):
                 self._drop(c)
             self._add(c, ids, packed, n_bits, tags)
 
+    def update(
+        self,
+        ids: Any,
+        packed: Packed,
+        n_bits: int,
+        *,
+        tags: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        """Remove codes and add others of the same ids at the end, in one transaction.
+
+        Parameters
+        ----------
+        ids : sequence of int or of str of shape (n_old,)
+            All different.
+        packed : ndarray of shape (n_old, n_bytes), uint8
+            Their codes from now on.
+        n_bits : int
+            Length of the codes in bits.
+        tags : sequence of shape (n_old,) of sequences of str, default=None
+            Their tags from now on.
+
+        Raises
+        ------
+        ValueError
+            If the table lacks one of the ids, or has codes of another length or
+            version.
+        """
+        with self._changing() as c:
+            self._remove(c, check_ids(ids))
+            self._add(c, ids, packed, n_bits, tags)
+
     def remove(self, ids: Any) -> None:
         """Remove codes.
 
@@ -247,9 +278,7 @@ class TableStore(ABC):
         if not len(ids):
             return
         with self._changing() as c:
-            layout = self._layout(c)
-            known = layout is not None and layout.kind == kind_of(ids)
-            self._check_known(ids, self._delete(c, ids.tolist()) if known else [])
+            self._remove(c, ids)
 
     def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Ids]:
         """Nearest k codes of every query.
@@ -364,6 +393,11 @@ class TableStore(ABC):
             start = self._next_number(c)
             ids = np.arange(start, start + len(packed))
         self._append(c, layout, ids, packed, tags)
+
+    def _remove(self, c: Any, ids: Ids) -> None:
+        layout = self._layout(c)
+        known = layout is not None and layout.kind == kind_of(ids)
+        self._check_known(ids, self._delete(c, ids.tolist()) if known else [])
 
     def _check_known(self, ids: Ids, known: list[Any]) -> None:
         missing = set(ids.tolist()).difference(known)

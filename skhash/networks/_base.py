@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypedDict
 
@@ -33,6 +33,7 @@ from ..base import (
 from ..codes import MISSING, sign_bits
 from ..images import MAX_PIXELS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
+from ._distributed import processes, together
 from ._engines import ENGINES, check_engine
 from ._extract import (
     ComputesOnce,
@@ -184,7 +185,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Strength of the pull of the head's weights to zero: a step shrinks them
         by ``lr * weight_decay`` of themselves. A trained backbone is left out.
     batch_size : int, default=128
-        Samples a training step.
+        Samples a training step, of all processes together where there are
+        several.
     max_epochs : int, default=30
         Passes over the training data.
     early_stopping : bool, default=False
@@ -216,7 +218,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     inference_batch_size : int, default=32
         Images at a time where the network is run and not trained.
     device : str, default="auto"
-        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
+        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one,
+        and in a job of ``torchrun`` the GPU of the process's number.
     engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
         What runs a backbone that is not being trained; see
         :class:`~skhash.ImageFeatures`. A fitted hasher gives the same codes by
@@ -458,13 +461,15 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ValueError
             For input that does not fit, or a checkpoint of another training.
         RuntimeError
-            If another fit is writing to the folder of ``checkpoint``.
+            If another fit is writing to the folder of ``checkpoint``, or
+            another process of this training ends.
         ImageReadError
             For an unreadable image, unless ``on_error="skip"``.
         FloatingPointError
             If the training diverges.
         """
         with self.session():
+            processes().check_same_fit(X, y=y)
             self.learn(X, y)
         return self
 
@@ -473,9 +478,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         """Frame of a fit: all of it happens, or nothing of it is left.
 
         Checks the parameters, forgets an earlier fit, has the folder of
-        ``checkpoint`` to itself, and forgets this fit too if it fails.
-        :meth:`fit` opens one; so does whoever calls the methods that it
-        consists of.
+        ``checkpoint`` to itself, and forgets this fit too if it fails. In a job
+        of several processes it begins a training by all of them. :meth:`fit`
+        opens one; so does whoever calls the methods that it consists of.
 
         Yields
         ------
@@ -484,8 +489,12 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         self._validate_params()
         if self.checkpoint is not None and not isinstance(self.random_state, Integral):
             raise ValueError("checkpoint needs an integer random_state: a resumed fit repeats it.")
-        lock = nullcontext() if self.checkpoint is None else folder_lock(self.checkpoint)
-        with forgotten_on_failure(self), lock:
+        with ExitStack() as stack:
+            job = stack.enter_context(together())
+            stack.enter_context(forgotten_on_failure(self))
+            if self.checkpoint is not None:
+                lock = folder_lock(self.checkpoint)
+                job.first_only(lambda: stack.enter_context(lock))
             yield
 
     def open_inputs(self, X: Any) -> Features | Images:
@@ -501,7 +510,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ndarray of shape (n_samples, n_features), float32, or Images
             What :meth:`build` takes; has a length.
         """
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        job = processes()
+        self._seed = job.first(int(check_random_state(self.random_state).randint(2**31 - 1)))
         self.backbone_: Backbone | None = None
         backbone = self.backbone
         X = gather(X)
@@ -519,7 +529,11 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 random_state=self._seed,
             )
             self.backbone_.set_trainable(self.trainable)
+            # Of a network of one's own, each process may have drawn other weights.
+            job.copy_first([*self.backbone_.parameters(), *self.backbone_.buffers()])
         data = self._as_data(X, reset=True)
+        if job.size > 1:
+            job.check_same_data(X=data.sketch() if isinstance(data, Images) else data.shape)
         check_n_samples(data)
         return data
 
@@ -554,7 +568,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             inputs, self.skipped_ = self._features(data)
         elif self.on_error == "skip":
             assert isinstance(data, Images)
-            self.skipped_ = find_unreadable(data, num_workers=self.num_workers)
+            self.skipped_ = processes().first_only(
+                lambda: find_unreadable(data, num_workers=self.num_workers)
+            )
             warn_unreadable(data, self.skipped_, _SKIPPED)
         self.head_ = HashHead(
             self.sample_features(inputs),
@@ -690,7 +706,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         history: list[dict[str, Any]] = []
         settings = {"net": RoundNet, **settings}
         for round_ in range(1, n_rounds + 1):
-            targets[rows] = solve(round_)
+            targets[rows] = processes().first(solve(round_))
             self.train_network(
                 inputs, targets, loss, rows=rows, stage=f"round-{round_}", **settings
             )
@@ -862,19 +878,31 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     def _extract(
         self, images: Images, **options: Any
     ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        assert self.backbone_ is not None
-        return extract_features(
-            self.backbone_,
-            images,
-            **{
-                "batch_size": self.inference_batch_size,
-                "device": self.device,
-                "engine": self.engine if self.backbone_.frozen else "torch",
-                "amp": self.amp,
-                "num_workers": self.num_workers,
-                **options,
-            },
-        )
+        backbone, job = self.backbone_, processes()
+        assert backbone is not None
+        settings: dict[str, Any] = {
+            "batch_size": self.inference_batch_size,
+            "device": self.device,
+            "engine": self.engine if backbone.frozen else "torch",
+            "amp": self.amp,
+            "num_workers": self.num_workers,
+            **options,
+        }
+        batch_size = settings["batch_size"]
+        if job.size == 1 or len(images) <= (job.size - 1) * batch_size:
+            return extract_features(backbone, images, **settings)
+        if job.rank:
+            settings["verbose"] = 0
+        every = np.arange(len(images))
+
+        def extract(own: slice) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+            features, unreadable = extract_features(backbone, images.take(every[own]), **settings)
+            return features, every[own][unreadable]
+
+        # In the batches of one process: features differ by rounding with what is computed together.
+        parts = job.each(len(images), extract, step=batch_size)
+        features, unreadable = zip(*parts, strict=True)
+        return np.concatenate(features), np.concatenate(unreadable)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

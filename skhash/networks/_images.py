@@ -28,6 +28,7 @@ from ..images import (
 
 __all__ = ["Images", "unchanged"]
 
+_SKETCH_ROWS = 64
 _FORMS = (
     "a sequence of image files (str, path-like, bytes, open files or rows {'bytes': ..., "
     "'path': ...}), of PIL images or of uint8 arrays (H, W, 3), or one uint8 array of shape "
@@ -87,6 +88,7 @@ class Images:
         self.interpolation = interpolation
         self.skip_unreadable = skip_unreadable
         self.max_pixels = max_pixels
+        self._numbers: NDArray[np.integer[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -129,8 +131,9 @@ class Images:
         )
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Images:
-        """The images of some rows."""
+        """The images of some rows, which messages go on to call by their numbers here."""
         some = copy.copy(self)
+        some._numbers = rows if self._numbers is None else self._numbers[rows]
         if isinstance(self.images, LazyRows):
             some.images = self.images.take(rows)
         else:
@@ -161,7 +164,7 @@ class Images:
         except ImageReadError as error:
             if path_of(image) is not None:
                 raise
-            raise ImageReadError(f"image {row}: {error}") from error
+            raise ImageReadError(f"image {self._number(row)}: {error}") from error
 
     def name(self, row: int) -> str:
         """How messages call an image."""
@@ -169,7 +172,10 @@ class Images:
             path = path_of(self.images[row])
             if path is not None:
                 return path
-        return f"row {row}"
+        return f"row {self._number(row)}"
+
+    def _number(self, row: int) -> int:
+        return row if self._numbers is None else int(self._numbers[row])
 
     def key(self, row: int, digest: Callable[[PathLike], bytes] = file_digest) -> bytes:
         """Digest of what decides the pixels that a network gets.
@@ -197,6 +203,16 @@ class Images:
                 size = os.path.getsize(image) if os.path.exists(image) else None
                 return [os.fspath(image), size]
         return self.key(row)
+
+    def sketch(self) -> list[Any]:
+        """What some images are, to notice that others are meant: of files, name and size."""
+        rows = np.linspace(0, len(self) - 1, min(len(self), _SKETCH_ROWS)).astype(int)
+        stamps = [self.stamp(int(row)) for row in rows]
+        # Folders of the same files may be in different places on different machines.
+        return [
+            [os.path.basename(stamp[0]), stamp[1]] if isinstance(stamp, list) else stamp
+            for stamp in stamps
+        ]
 
 
 def unchanged(batch: Any) -> Any:

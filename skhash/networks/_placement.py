@@ -7,13 +7,20 @@ import copy
 import torch
 from torch import nn
 
+from ._distributed import cuda_name
+
 __all__ = ["autocast", "in_evaluation", "place", "placed", "resolve_device"]
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn the parameter ``device`` into a torch device; "auto" is CUDA where there is one."""
+    """Turn the parameter ``device`` into a torch device; "auto" is CUDA where there is one.
+
+    Of several GPUs, each process of a job has its own.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = cuda_name()
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from torch.utils.data import Dataset
 
 from .._files import read_checked, write_checked
 from .._rows import Features, Rows
+from ._distributed import Processes, is_first, processes, share, together
 from ._extract import autocast, place
 from ._fingerprint import module_digest, object_digest
 from ._images import Images, unchanged
@@ -52,15 +54,26 @@ class TrainingSet(Dataset):
         self.inputs = inputs
         self.targets = targets
         self.rows = rows
+        self._rank, self._n_processes = 0, 1
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def _shared_out(self, among: Processes) -> TrainingSet:
+        """The same set, whose batches have the inputs of this process's share and all targets.
+
+        Where there are fewer samples than processes, the share is one that is not its own.
+        """
+        shared = copy.copy(self)
+        shared._rank, shared._n_processes = among.rank, among.size
+        return shared
+
     def __getitems__(self, positions: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Read a batch of inputs and targets."""
         rows = self.rows[positions]
+        own = rows[share(len(rows), self._rank, self._n_processes)]
+        inputs = self.inputs[own if len(own) else rows[:1]]
         targets: Any = self.targets[rows]
-        inputs = self.inputs[rows]
         if isinstance(inputs, np.ndarray):
             inputs = torch.from_numpy(inputs)
         if sp.issparse(targets):
@@ -104,6 +117,14 @@ class HashNet(NeuralNet):
     history, and the state of skorch's ``LRScheduler`` and ``EarlyStopping``;
     other callbacks start anew. Where a schedule or the trainer itself depends
     on ``max_epochs``, a run of more epochs is another training.
+
+    In a job of several processes, started by ``torchrun``, each runs the network
+    on its share of every batch, and all of them compute the loss of the whole
+    batch. So its gradient is that of one process, also where a loss compares
+    samples. What remains different is what layers do with a batch: dropout draws
+    another mask in each process, and batch normalisation sees its share; its
+    statistics are those of the first process. That one alone reads and writes
+    the checkpoint and shows progress.
 
     For a training step of its own, a subclass overrides ``train_step_single``
     as in skorch. What it must remember between epochs belongs in buffers of the
@@ -157,6 +178,7 @@ class HashNet(NeuralNet):
         verbose: int = 0,
         **params: Any,
     ) -> None:
+        verbose = verbose if is_first() else 0
         own: list[Any] = (
             [] if patience is None else [EarlyStopping(patience=patience, load_best=True)]
         )
@@ -204,26 +226,53 @@ class HashNet(NeuralNet):
         Raises
         ------
         ValueError
-            If the checkpoint is of other data or settings, or is damaged.
+            If the checkpoint is of other data or settings, or is damaged; or
+            the processes of a job train on different data.
         FloatingPointError
             If the loss becomes infinite or NaN.
+        RuntimeError
+            If another process of the job ends.
         """
-        self.initialize()
-        place(self.module_, torch.device(self.device), channels_last=self.amp)
-        state = self._prepare_checkpoint(X)
-        if state is not None:
-            self._restore(state)
-        self.notify("on_train_begin", X=X, y=y)
-        if state is not None:
-            self._restore_callbacks(state)
-        try:
-            self.fit_loop(X, epochs=self.max_epochs - len(self.history), **fit_params)
-        except KeyboardInterrupt:
-            # skorch's EarlyStopping stops by this; a real one is the user's.
-            if not self._stopped_early():
-                raise
-        self.notify("on_train_end", X=X, y=y)
+        with together() as job:
+            self.initialize()
+            place(self.module_, torch.device(self.device), channels_last=self.amp)
+            job.check_same_data(
+                number_of_samples=len(X),
+                device=torch.device(self.device).type,
+                settings=[self.seed, self.batch_size, self.max_epochs, repr(self.optimizer_)],
+            )
+            for part in (self.module_, self.criterion_):
+                job.copy_first([*part.parameters(), *part.buffers()])
+            state = job.first_only(lambda: self._prepare_checkpoint(X))
+            if state is not None:
+                self._restore(state)
+            self.notify("on_train_begin", X=X, y=y)
+            if state is not None:
+                self._restore_callbacks(state)
+            try:
+                self.fit_loop(X, epochs=self.max_epochs - len(self.history), **fit_params)
+            except KeyboardInterrupt:
+                # skorch's EarlyStopping stops by this; a real one is the user's.
+                if not self._stopped_early():
+                    raise
+            self._check_epoch(None)
+            self.notify("on_train_end", X=X, y=y)
         return self
+
+    def get_split_datasets(
+        self, X: TrainingSet, y: None = None, **fit_params: Any
+    ) -> tuple[TrainingSet, TrainingSet | None]:
+        """Training and validation part, of whose batches each process has its share."""
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        job = processes()
+        return train._shared_out(job), None if valid is None else valid._shared_out(job)
+
+    @staticmethod
+    def _check_epoch(number: int | None) -> None:
+        """Compare which epoch begins, or whether none does."""
+        processes().check_same(
+            "callbacks must stop all at the same one, by what is the same in all.", epoch=number
+        )
 
     def _stopped_early(self) -> bool:
         stoppers = [cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping)]
@@ -232,31 +281,72 @@ class HashNet(NeuralNet):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Seed the epoch."""
         super().on_epoch_begin(net, **kwargs)
+        self._check_epoch(len(self.history))
         self._generator.manual_seed(self._seed_of(len(self.history)))
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Run an epoch, after which buffers of the network are those of the first process."""
+        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+        if training:
+            processes().copy_first(self.module_.buffers())
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Gradients of a batch; what draws random numbers draws them from the seed alone."""
         if not (draws_randomly(self.module_) or draws_randomly(self.criterion_)):
-            return super().train_step_single(batch, **fit_params)
-        n_before = len(self.history[-1]["batches"])
-        with seeded(self._seed_of(len(self.history), n_before), device=self.device):
-            return super().train_step_single(batch, **fit_params)
+            step = super().train_step_single(batch, **fit_params)
+        else:
+            job = processes()
+            own = (job.rank,) if job.size > 1 else ()
+            with seeded(self._seed_of(*self._batch, *own), device=self.device):
+                step = super().train_step_single(batch, **fit_params)
+        processes().average(parameter for _, parameter in self.get_all_learnable_params())
+        return step
+
+    def get_loss(
+        self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False
+    ) -> torch.Tensor:
+        """Loss of a batch; one that draws random numbers draws the same in all processes."""
+        size = processes().size
+        if not training or size == 1 or not draws_randomly(self.criterion_):
+            return super().get_loss(y_pred, y_true, X=X, training=training)
+        with seeded(self._seed_of(*self._batch, size), device=self.device):
+            return super().get_loss(y_pred, y_true, X=X, training=training)
+
+    @property
+    def _batch(self) -> tuple[int, int]:
+        """Numbers of the epoch and of the batch in it."""
+        return len(self.history), len(self.history[-1]["batches"])
 
     def _seed_of(self, *place: int) -> int:
         return int(np.random.SeedSequence([self.seed, *place]).generate_state(1)[0])
 
+    # Samples in the batch that is being computed, of all processes together.
+    _n_in_batch: int | None = None
+
+    def on_batch_begin(self, net: NeuralNet, batch: Any = None, **kwargs: Any) -> None:
+        """Note how many samples there are."""
+        super().on_batch_begin(net, batch=batch, **kwargs)
+        self._n_in_batch = len(batch[1])
+
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Stop a training that diverges."""
+        part = "train" if kwargs["training"] else "valid"
+        self.history.record_batch(f"{part}_batch_size", self._n_in_batch)
+        self._n_in_batch = None
         if not torch.isfinite(kwargs["loss"]).all():
             raise FloatingPointError(
                 f"the loss became {kwargs['loss'].item()} in epoch {len(self.history)}; lower lr."
             )
 
     def infer(self, x: Any, **fit_params: Any) -> torch.Tensor:
-        """Outputs of the module, float32."""
+        """Outputs of the module, float32; of a batch, those of all processes."""
         with autocast(torch.device(self.device), self.amp):
-            outputs = super().infer(x, **fit_params)
-        return outputs.float()
+            outputs = super().infer(x, **fit_params).float()
+        if self._n_in_batch is None:
+            return outputs
+        return processes().gather(outputs, self._n_in_batch)
 
     def _prepare_checkpoint(self, data: TrainingSet) -> dict[str, Any] | None:
         """Make the folder; read the state that is there, if it is of this training."""
@@ -323,7 +413,7 @@ class HashNet(NeuralNet):
 
     def save_state(self) -> None:
         """Write the checkpoint; an interrupted write leaves the one before."""
-        if self.checkpoint is None:
+        if self.checkpoint is None or processes().rank:
             return
         rows = [{k: v for k, v in row.items() if k != "batches"} for row in self.history]
         state = {

@@ -43,7 +43,9 @@ _PHOTOS = "photos.jsonl"
 _VOCABULARY = "vocabulary.json"
 
 
-def write_folder(folder: PathLike, model: Any, photos: Photos, *, backbone: str) -> None:
+def write_folder(
+    folder: PathLike, model: Any, photos: Photos, *, backbone: str, replaces: str | None
+) -> str:
     """Write a search.
 
     Parameters
@@ -56,10 +58,28 @@ def write_folder(folder: PathLike, model: Any, photos: Photos, *, backbone: str)
         These.
     backbone : str
         As in :func:`skhash.save`.
+    replaces : str or None
+        The version that this one was made from; None replaces any.
+
+    Returns
+    -------
+    str
+        This version.
+
+    Raises
+    ------
+    RuntimeError
+        If the folder has another version than ``replaces``.
     """
     folder = Path(folder)
     with folder_lock(folder):
-        _remove_others(folder)
+        current = _remove_others(folder)
+        if replaces is not None and current not in (None, replaces):
+            raise RuntimeError(
+                f"folder {str(folder)!r} was changed by another process since this search was "
+                "loaded or saved there: load it again and repeat the change, or save to another "
+                "folder."
+            )
         data = folder / f"{_PREFIX}{secrets.token_hex(8)}"
         data.mkdir()
         try:
@@ -81,6 +101,7 @@ def write_folder(folder: PathLike, model: Any, photos: Photos, *, backbone: str)
             _write(folder / _MANIFEST, lambda file: file.write(_json_line(about)))
         finally:
             _remove_others(folder)
+    return data.name
 
 
 def _write(path: Path, write: Callable[[Any], object]) -> None:
@@ -98,8 +119,11 @@ def _lines(photos: Photos) -> Iterator[bytes]:
         yield _json_line({"id": name, "path": path, "tags": tags})
 
 
-def _remove_others(folder: Path) -> None:
-    """Remove what other saves have left; the lock says that none of them is at work."""
+def _remove_others(folder: Path) -> str | None:
+    """Remove what other saves have left, and return the current version.
+
+    The lock says that none of them is at work.
+    """
     try:
         current = read_manifest(folder)["data"]
     except FileNotFoundError:
@@ -107,6 +131,7 @@ def _remove_others(folder: Path) -> None:
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name) and path.name != current:
             shutil.rmtree(path, ignore_errors=True)
+    return current
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -137,7 +162,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return about
 
 
-def read_folder(folder: PathLike, *, modules: Any, weights: PathLike) -> tuple[Any, dict[str, Any]]:
+def read_folder(
+    folder: PathLike, *, modules: Any, weights: PathLike
+) -> tuple[Any, dict[str, Any], str]:
     """Read a search.
 
     Parameters
@@ -153,6 +180,8 @@ def read_folder(folder: PathLike, *, modules: Any, weights: PathLike) -> tuple[A
         The search without its photos.
     columns : dict of str to ndarray or TagMatrix
         Columns of :class:`Photos`.
+    version : str
+        What ``replaces`` of :func:`write_folder` takes.
 
     Raises
     ------
@@ -165,7 +194,8 @@ def read_folder(folder: PathLike, *, modules: Any, weights: PathLike) -> tuple[A
     about = read_manifest(folder)
     while True:
         try:
-            return _read_data(folder, about, modules=modules, weights=weights)
+            model, columns = _read_data(folder, about, modules=modules, weights=weights)
+            return model, columns, about["data"]
         except FileNotFoundError:
             # Another process may have saved in the meantime, and removed what was to be read.
             before, about = about, read_manifest(folder)

@@ -21,8 +21,9 @@ from .._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ..base import forgotten_on_failure
 from ..codes import pack, sign_bits
 from ..images import ImageReadError
-from ..neighbors import HammingNeighbors
+from ..neighbors import HammingNeighbors, Store
 from ..neighbors._ids import kind_of, name_some
+from ..neighbors._store import IsStore
 from ..semantic._tag_hasher import known_tag_codes, learn_tag_codes
 from ..tags import encode_tags
 from ._encoding import decision_values, default_hasher, learn_hasher, reason_unreadable
@@ -46,6 +47,7 @@ from ._ranking import (
     unit_vectors,
 )
 from ._results import SearchResult
+from ._stores import add_to_store, fill_store, match_store, open_backend, update_store
 from ._suggest import TagSuggestion, vote
 
 __all__ = ["ImageSearch"]
@@ -92,8 +94,13 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         the decision values of the query, and of the photos, which are kept for
         that (float16, 2 bytes a bit). A number is how many candidates there
         are for each photo wanted; True is 10.
-    backend : {"auto", "numpy", "faiss"}, default="auto"
-        What compares codes; see :class:`~skhash.HammingNeighbors`.
+    backend : {"auto", "numpy", "faiss"}, store or URL, default="auto"
+        What compares codes; see :class:`~skhash.HammingNeighbors`. A
+        :class:`~skhash.neighbors.Store`, such as a table of a database, or
+        its URL, is given the ids, codes and tags of the photos: ``fit``
+        replaces what it holds, and every later change is made there first. The
+        search has codes of its own too, and compares these where ``having``
+        chooses among photos, or where another program has changed the store.
     n_jobs : int, default=None
         Threads that share the queries of a call; None is 1.
 
@@ -143,11 +150,13 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         "hasher": [HasMethods(["fit", "decision_function"]), None],
         "tag_weight": [Interval(Real, 0, None, closed="left")],
         "rescore": ["boolean", Interval(Integral, 1, None, closed="left")],
-        "backend": [StrOptions({"auto", "numpy", "faiss"})],
+        "backend": [StrOptions({"auto", "numpy", "faiss"}), IsStore()],
         "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
     }
 
     photos_: Photos
+    _store: Store | None
+    _saved: dict[str, str]  # versions in folders that this search was saved to or loaded from
 
     def __init__(
         self,
@@ -155,7 +164,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         *,
         tag_weight: float = 0.5,
         rescore: bool | int = False,
-        backend: Literal["auto", "numpy", "faiss"] = "auto",
+        backend: Literal["auto", "numpy", "faiss"] | Store | str = "auto",
         n_jobs: int | None = None,
     ) -> None:
         self.hasher = hasher
@@ -264,9 +273,14 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             if self._words is None and tags is not None:
                 self._words = learn_tag_codes(tag_rows(tags, np.flatnonzero(readable)), values)
             self._next_id = 0
+            self._saved = {}
             ids = self._take_ids(new)
             self._report(new, ids, readable, "left out")
-            self.photos_ = self._as_photos(new, ids, values, readable).indexed()
+            self._store = open_backend(self.backend)
+            photos = self._as_photos(new, ids, values, readable).indexed()
+            if self._store is not None:
+                fill_store(self._store, photos)
+            self.photos_ = photos
         return self
 
     def add(self, X: Any, y: Any = None, ids: Any = None) -> Self:
@@ -302,7 +316,10 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             self._check_unknown(new.ids)
             ids = self._take_ids(new)
             if readable.any():
-                self.photos_ = self.photos_.join(self._as_photos(new, ids, values, readable))
+                photos = self._as_photos(new, ids, values, readable)
+                if self._store is not None:
+                    add_to_store(self._store, photos)
+                self.photos_ = self.photos_.join(photos)
             self._report(new, ids, readable, "left out")
         return self
 
@@ -326,7 +343,11 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         """
         check_is_fitted(self)
         with _changing:
-            self.photos_ = self.photos_.without(self.photos_.rows(check_names(ids)))
+            ids = check_names(ids)
+            rows = self.photos_.rows(ids)
+            if self._store is not None:
+                self._store.remove(ids)
+            self.photos_ = self.photos_.without(rows)
         return self
 
     def update(self, X: Any, y: Any = None, ids: Any = None) -> Self:
@@ -365,8 +386,10 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             if y is None:
                 new = replace(new, tags=tag_rows(photos.tags, rows))
             if readable.any():
-                others = photos.without(rows[readable])
-                self.photos_ = others.join(self._as_photos(new, ids, values, readable))
+                others, changed = rows[readable], self._as_photos(new, ids, values, readable)
+                if self._store is not None:
+                    update_store(self._store, changed)
+                self.photos_ = photos.without(others).join(changed)
             self._report(new, ids, readable, "left as they were")
         return self
 
@@ -583,6 +606,9 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         ------
         TypeError
             If the hasher holds something else than data.
+        RuntimeError
+            If another process has changed the folder since this search was
+            loaded or saved there; its changes would be lost.
         OSError
             If files cannot be written; the old search stays.
 
@@ -591,12 +617,27 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         load : The inverse.
         """
         check_is_fitted(self)
+        if not isinstance(self.backend, str):
+            raise TypeError(
+                f"backend is a {type(self.backend).__name__}, which a folder cannot hold: name it "
+                "by its URL, or set_params(backend='auto') before save, and give it to load."
+            )
         model = copy.copy(self)
-        del model.photos_, model.skipped_
-        write_folder(folder, model, self.photos_, backbone=backbone)
+        del model.photos_, model.skipped_, model._store, model._saved
+        place = os.path.realpath(folder)
+        self._saved[place] = write_folder(
+            folder, model, self.photos_, backbone=backbone, replaces=self._saved.get(place)
+        )
 
     @classmethod
-    def load(cls, folder: PathLike, *, modules: Any = None, weights: PathLike = "DEFAULT") -> Self:
+    def load(
+        cls,
+        folder: PathLike,
+        *,
+        modules: Any = None,
+        weights: PathLike = "DEFAULT",
+        backend: Literal["auto", "numpy", "faiss"] | Store | str | None = None,
+    ) -> Self:
         """Read a search that :meth:`save` wrote.
 
         Parameters
@@ -607,25 +648,36 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             As in :func:`skhash.load`.
         weights : "DEFAULT" or path, default="DEFAULT"
             As in :func:`skhash.load`.
+        backend : {"auto", "numpy", "faiss"}, store or URL, default=None
+            Another backend than that of the saved search.
 
         Returns
         -------
         ImageSearch
-            The search, as it was saved.
+            The search, as it was saved. A store that is empty is given the
+            photos.
 
         Raises
         ------
         ValueError
             If the folder holds no search, or one that is damaged or of a newer
-            release.
+            release; if the store holds other photos.
         OSError
             If files cannot be read.
         """
-        model, columns = read_folder(folder, modules=modules, weights=weights)
+        model, columns, version = read_folder(folder, modules=modules, weights=weights)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} holds a {type(model).__name__} in place of a search.")
-        model.photos_ = Photos(**columns, neighbors=model._make_neighbors()).indexed()
+        if backend is not None:
+            model.set_params(backend=backend)._validate_params()
+        model._store = open_backend(model.backend)
+        neighbors = model._make_neighbors()
+        photos = Photos(**columns, neighbors=neighbors, store=model._store).indexed()
+        if model._store is not None:
+            match_store(model._store, photos)
+        model.photos_ = photos
         model.skipped_ = []
+        model._saved = {os.path.realpath(folder): version}
         return model
 
     # How it is done.
@@ -682,6 +734,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             codes=pack(sign_bits(values)),
             directions=unit_vectors(values).astype(np.float16) if self.rescore else None,
             neighbors=self._make_neighbors(),
+            store=self._store,
         )
 
     def _scaled(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -689,8 +742,9 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         return values if self._words is None else values / self._words.scale
 
     def _make_neighbors(self) -> HammingNeighbors:
+        backend = self.backend if self._store is None else "auto"
         return HammingNeighbors(
-            packed=True, n_bits=self.n_bits_, backend=self.backend, n_jobs=self.n_jobs
+            packed=True, n_bits=self.n_bits_, backend=backend, n_jobs=self.n_jobs
         )
 
     def _report(

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from ..neighbors import HammingNeighbors
+from ..neighbors import HammingNeighbors, Store
 from ..neighbors._ids import Ids, name_some
 from ..tags import TagMatrix, encode_tags
 from ._input import tag_rows
@@ -43,6 +43,8 @@ class Photos:
         Decision values, scaled to length 1, if they are kept.
     neighbors : HammingNeighbors
         What searches: see :meth:`indexed`.
+    store : Store, default=None
+        What searches all photos in its place: it has the same ids and codes.
     """
 
     ids: Ids
@@ -51,6 +53,7 @@ class Photos:
     codes: NDArray[np.uint8]
     directions: NDArray[np.float16] | None
     neighbors: HammingNeighbors
+    store: Store | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,7 +79,7 @@ class Photos:
     def indexed(self, **columns: Any) -> Self:
         """These photos, with some columns replaced, ready to be searched."""
         photos = replace(self, **columns, neighbors=clone(self.neighbors))
-        if len(photos):
+        if len(photos) and self.store is None:
             photos.neighbors.fit(photos.codes)
         return photos
 
@@ -149,11 +152,29 @@ class Photos:
         if not n or not len(codes):
             empty = np.empty((len(codes), n), np.intp)
             return empty.astype(np.int32), empty
+        if among is None and self.store is not None:
+            found = self._nearest_in_store(self.store, codes, n)
+            if found is not None:
+                return found
+            among = np.arange(len(self))
         neighbors = self.neighbors
         if among is not None:
             neighbors = clone(neighbors).fit(self.codes[among])
         distances, rows = cast(tuple[Any, Any], neighbors.kneighbors(codes, n))
         return distances, rows if among is None else among[rows]
+
+    def _nearest_in_store(
+        self, store: Store, codes: NDArray[np.uint8], n: int
+    ) -> tuple[NDArray[np.int32], Rows] | None:
+        """What the store answers; None if it does not hold these photos, or no longer."""
+        try:
+            distances, ids = store.kneighbors(codes, n)
+        except ValueError:
+            if len(store) >= n:
+                raise
+            return None
+        rows = np.array([self.row_of.get(name, -1) for name in ids.ravel().tolist()], np.intp)
+        return None if (rows < 0).any() else (distances, rows.reshape(ids.shape))
 
 
 def _join_tags(some: TagMatrix, more: TagMatrix) -> TagMatrix:

@@ -17,6 +17,7 @@ from .._ridge import RidgePath
 from .._rows import Features, TakenRows, row_blocks
 from .._spectrum import scatter_spectrum
 from ..networks import DeepHasher
+from ..networks._distributed import is_first
 from ..networks._extract import HeadRows, run_head
 from ..networks._images import Images
 from ..semantic._tag_hasher import tagged_rows
@@ -179,7 +180,7 @@ class _Search:
                 self.train(rest, decay, epochs, checkpoint=None, verbose=0)
                 outputs = run_head(hasher.head_, self.inputs[held], device=hasher.device)
                 tried[decay, epochs] = float(np.square(outputs - wanted).sum(axis=1).mean())
-                if hasher.verbose:
+                if hasher.verbose and is_first():
                     print(
                         f"[{type(hasher).__name__}] weight_decay {decay:.3g}, {epochs} epochs: "
                         f"error {tried[decay, epochs]:.4f}"

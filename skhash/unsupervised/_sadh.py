@@ -12,6 +12,7 @@ from torch import nn
 
 from .._sklearn import Interval
 from ..networks import DeepHasher, NetworkParameters
+from ..networks._distributed import processes
 from ._itq import itq_codes
 from ._sadh_linear import SmoothCodes, SmoothingParameters
 
@@ -124,14 +125,19 @@ class SADHHasher(SmoothCodes, DeepHasher):
 
         def solve(round_: int) -> NDArray[np.float64]:
             nonlocal codes
-            if codes is None:
-                neighbours = self.training_features(inputs)[:]
-                codes = itq_codes(neighbours, self.n_bits, random_state=random_state)
-            else:
-                neighbours = self.training_outputs(inputs)
-            graph = self._graph(neighbours, random_state)
-            label = f"SADHHasher, round {round_}/{self.n_rounds}"
-            codes, course = self._smooth(codes, graph, label)
+            first = codes is None
+            neighbours = (
+                self.training_features(inputs)[:] if first else self.training_outputs(inputs)
+            )
+
+            def smooth() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+                start = codes
+                if start is None:
+                    start = itq_codes(neighbours, self.n_bits, random_state=random_state)
+                graph = self._graph(neighbours, random_state)
+                return self._smooth(start, graph, f"SADHHasher, round {round_}/{self.n_rounds}")
+
+            codes, course = processes().first_only(smooth)
             objective.extend(course.tolist())
             return codes
 

@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from .._sklearn import Interval, StrOptions, fit_context
 from ..base import HasherMixin, forgotten_on_failure
 from ..networks import DeepHasher
+from ..networks._distributed import is_first, processes
 from ..networks._extract import ComputesOnce, run_head
 from ..networks._fingerprint import object_digest
 from ..networks._images import Images
@@ -253,6 +254,7 @@ class WeaklySupervisedHasher(
             )
         hasher = self._seeded(self.estimator)
         with forgotten_on_failure(self), hasher.session():
+            processes().check_same_fit(X, y=y, labels=labels)
             data = hasher.open_inputs(X)
             tags = encode_tags(y, n_samples=len(data))
             if not tags.indicator.nnz:
@@ -262,7 +264,7 @@ class WeaklySupervisedHasher(
                 labels = encode_tags(labels, n_samples=len(data), name="labels")
                 if labels.indicator.nnz:
                     targets = hasher.make_targets(labels, len(data), name="labels")
-            self.semantic_space_ = self._fit_space(tags)
+            self.semantic_space_ = processes().first_only(lambda: self._fit_space(tags))
             # A frozen space has a vocabulary of its own.
             known = y if isinstance(self.semantic_space, FrozenEstimator) else tags
             observed = UnitRows(self.semantic_space_._transform_rows(known))
@@ -288,7 +290,7 @@ class WeaklySupervisedHasher(
         self._learn_tag_codes(self.targets_.fit_transform(chosen), outputs)
 
     def _say(self, what: str) -> None:
-        if self.verbose:
+        if self.verbose and is_first():
             print(f"[{type(self).__name__}] {what}")
 
     def _seeded(self, estimator: Any) -> Any:

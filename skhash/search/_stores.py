@@ -1,0 +1,77 @@
+"""A store that holds what a search holds: ids, codes and, in a table, tags."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..neighbors import Store, open_store
+from ..neighbors._tables import TableStore
+from ._input import rows_of_tags
+from ._photos import Photos
+
+__all__ = ["add_to_store", "fill_store", "match_store", "open_backend", "update_store"]
+
+
+def open_backend(backend: Any) -> Store | None:
+    """The store that the parameter ``backend`` names, or is; None if it names another backend."""
+    if not isinstance(backend, str):
+        store: Store = backend
+        return store
+    return open_store(backend) if "://" in backend else None
+
+
+def fill_store(store: Store, photos: Photos) -> None:
+    """Have a store hold these photos, in place of all others."""
+    store.replace(photos.ids, photos.codes, _n_bits(photos), **_tags(store, photos))
+
+
+def add_to_store(store: Store, photos: Photos) -> None:
+    """Add photos to a store."""
+    store.add(photos.ids, photos.codes, _n_bits(photos), **_tags(store, photos))
+
+
+def update_store(store: Store, photos: Photos) -> None:
+    """Have a store hold new codes of photos that it has."""
+    if isinstance(store, TableStore):
+        store.update(photos.ids, photos.codes, _n_bits(photos), **_tags(store, photos))
+        return
+    rows = np.flatnonzero(np.isin(store.ids(), photos.ids))
+    ids, codes = store.ids()[rows], store.codes()[rows]
+    store.remove(photos.ids)
+    try:
+        add_to_store(store, photos)
+    except BaseException:
+        store.add(ids, codes, _n_bits(photos))
+        raise
+
+
+def match_store(store: Store, photos: Photos) -> None:
+    """Give an empty store these photos.
+
+    Raises
+    ------
+    ValueError
+        If it holds others.
+    """
+    if store.n_bits is None or not len(store):
+        fill_store(store, photos)
+    elif not np.array_equal(store.ids(), photos.ids):
+        raise ValueError(
+            f"backend, {store!r}, holds other photos than the saved search; empty it, use another "
+            "table, or load with backend='auto'."
+        )
+
+
+def _n_bits(photos: Photos) -> int:
+    n_bits = photos.neighbors.n_bits
+    assert n_bits is not None
+    return n_bits
+
+
+def _tags(store: Store, photos: Photos) -> dict[str, Any]:
+    """Tags as an argument, for stores that keep them."""
+    if not isinstance(store, TableStore):
+        return {}
+    return {"tags": [list(map(str, tags)) for tags in rows_of_tags(photos.tags)]}
