@@ -7,7 +7,7 @@ block of their rows, and each block is cast, or computed, when it is read: the w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,14 @@ from sklearn.utils import assert_all_finite, gen_batches
 
 __all__ = [
     "CastRows",
+    "ColumnSummary",
     "Features",
     "Rows",
     "TakenRows",
-    "column_means",
-    "column_range",
     "open_rows",
     "row_blocks",
     "squares_about",
+    "summarise_columns",
 ]
 
 # Of a block in float64, which products and their operands may become.
@@ -157,21 +157,22 @@ def _width(X: Features | Any) -> int:
     return X.width if isinstance(X, Rows) else int(X.shape[1])
 
 
-def column_range(X: Features) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The least and the largest value of each column."""
-    lows, highs = [], []
+class ColumnSummary(NamedTuple):
+    """The least and the largest value of each column, and its mean in float64."""
+
+    low: NDArray[Any]
+    high: NDArray[Any]
+    mean: NDArray[np.float64]
+
+
+def summarise_columns(X: Features) -> ColumnSummary:
+    """What one pass over the rows tells of each column."""
+    lows, highs, sums = [], [], np.zeros(X.shape[1])
     for _, block in row_blocks(X):
         lows.append(block.min(axis=0))
         highs.append(block.max(axis=0))
-    return np.min(lows, axis=0), np.max(highs, axis=0)
-
-
-def column_means(X: Features) -> NDArray[np.float64]:
-    """The mean of each column, in float64."""
-    sums = np.zeros(X.shape[1])
-    for _, block in row_blocks(X):
         sums += block.sum(axis=0, dtype=np.float64)
-    return sums / len(X)
+    return ColumnSummary(np.min(lows, axis=0), np.max(highs, axis=0), sums / len(X))
 
 
 def squares_about(X: Features, mean: NDArray[np.float64]) -> float:
