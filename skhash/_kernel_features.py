@@ -17,7 +17,7 @@ __all__ = ["KernelFeatures"]
 
 _BLOCK_ROWS = 4096
 # Features of more bytes than this are not kept.
-_MOST_BYTES = 2**30
+_MOST_BYTES = 2**31
 
 
 class KernelFeatures:

@@ -232,12 +232,17 @@ def test_clones_and_pickles_give_the_same_codes(name, samples):
 
 
 @every_hasher
-def test_float32_is_kept_and_other_numbers_become_float64(name, samples):
+def test_float32_is_kept_float16_becomes_it_and_other_numbers_float64(name, samples):
     X, tags, _ = samples
     X = np.round(X)
     narrow = X.astype(np.float32)
+    half = X.astype(np.float16)
     hasher = make_hasher(name, n_bits=4).fit(narrow, tags)
-    assert hasher.decision_function(narrow).dtype == np.float32
+    values = hasher.decision_function(narrow)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(hasher.decision_function(half), values)
+    again = make_hasher(name, n_bits=4).fit(half, tags)
+    np.testing.assert_array_equal(again.decision_function(narrow), values)
     hasher = make_hasher(name, n_bits=4).fit(X, tags)
     values = hasher.decision_function(X)
     assert values.dtype == np.float64

@@ -88,7 +88,7 @@ def calls(monkeypatch):
             made["solvers"].append(self)
 
         def run(self, max_iter, **kwargs):
-            made["runs"].append({"start": self._Z.copy(), "graphs": self._graphs, **kwargs})
+            made["runs"].append({"start": self._Z.copy(), "links": self._links, **kwargs})
             n_iter = super().run(max_iter, **kwargs)
             made["runs"][-1]["codes"] = self.codes
             return n_iter
@@ -220,9 +220,9 @@ def test_a_trained_backbone_gives_new_features_and_graphs_in_each_round(photos, 
     first, second, third = calls["graphs"]
     assert not np.allclose(first, second)
     assert not np.allclose(second, third)
-    graphs = [run["graphs"]["visual"][1] for run in calls["runs"]]
-    assert graphs[0] is not graphs[1]
-    assert graphs[1] is not graphs[2]
+    links = [run["links"] for run in calls["runs"]]
+    assert links[0] is not links[1]
+    assert links[1] is not links[2]
     assert any(
         not torch.equal(weight, start)
         for weight, start in zip(hasher.backbone_.parameters(), backbone.parameters(), strict=True)

@@ -27,7 +27,6 @@ MAKE = {
     "tag-itq-linear": lambda: skhash.TagITQ(**FAST, kernel=None),
     "dstdh": lambda: skhash.DSTDHLinear(**FAST, n_anchors=20, n_concepts=40),
     "dstdh-from-itq": lambda: skhash.DSTDHLinear(**FAST, n_concepts=40, init="itq"),
-    "network": lambda: skhash.TagITQHasher(**FAST, max_epochs=1),
     "wp": lambda: skhash.WeaklySupervisedHasher(
         skhash.DSHHasher(8, max_epochs=1),
         skhash.SemanticSpace(8, embedding="ppmi"),
