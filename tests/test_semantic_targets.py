@@ -295,7 +295,7 @@ def missing_rows(words):
         (own_vectors() | {"sea": np.full(5, np.nan)}, "holds vectors with NaN.* remove"),
         (own_vectors() | {"sea": ["x"] * 5}, "must give vectors of numbers"),
         (own_vectors(["lion", "whale"]), "knows none of the 6 tags"),
-        (missing_rows, r"must return one vector for each word .* \(6, n_dimensions\) .* \(5, 3\)"),
+        (missing_rows, r"must return one vector for each word .* \(6, n_dimensions\); .* \(5, 3\)"),
         (lambda words: np.ones(len(words)), r".* returned an array of shape \(6,\)"),
         (lambda words: np.ones((len(words), 0)), r".* returned an array of shape \(6, 0\)"),
         (lambda words: np.full((len(words), 2), np.inf), "holds vectors with NaN or infinite"),
