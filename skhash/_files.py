@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and folders that one process has to itself."""
+"""Files that are either complete or absent, and folders that one process locks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PathLike = str | os.PathLike[str]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.skhash-tmp")
 _LOCK_NAME = ".skhash-lock"
-# Ends a checked file: this, then the digest of all before.
+# A checked file ends with this and a digest of everything before.
 _MARK = b"\x89SKH\r\n\x1a\n"
 _DIGEST_SIZE = 32
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -50,21 +50,21 @@ _KINDS = {
 
 
 def open_regular(path: PathLike) -> io.BufferedReader:
-    """Open a file to read its bytes, but nothing that only looks like one.
+    """Open a regular file to read its bytes.
 
-    Opening a named pipe would wait for ever, and a device may do anything.
+    Opening a named pipe would wait forever, and a device may do anything.
 
     Raises
     ------
     OSError
-        If there is no such file, or it is a folder, a pipe, a socket or a device; also for a
-        link to one of these, and for links that lead in a circle.
+        If there is no such file, or it is a folder, a pipe, a socket or a device; also for a link
+        to one of these, and for links that form a cycle.
     """
     _check_regular(path, os.stat(path))
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
     try:
-        _check_regular(path, os.fstat(file.fileno()))  # what has come there in the meantime
+        _check_regular(path, os.fstat(file.fileno()))  # the path may have changed in the meantime
     except BaseException:
         file.close()
         raise
@@ -80,7 +80,7 @@ def _check_regular(path: PathLike, status: os.stat_result) -> None:
 
 
 def content_digest(content: Any) -> bytes:
-    """Digest of bytes, of 16 bytes: the same as :func:`file_digest` of a file of them."""
+    """Digest of bytes, of 16 bytes: the same as :func:`file_digest` of a file with these bytes."""
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
@@ -98,10 +98,10 @@ def file_digest(path: PathLike) -> bytes:
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[io.BufferedRandom]:
-    """Open a new file that takes the place of ``path`` once it is complete and on the disk.
+    """Open a new file that replaces ``path`` when it is complete and on the disk.
 
-    Until then, and for ever if the writing fails, whatever is at ``path`` stays as it is. The
-    new file is written beside it; what writers that were killed left there is removed first.
+    Until then, or if writing fails, an existing file at ``path`` does not change. The new file is
+    written beside it; files that killed writers left there are removed first.
     """
     target = Path(os.path.realpath(path))
     with suppress(FileNotFoundError):
@@ -113,11 +113,11 @@ def replacing(path: PathLike) -> Iterator[io.BufferedRandom]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if fcntl is not None:  # renamed while still locked: nobody takes it for stale
+            if fcntl is not None:  # renamed while locked, so that nobody removes it as stale
                 os.replace(temporary, target)
         finally:
             file.close()
-        if fcntl is None:  # Windows renames no open file
+        if fcntl is None:  # Windows cannot rename an open file
             os.replace(temporary, target)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -127,7 +127,7 @@ def replacing(path: PathLike) -> Iterator[io.BufferedRandom]:
 
 
 def _new_temporary(folder: Path) -> tuple[io.BufferedRandom, Path]:
-    """A new file that its writer holds locked, which tells others that the writer lives."""
+    """A new file, locked by its writer: the lock shows others that the writer is alive."""
     while True:
         path = folder / f".{secrets.token_hex(8)}.skhash-tmp"
         file = open(path, "x+b")  # noqa: SIM115
@@ -139,18 +139,18 @@ def _new_temporary(folder: Path) -> tuple[io.BufferedRandom, Path]:
             file.close()
             path.unlink(missing_ok=True)
             raise
-        file.close()  # somebody took it for stale before it was locked
+        file.close()  # another process removed it as stale before it was locked
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove temporary files whose writers are dead: their locks died with them."""
+    """Remove temporary files whose writers have ended: their locks ended too."""
     found = []
     with suppress(PermissionError), os.scandir(folder) as entries:
         found = [folder / entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]
     for path in found:
-        # Whatever cannot be removed is in use, or gone already, or somebody else's.
+        # A file that cannot be removed is in use, already gone, or of another user.
         with suppress(OSError):
-            if fcntl is None:  # Windows removes no open file; and none is closed for long
+            if fcntl is None:  # Windows keeps open files, and no live one is closed for long
                 if time.time() - path.stat().st_mtime > 3600:
                     path.unlink()
                 continue
@@ -163,7 +163,7 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk, too, where folders can be synchronised."""
+    """Write the new name to the disk too, if folders can be synchronised."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -174,16 +174,16 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def folder_lock(folder: PathLike) -> Iterator[None]:
-    """Have a folder to oneself, among all that ask for it by this function.
+    """Lock a folder against all other callers of this function.
 
-    The folder is made if missing, and removed at the end if nothing was put there. The lock ends
-    with the process at the latest, however that ends. On file systems that know no locks nothing
-    is locked.
+    The folder is created if missing, and removed at the end if nothing was put there. The lock ends
+    at the latest when the process ends, for any reason. On file systems without locks nothing is
+    locked.
 
     Raises
     ------
     RuntimeError
-        At once, if another process or thread has it.
+        At once, if another process or thread has the lock.
     """
     folder = Path(folder)
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -196,7 +196,7 @@ def folder_lock(folder: PathLike) -> Iterator[None]:
             continue
         try:
             _lock(number)
-            # Whoever had it before may have removed this very file.
+            # The process that had the lock before may have removed this file.
             if _is_at(number, path):
                 break
         except BlockingIOError:
@@ -212,8 +212,8 @@ def folder_lock(folder: PathLike) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is still locked, so that a forked child that has it open as well locks
-        # nobody out. Windows removes no open file, and leaves it there.
+        # Removed while it is still locked, so that a forked child with the same open file blocks
+        # nobody. Windows cannot remove an open file, so the file stays there.
         with suppress(OSError):
             path.unlink()
         os.close(number)
@@ -223,18 +223,18 @@ def folder_lock(folder: PathLike) -> Iterator[None]:
 
 
 def _lock(number: int, *, wait: bool = False) -> None:
-    """Lock an open file, or raise BlockingIOError; do nothing where there are no locks."""
+    """Lock an open file, or raise BlockingIOError; do nothing if there are no locks."""
     try:
         if fcntl is not None:
             fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         elif not wait:
             import msvcrt
 
-            windows: Any = msvcrt  # type checkers on other systems know it as empty
+            windows: Any = msvcrt  # for type checkers on other systems it is empty
             windows.locking(number, windows.LK_NBLCK, 1)
     except BlockingIOError:
         raise
-    except PermissionError as error:  # how Windows says the same
+    except PermissionError as error:  # raised by Windows instead
         raise BlockingIOError(*error.args) from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
@@ -249,15 +249,15 @@ def _is_at(number: int, path: Path) -> bool:
 
 
 def write_checked(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that :func:`read_checked` can tell from a damaged one.
+    """Write a file that :func:`read_checked` can check for damage.
 
     Parameters
     ----------
     path : path
-        Where to; see :func:`replacing`.
+        Where to write; see :func:`replacing`.
     write : callable
         Called with the open file, writes the contents: ``lambda file: torch.save(state, file)``.
-        Readers of zip files (NumPy, PyTorch) take the file as it is, mark and all.
+        Readers of zip files (NumPy, PyTorch) can read the file as it is.
     """
     with replacing(path) as file:
         write(file)
@@ -268,12 +268,12 @@ def write_checked(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
 
 
 def read_checked(path: PathLike) -> io.BytesIO:
-    """Read the contents of a file that :func:`write_checked` wrote.
+    """Read the contents of a file of :func:`write_checked`.
 
     Raises
     ------
     ValueError
-        If one bit of it is not as it was written; the message begins with the path.
+        If the file is not as it was written; the message begins with the path.
     OSError
         If it cannot be read.
     """
@@ -288,7 +288,7 @@ def read_checked(path: PathLike) -> io.BytesIO:
         content.truncate(max(size, 0))
         tail = file.read()
     if tail[: len(_MARK)] != _MARK:
-        raise ValueError(f"{path} is truncated, damaged, or no file that skhash wrote.")
+        raise ValueError(f"{path} is truncated, damaged, or not a file of skhash.")
     digest = _new_digest()
     digest.update(content.getbuffer())
     if tail[len(_MARK) :] != digest.digest():
@@ -302,9 +302,10 @@ def _new_digest() -> Any:
 
 
 def reserve(file: BinaryIO, size: int) -> None:
-    """Give an empty file its final size, with room on the disk for all of it.
+    """Give an empty file its final size, and reserve the space on the disk.
 
-    A memory map of a file without that room kills the process (SIGBUS) once the disk is full.
+    A memory map of a file without this space kills the process (SIGBUS) when
+    the disk is full.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from ._kernel import gaussian_kernel, median_gamma
-from ._rows import Features, Rows, column_means, column_range, squares_about
+from ._rows import Features, Rows, squares_about, summarise_columns
 
 __all__ = ["KernelFeatures"]
 
@@ -48,7 +48,8 @@ class KernelFeatures:
     """
 
     def __init__(self, X: Features, n_anchors: int, rng: np.random.RandomState) -> None:
-        self.root = bool(column_range(X)[0].min() >= 0)
+        columns = summarise_columns(X)
+        self.root = bool(columns.low.min() >= 0)
         compared = _Compared(self, X)
         rows = rng.choice(len(X), min(n_anchors, len(X)), replace=False)
         self.anchors = compared[np.sort(rows)]
@@ -61,7 +62,7 @@ class KernelFeatures:
         vectors, lengths = vectors[:, kept], np.sqrt(eigenvalues[kept] * (curved or 1.0))
         # Turned back to the anchors, features do not hang on how eigenvectors are chosen.
         self._root_inverse = (vectors / lengths) @ vectors.T
-        self._scale = float(np.sqrt(squares_about(X, column_means(X)) / len(X))) or 1.0
+        self._scale = float(np.sqrt(squares_about(X, columns.mean) / len(X))) or 1.0
 
     def _compared(self, X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         return np.sqrt(np.maximum(X, 0)) if self.root else X

@@ -1,4 +1,4 @@
-"""Labels as supervised hashers take them."""
+"""Labels for supervised hashers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["labelled_rows"]
 def labelled_rows(
     y: Any, n_samples: int, estimator: Any, *, name: str = "y"
 ) -> tuple[sp.csr_array, NDArray[np.intp]]:
-    """Encode labels, and tell which rows have any.
+    """Encode labels, and find the rows that have any.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ def labelled_rows(
     n_samples : int
         Number of images.
     estimator : object
-        Whose ``fit`` got them, for the error message.
+        The estimator whose ``fit`` received them, for the error message.
     name : str, default="y"
-        How error messages call ``y``.
+        Name of ``y`` in error messages.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""Constructor parameters: handed on from a base, with defaults of one's own, checked for slips.
+"""Constructor parameters: inherited from bases, with other defaults, checked for misspelled names.
 
 scikit-learn reads an estimator's parameters from the signature of its
-``__init__``. Where that ends in ``**network``, the base's parameters are
-written in its place here, in the signature and in the docstring, so that two
-dozen parameters are declared and documented once.
+``__init__``. If it ends in ``**network``, this module replaces that by the
+parameters of the base, in the signature and in the docstring. So two dozen
+parameters are declared and documented only once.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ _SECTIONS = ("Parameters", "Attributes", "Raises", "See Also", "Notes", "Referen
 class ParametersMixin(DocumentedMixin):
     """Mixin of all estimators of the package; comes before their other bases.
 
-    A subclass whose constructor ends in ``**kwargs`` takes over the parameters
+    A subclass whose constructor ends in ``**kwargs`` inherits the parameters
     of the constructors of its bases, in the order of resolution, up to the
-    first that takes no ``**kwargs`` itself. A parameter that it declares hides
-    theirs. To change the default of another, it lists that in ``_defaults``:
-    type checkers refuse a parameter that is both declared and part of the
-    :class:`~typing.TypedDict` that types ``**kwargs``.
+    first constructor without ``**kwargs``. A parameter that the subclass
+    declares hides theirs. Defaults of other parameters are changed in
+    ``_defaults``, because type checkers refuse a parameter that is both
+    declared and part of the :class:`~typing.TypedDict` that types
+    ``**kwargs``.
     """
 
-    # Defaults of parameters of the bases, where they differ from theirs.
+    # Defaults of inherited parameters that differ from those of the bases.
     _defaults: ClassVar[Any] = {}  # a mapping; subclasses narrow it to their TypedDict
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -63,7 +64,7 @@ def _complete(cls: type) -> None:
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        # A mixin's constructor is handed more than it knows, for the bases after it.
+        # The constructor of a mixin also receives parameters of the bases after it.
         if type(self) is cls:
             for name in kwargs.keys() - parameters.keys():
                 raise TypeError(_unknown(cls.__name__, name, list(parameters)[1:]))
@@ -85,7 +86,7 @@ def _unknown(class_name: str, name: str, known: list[str]) -> str:
 
 
 def _hands_on(init: Any) -> bool:
-    """Whether a constructor, as written, hands ``**kwargs`` on."""
+    """Whether a constructor, as written, passes ``**kwargs`` on."""
     return bool(inspect.unwrap(init).__code__.co_flags & inspect.CO_VARKEYWORDS)
 
 

@@ -1,4 +1,4 @@
-"""A bar on the terminal that shows how fast work goes, and how long it will take yet."""
+"""A progress bar on the terminal, with the rate of the work and the remaining time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """How much is done, a context.
+    """Context manager that shows how much work is done.
 
     Parameters
     ----------
     total : int or None
-        How much there is to do; None where that is not known.
+        Total amount of work; None if it is not known.
     unit : str
-        What is counted.
+        Unit of the amount.
     desc : str
-        What is made.
+        Description of the work.
     verbose : int or bool
-        Whether to show it.
+        Whether to show the bar.
     """
 
     def __init__(self, total: int | None, *, unit: str, desc: str, verbose: int) -> None:
@@ -27,7 +27,7 @@ class Progress:
         if verbose:
             from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-            # The mean rate, which steps of any size do not shake.
+            # The mean rate, which does not jump with large steps.
             self._bar = tqdm(total=total, unit=unit, desc=desc, smoothing=0)
 
     def __enter__(self) -> Progress:
@@ -38,12 +38,12 @@ class Progress:
             self._bar.close()
 
     def add(self, n: int) -> None:
-        """Count what is done now."""
+        """Count work that is done now."""
         if self._bar is not None:
             self._bar.update(n)
 
     def skip(self, n: int) -> None:
-        """Count what was done before, which has no part in the rate."""
+        """Count work that was done before; it is not part of the rate."""
         if self._bar is not None:
             self._bar.initial += n
             self._bar.update(n)

@@ -7,7 +7,7 @@ block of their rows, and each block is cast, or computed, when it is read: the w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,14 @@ from sklearn.utils import assert_all_finite, gen_batches
 
 __all__ = [
     "CastRows",
+    "ColumnSummary",
     "Features",
     "Rows",
     "TakenRows",
-    "column_means",
-    "column_range",
     "open_rows",
     "row_blocks",
     "squares_about",
+    "summarise_columns",
 ]
 
 # Of a block in float64, which products and their operands may become.
@@ -40,12 +40,16 @@ class Rows:
         Of the matrix.
     dtype : dtype
         Of its rows.
+    width : int, default=None
+        How many numbers are in memory to make a row, where they are more than
+        its columns.
     """
 
     ndim = 2
 
-    def __init__(self, shape: tuple[int, int], dtype: Any) -> None:
+    def __init__(self, shape: tuple[int, int], dtype: Any, width: int | None = None) -> None:
         self.shape = shape
+        self.width = max(shape[1], width or 0)
         self.dtype: np.dtype[Any] = np.dtype(dtype)
 
     def __len__(self) -> int:
@@ -102,7 +106,7 @@ class TakenRows(Rows):
     """
 
     def __init__(self, matrix: Features, rows: NDArray[np.integer[Any]]) -> None:
-        super().__init__((len(rows), matrix.shape[1]), matrix.dtype)
+        super().__init__((len(rows), matrix.shape[1]), matrix.dtype, _width(matrix))
         self._matrix, self._rows = matrix, rows
 
     def _read(self, rows: Any) -> NDArray[Any]:
@@ -145,26 +149,30 @@ def open_rows(check: Callable[..., NDArray[Any]], X: Any) -> Features:
 
 def row_blocks(X: Features | Any) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Blocks of rows of a matrix, of up to 64 MiB in float64, and where they are."""
-    n_samples, n_columns = X.shape
-    for rows in gen_batches(n_samples, max(1, _BLOCK_BYTES // (8 * max(n_columns, 1)))):
+    for rows in gen_batches(X.shape[0], max(1, _BLOCK_BYTES // (8 * max(_width(X), 1)))):
         yield rows, X[rows]
 
 
-def column_range(X: Features) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The least and the largest value of each column."""
-    lows, highs = [], []
+def _width(X: Features | Any) -> int:
+    return X.width if isinstance(X, Rows) else int(X.shape[1])
+
+
+class ColumnSummary(NamedTuple):
+    """The least and the largest value of each column, and its mean in float64."""
+
+    low: NDArray[Any]
+    high: NDArray[Any]
+    mean: NDArray[np.float64]
+
+
+def summarise_columns(X: Features) -> ColumnSummary:
+    """What one pass over the rows tells of each column."""
+    lows, highs, sums = [], [], np.zeros(X.shape[1])
     for _, block in row_blocks(X):
         lows.append(block.min(axis=0))
         highs.append(block.max(axis=0))
-    return np.min(lows, axis=0), np.max(highs, axis=0)
-
-
-def column_means(X: Features) -> NDArray[np.float64]:
-    """The mean of each column, in float64."""
-    sums = np.zeros(X.shape[1])
-    for _, block in row_blocks(X):
         sums += block.sum(axis=0, dtype=np.float64)
-    return sums / len(X)
+    return ColumnSummary(np.min(lows, axis=0), np.max(highs, axis=0), sums / len(X))
 
 
 def squares_about(X: Features, mean: NDArray[np.float64]) -> float:

@@ -1,6 +1,6 @@
-"""What the package uses of scikit-learn's private interface: the one place to mend when it moves.
+"""All uses of scikit-learn's private interface: the only place to change if it changes.
 
-Checked with every scikit-learn from the floor in ``pyproject.toml`` on.
+Checked with every scikit-learn from the oldest one in ``pyproject.toml`` on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Interval(_param_validation.Interval):
-    """Constraint of a parameter to an interval of numbers, of which a bool is none."""
+    """Constraint of a parameter to an interval of numbers; a bool is not a number."""
 
     def is_satisfied_by(self, val: Any) -> bool:
         """Whether a value is a number in the interval."""
@@ -38,7 +38,7 @@ class DocumentedMixin:
     """
 
     _doc_link_module = "skhash"
-    # The one place that knows where the pages of `make docs` are published.
+    # The only place with the address where the pages of `make docs` are published.
     _doc_link_template = (
         "https://scikit-hash.readthedocs.io/en/stable/generated/skhash.{estimator_name}.html"
     )

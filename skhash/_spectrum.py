@@ -7,7 +7,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from sklearn.utils.extmath import svd_flip
 
-from ._rows import Features, column_means, column_range, row_blocks
+from ._rows import Features, row_blocks, summarise_columns
 
 __all__ = ["fix_signs", "scatter_spectrum"]
 
@@ -36,8 +36,7 @@ def scatter_spectrum(
     """
     n_samples, n_features = X.shape
     n_directions = min(n_samples, n_features, n_directions or n_features)
-    mean = column_means(X)
-    low, high = column_range(X)
+    low, high, mean = summarise_columns(X)
     constant = low == high
     mean[constant] = low[constant]  # without rounding, so that centred they are exactly 0
     if n_features <= n_samples:

@@ -1,4 +1,4 @@
-"""Which tags are forms of one another: case, Unicode form, joined words, English plurals."""
+"""Forms of the same tag: case, Unicode form, joined words, English plurals."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _MIN_SINGULAR = 3  # letters; "as" is no plural
 
 
 def plain_case(tag: str) -> str:
-    """A tag in lower case, its letters in the form that Unicode calls compatible (NFKC)."""
+    """A tag in lower case, in Unicode's compatible form (NFKC)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", tag).lower())
 
 
 def group_tags(tags: Collection[str], normalize: str | None) -> dict[str, str]:
-    """What is the same for all forms of a tag.
+    """A key for each tag, the same for all forms of a tag.
 
     Parameters
     ----------
     tags : collection of str
-        All tags: those that only some of them are forms of must be among them.
+        All tags: forms are found only among them.
     normalize : {"case", "forms"} or None
-        What are forms of a tag: nothing else (None), what differs in case or Unicode form, or
-        joined words and plurals, too.
+        What counts as a form of a tag: only the tag itself (None), tags that
+        differ in case or Unicode form, or also joined words and plurals.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def group_tags(tags: Collection[str], normalize: str | None) -> dict[str, str]:
 
 
 def _singular(word: str, known: set[str]) -> str:
-    """The known word that a word is the English plural of, or the word itself."""
+    """The known English singular of a word, or the word itself."""
     if word in _NOT_PLURALS or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
     if not word[-2:-1].isalpha():  # cameras: d70 and d70s

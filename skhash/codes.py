@@ -1,9 +1,9 @@
 """Packing binary codes into bytes and measuring Hamming distances.
 
-This is the one place that knows the bit order: a code of ``n_bits`` values in
-{0, 1} fills ``ceil(n_bits / 8)`` bytes, the first bit in the most significant
-place of the first byte (as :func:`numpy.packbits` does by default), the unused
-places of the last byte zero.
+Only this module knows the bit order. A code of ``n_bits`` values in {0, 1} has
+``ceil(n_bits / 8)`` bytes. The first bit is the most significant bit of the
+first byte, as in :func:`numpy.packbits` by default. The unused bits of the
+last byte are zero.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "unpack",
 ]
 
-#: The value, in place of each bit, of the code of a sample that could not be read.
+#: The value of every bit in the code of a sample that could not be read.
 MISSING = 255
 
 
@@ -39,23 +39,23 @@ def check_codes(codes: ArrayLike, *, name: str = "codes") -> NDArray[np.uint8]:
     codes : array-like of shape (n_samples, n_bits)
         Boolean or numeric array whose values are all 0 or 1.
     name : str, default="codes"
-        How error messages call the argument.
+        Name of the argument in error messages.
 
     Returns
     -------
     ndarray of shape (n_samples, n_bits), uint8
-        The codes; no copy if they are uint8 already.
+        The codes; not copied if they are already uint8.
 
     Raises
     ------
     ValueError
         If the array is not two-dimensional, has no bits, or holds other values
-        than 0 and 1; the message tells which rows are :data:`MISSING`.
+        than 0 and 1; the message says which rows are :data:`MISSING`.
     TypeError
         If the values are not numbers.
     """
     array = _check_table(codes, name)
-    # Integers in {0, 1} are told by their extremes: cheaper than comparing every element twice.
+    # Integers in {0, 1} are checked by their extremes: cheaper than comparing every element twice.
     if array.size and (
         array.min() < 0
         or array.max() > 1
@@ -81,7 +81,7 @@ def _check_table(codes: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def _not_codes(array: NDArray[Any], name: str) -> ValueError:
-    """What to say of an array that holds other values than 0 and 1."""
+    """The error for an array with other values than 0 and 1."""
     missing = missing_rows(array)
     if missing.any() and np.isin(array[~missing], (0, 1)).all():
         rows = np.flatnonzero(missing)
@@ -98,11 +98,11 @@ def _not_codes(array: NDArray[Any], name: str) -> ValueError:
 
 
 def missing_rows(codes: ArrayLike) -> NDArray[np.bool_]:
-    """Tell which codes stand for samples that could not be read.
+    """Find the codes of samples that could not be read.
 
-    A hasher with ``on_error="skip"`` gives such a sample a row of
-    :data:`MISSING` in place of bits, so that rows stay in order; whatever
-    takes codes refuses it.
+    A hasher with ``on_error="skip"`` returns a row of :data:`MISSING` for such
+    a sample, so that rows stay in order. All functions that take codes refuse
+    such a row.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ def sign_bits(values: ArrayLike, *, missing: bool = False) -> NDArray[np.uint8]:
         Real values, such as the output of ``decision_function``.
     missing : bool, default=False
         Whether NaN in a whole row stands for a sample that could not be read:
-        its bits are :data:`MISSING`. For values of two dimensions. NaN in part
-        of a row is an error all the same.
+        its bits are :data:`MISSING`. For values of two dimensions. NaN in only
+        a part of a row is always an error.
 
     Returns
     -------
@@ -230,7 +230,7 @@ def unpack(packed: ArrayLike, n_bits: int) -> NDArray[np.uint8]:
     Raises
     ------
     ValueError
-        If the shape does not fit ``n_bits``, or bits beyond it are set.
+        If the shape does not match ``n_bits``, or bits beyond it are set.
     TypeError
         If ``packed`` is not uint8, or ``n_bits`` not an int.
     """
@@ -239,7 +239,7 @@ def unpack(packed: ArrayLike, n_bits: int) -> NDArray[np.uint8]:
         raise TypeError(f"n_bits must be an int, got {type(n_bits).__name__}.")
     if n_bits < 1 or -(-n_bits // 8) != array.shape[1]:
         raise ValueError(
-            f"n_bits={n_bits} needs {max(-(-n_bits // 8), 0)} bytes a code, "
+            f"n_bits={n_bits} needs {max(-(-n_bits // 8), 0)} bytes per code, "
             f"but packed has {array.shape[1]}."
         )
     if (array[:, -1] & (2 ** (-n_bits % 8) - 1)).any():
@@ -274,8 +274,8 @@ def hamming_blocks(
     Y : array-like of shape (n_y, n_bytes), uint8
         Packed codes.
     working_memory : float, default=64.0
-        Bound on the memory of a block and its temporaries, in MiB (one row of
-        X is always taken, whatever it needs).
+        Bound on the memory of a block and its temporaries, in MiB (a block has
+        at least one row of X, even if this needs more).
 
     Yields
     ------
@@ -304,7 +304,7 @@ def hamming_blocks(
     dtype = _distance_dtype(X.shape[1])
     X_words, Y_words = _as_words(X), _as_words(Y)
     n_words = X_words.shape[1]
-    # Word columns contiguous, so that the inner loop over Y streams.
+    # Word columns are contiguous, so that the inner loop reads Y in order.
     Y_columns = np.ascontiguousarray(Y_words.T)
     row_bytes = max(len(Y), 1) * (X_words.itemsize + 1 + dtype.itemsize)
     n_rows = max(1, int(min(len(X), working_memory * 2**20 // row_bytes)))
@@ -366,8 +366,8 @@ def hamming_distances(X: ArrayLike, Y: ArrayLike | None = None) -> NDArray[np.un
 def smallest(distances: NDArray[np.unsignedinteger[Any]], k: int) -> NDArray[np.intp]:
     """Columns of the k smallest values of each row, in the order of a stable sort.
 
-    This is how every search and ranking of the package chooses and orders neighbours: by distance,
-    equal ones by position.
+    Every search and ranking of the package selects and orders neighbours in
+    this way: by distance, and by position at equal distances.
 
     Parameters
     ----------
@@ -382,10 +382,11 @@ def smallest(distances: NDArray[np.unsignedinteger[Any]], k: int) -> NDArray[np.
     """
     n_columns = distances.shape[1]
     if 4 * k >= n_columns:
-        # NumPy sorts short integers stably in linear time: nothing is gained by choosing first.
+        # NumPy sorts short integers stably in linear time: selecting first would not be faster.
         return np.argsort(distances, axis=1, kind="stable")[:, :k]
-    # The k-th smallest value of a sample is no less than that of all. The larger the sample, the
-    # fewer columns pass it to be sorted: some sqrt(n_columns * k) of both cost least together.
+    # The k-th smallest value of a sample is at least that of all columns. With a larger sample,
+    # fewer columns remain to be sorted: about sqrt(n_columns * k) of both have the smallest total
+    # cost.
     sample = distances[:, :: max(1, isqrt(n_columns // k) // 2)]
     bounds: Any
     if k < _WORTH_COUNTING:
@@ -399,5 +400,5 @@ def smallest(distances: NDArray[np.unsignedinteger[Any]], k: int) -> NDArray[np.
     return columns
 
 
-# The k-th smallest of a sample is found sooner by counting values than by partition from this k on.
+# From this k on, counting values finds the k-th smallest of a sample faster than partition.
 _WORTH_COUNTING = 64

@@ -1,4 +1,4 @@
-"""Photos as arrays: read from files of any kind of trust, made RGB, cut to one size."""
+"""Photos as arrays: read from files that may be untrusted, made RGB, cropped to one size."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ._files import open_regular
 
 __all__ = ["MAX_PIXELS", "PHOTO_FORMATS", "ImageReadError", "read_image", "read_thumbnail"]
 
-# What photos come in (MPO is among JPEG). Not PostScript, for which Pillow starts Ghostscript.
+# Formats of photos (JPEG includes MPO). Not PostScript, for which Pillow starts Ghostscript.
 PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
-# What their files are called.
+# Suffixes of their files.
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
-# More than a full-frame camera gives; decoding takes up to 16 bytes a pixel (WebP).
+# More than the pixels of a full-frame camera; decoding needs up to 16 bytes per pixel (WebP).
 MAX_PIXELS = 64_000_000
 
 _UPRIGHT = {
@@ -35,7 +35,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# PNG names the transparent colour in the bits of the file, but Pillow decodes to 8 bits.
+# PNG stores the transparent colour with the bits of the file, but Pillow decodes to 8 bits.
 _TRANSPARENT: dict[Any, Callable[[Any], Any]] = {
     "L;2": lambda level: 85 * level,
     "L;4": lambda level: 17 * level,
@@ -56,48 +56,49 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     formats: Sequence[str] = PHOTO_FORMATS,
 ) -> NDArray[np.uint8]:
-    """Read one image as RGB, upright, cut to a square.
+    """Read one image as RGB, upright, cropped to a square.
 
     Parameters
     ----------
     source : str, path-like, bytes, file object, dict, PIL image or ndarray of uint8
-        An image file: by its name, as its bytes, open in binary mode (read
-        from its start; its position stays), or as a row ``{"bytes": ...,
-        "path": ...}`` of which the bytes count if they are not None. Or pixels
-        of shape (H, W, 3), (H, W, 4) or (H, W). Of a file with several images
-        it is the first.
+        An image file: its name, its bytes, the file open in binary mode (read
+        from its start; its position stays), or a row
+        ``{"bytes": ..., "path": ...}``, where the bytes are used if they are
+        not None. Or pixels of shape (H, W, 3), (H, W, 4) or (H, W). From a
+        file with several images, the first is read.
     size : int
         Side of the result in pixels. The shorter side is scaled to it
-        (antialiased), the longer one cut evenly at both ends; an image of this
-        size already is taken as it is.
+        (antialiased), and the longer side is cropped equally at both ends. An
+        image that already has this size is not changed.
     crop : float in (0, 1], default=1.0
-        Share of the shorter side that the square in the middle takes, before
-        it is scaled. 0.875 is "resize to 256, crop to 224".
+        Side of the square in the middle that is kept, as a share of the
+        shorter side before scaling. 0.875 is "resize to 256, crop to 224".
     interpolation : {"bilinear", "bicubic", "lanczos", "hamming", "box", \
             "nearest"}, default="bilinear"
-        How pixels are scaled.
+        Method of scaling.
     max_pixels : int, default=64000000
-        An image of more pixels is refused before it is decoded: a small file
-        can hold a huge image, which would take up to 16 bytes of memory a
+        An image with more pixels is refused before it is decoded: a small file
+        can contain a huge image, which would need up to 16 bytes of memory per
         pixel. A JPEG much larger than needed is decoded at 1/2, 1/4 or 1/8 of
-        its width and height, and then these count (unless it is progressive).
-        Pillow has a limit of its own, ``2 * PIL.Image.MAX_IMAGE_PIXELS``.
+        its width and height, and this smaller size counts (unless it is
+        progressive). Pillow also has its own limit,
+        ``2 * PIL.Image.MAX_IMAGE_PIXELS``.
     formats : sequence of str, default=('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF')
-        Which formats a file may be in, whatever its name says. With the plugin
-        of pillow-heif: ``(*PHOTO_FORMATS, "HEIF")``.
+        Formats that a file may have, whatever its name is. With the plugin of
+        pillow-heif: ``(*PHOTO_FORMATS, "HEIF")``.
 
     Returns
     -------
     ndarray of shape (size, size, 3), uint8
         The EXIF orientation is applied; grey, palette and CMYK images become
-        RGB; 16 bits a channel become 8; what is transparent turns white.
+        RGB; 16 bits per channel become 8; transparent pixels become white.
 
     Raises
     ------
     ImageReadError
-        If there is no such file, or it is no regular file (but a folder, a
-        pipe, ...), or corrupt, truncated, too large or in another format, or
-        its pixels are floats or whole numbers of 32 bits.
+        If the file does not exist, is not a regular file (but a folder, a
+        pipe, ...), is corrupt, truncated, too large or in another format, or
+        has pixels that are floats or 32-bit integers.
 
     Examples
     --------
@@ -117,7 +118,7 @@ def read_image(
 
 
 def resampling(interpolation: str) -> Image.Resampling:
-    """Pillow's method of a name."""
+    """The method of Pillow with a name."""
     names = [method.name.lower() for method in Image.Resampling]
     if interpolation not in names:
         raise ValueError(f"interpolation must be one of {names}, got {interpolation!r}.")
@@ -138,7 +139,8 @@ def read_thumbnail(
     source : str, path-like, bytes, file object, dict, PIL image or ndarray of uint8
         As for :func:`read_image`.
     size : int
-        The longer side of the result at most; a smaller image keeps its size.
+        Largest length of the longer side of the result; a smaller image keeps
+        its size.
     max_pixels : int, default=64000000
         As for :func:`read_image`.
     formats : sequence of str, default=('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF')
@@ -187,26 +189,26 @@ def _read(
             if isinstance(source, str | os.PathLike | bytes):
                 # A JPEG far larger than needed is decoded at a fraction of its size.
                 image.draft(None, (2 * size, 2 * size))
-                if not image.info.get("progressive"):  # such a one is all in memory anyhow
+                if not image.info.get("progressive"):  # a progressive one is decoded in full
                     n_pixels = image.width * image.height
                 _mend_transparency(image)
             if n_pixels > max_pixels:
                 raise ValueError(
                     f"it has {n_pixels:,} pixels, more than max_pixels={max_pixels:,}; pass a "
-                    "larger max_pixels if it is to be trusted."
+                    "larger max_pixels if you trust it."
                 )
             return np.asarray(_to_rgb(image, scale))
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, ...
         name = repr(path) if path is not None else f"given as {kind_of(source)}"
         cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            cause = f"it is torn, or in none of the formats {', '.join(formats)}."
+            cause = f"it is damaged, or in none of the formats {', '.join(formats)}."
         raise ImageReadError(f"cannot read image {name}: {cause}") from error
 
 
 @contextmanager
 def open_photo(source: Any, formats: Sequence[str] = PHOTO_FORMATS) -> Iterator[Image.Image]:
-    """An image in any of the forms that :func:`resolve` gives, open but not decoded.
+    """Open an image in any of the forms of :func:`resolve`, without decoding it.
 
     It may also be an open file at its start, which is closed at the end.
     """
@@ -232,7 +234,7 @@ def open_photo(source: Any, formats: Sequence[str] = PHOTO_FORMATS) -> Iterator[
 
 
 def resolve(image: Any) -> Any:
-    """The path, bytes or pixels of an image; what is no image comes back as it is."""
+    """The path, bytes or pixels of an image; other values are returned as they are."""
     if is_row(image):
         content, path = image.get("bytes"), image.get("path")
         return path if content is None else resolve(content)
@@ -248,7 +250,7 @@ def resolve(image: Any) -> Any:
 
 
 def is_row(image: Any) -> bool:
-    """Whether this is a row as the images of Hugging Face's datasets are, undecoded."""
+    """Whether this is a row of images of Hugging Face's datasets, not decoded."""
     return isinstance(image, dict) and ("bytes" in image or "path" in image)
 
 
@@ -275,17 +277,17 @@ def path_of(image: Any) -> str | None:
 
 
 def kind_of(value: Any) -> str:
-    """How messages call a value that is no image."""
+    """Description in messages of a value that is not an image."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} of shape {value.shape}"
     return type(value).__name__
 
 
 def _to_rgb(image: Image.Image, scale: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """An image made upright, opaque and RGB; all that can be is done after scaling it."""
-    image.load()  # in which Pillow turns TIFF upright, but no other format
+    """An image made upright, opaque and RGB, with as many steps as possible after scaling."""
+    image.load()  # here Pillow turns TIFF upright, but no other format
     turn = None
-    with suppress(Exception):  # photos with torn EXIF data are shown as they are everywhere
+    with suppress(Exception):  # photos with damaged EXIF data stay as they are
         turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     image = scale(_to_scalable(image))
     if image.mode in ("LA", "RGBA"):
@@ -309,7 +311,7 @@ def _to_scalable(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Grey levels of 16 bits; Pillow's own conversion would clip them at 255."""
+    """Convert grey levels of 16 bits to 8; Pillow's own conversion would clip them at 255."""
     levels = np.asarray(image)
     if levels.dtype.itemsize > 2 and levels.size and not 0 <= levels.min() <= levels.max() < 2**16:
         raise ValueError(
@@ -323,7 +325,7 @@ def _to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _mend_transparency(image: Image.Image) -> None:
-    """Give the transparent colour of a PNG file as it comes out of decoding, in 8 bits."""
+    """Convert the transparent colour of a PNG file to 8 bits, like its decoded pixels."""
     decoding = getattr(image, "tile", None)
     adapt = _TRANSPARENT.get(decoding[0][3]) if decoding and image.format == "PNG" else None
     if adapt is not None and "transparency" in image.info:

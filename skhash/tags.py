@@ -1,4 +1,4 @@
-"""From whatever a user calls tags to a sparse indicator matrix and its vocabulary."""
+"""Tags in any form of users, as a sparse indicator matrix and its vocabulary."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _FORMS = (
     "or an indicator array or sparse matrix of 0 and 1 of shape (n_samples, n_tags)"
 )
 MAX_TAG_LENGTH = 1000  # of a tag, in characters
-# What is not seen in print: control characters that are no blanks, the soft hyphen, marks of
-# direction, zero-width blanks. Joiners stay inside a word, where scripts and emoji need them.
+# Invisible characters: control characters that are not spaces, the soft hyphen, marks of direction,
+# zero-width spaces. Joiners stay inside a word, where scripts and emoji need them.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e"
     "\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
@@ -40,7 +40,7 @@ _SEPARATORS = {sep: f"split({sep!r})" for sep in (",", ";", "|", "\u3001", "\uff
 }
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _MIXED_CASE = 0.05  # share of the vocabulary
-_STOPPED = object()  # in place of a tag, one that no vocabulary has
+_STOPPED = object()  # replaces a stopped tag; no vocabulary has it
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class TagMatrix:
         The tag of each column: sorted str (dtype object) or numbers, or the
         column names or numbers of an indicator.
     n_unknown : int
-        How many tags were left out because a given vocabulary lacks them, or
-        by ``stop_tags`` or ``min_count`` (counted once per image).
+        Number of tags that were left out because a given vocabulary lacks
+        them, or by ``stop_tags`` or ``min_count`` (counted once per image).
     """
 
     indicator: sp.csr_array
@@ -70,10 +70,10 @@ class TagMatrix:
 
 
 def clean_tag(tag: str) -> str:
-    """Write a tag as all that look like it are written.
+    """Clean a tag, so that tags that look the same are the same.
 
-    Unicode form NFC, no blanks around it and single ones inside, no invisible
-    characters. Upper and lower case stay.
+    The result has Unicode form NFC, no spaces around it, single spaces inside,
+    and no invisible characters. Upper and lower case are kept.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def clean_tag(tag: str) -> str:
     Returns
     -------
     str
-        May be empty.
+        The clean tag, which may be empty.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def clean_tag(tag: str) -> str:
     'new york'
     """
     tag = str.__str__(tag)  # of NumPy's str, or a member of an enumeration
-    if tag.isascii() and tag.isalnum():  # nearly all
+    if tag.isascii() and tag.isalnum():  # most tags
         return tag
     if not tag.isprintable():
         tag = _INVISIBLE.sub("", tag)
@@ -122,33 +122,33 @@ def encode_tags(
         - a sequence with one collection of str per image (list, tuple, set or
           array; None or an empty one for an image without tags);
         - a 1-D sequence with one tag per image, all str or all finite numbers
-          (None: no tag). Of whole numbers, -1 means no tag, as unlabelled in
-          scikit-learn;
+          (None: no tag). Among whole numbers, -1 means no tag, like unlabelled
+          samples in scikit-learn;
         - an indicator of 0 and 1, shape (n_samples, n_tags): nested lists of
-          numbers, array, sparse matrix or data frame. The columns of a data
-          frame name the tags, else their numbers do. Of a single tag it must
-          be sparse or a data frame with a named column: a column of numbers
-          may as well hold a class each.
+          numbers, array, sparse matrix or data frame. The column names of a
+          data frame are the tags, otherwise the column numbers. An indicator
+          of a single tag must be sparse, or a data frame with a named column:
+          a column of numbers may also be classes.
     vocabulary : array-like of shape (n_tags,), default=None
-        Columns of the result. Tags it lacks are ignored and counted in
-        ``n_unknown``. A data frame is matched to it by its column names; any
-        other indicator must have these columns. If None, the vocabulary is
-        the sorted set of tags that occur.
+        Columns of the result. Other tags are ignored and counted in
+        ``n_unknown``. A data frame is matched to it by column names; any other
+        indicator must have these columns. If None, the vocabulary is the
+        sorted set of tags that occur.
     n_samples : int, default=None
-        The number of images expected.
+        Expected number of images.
     name : str, default="y"
-        How error messages call the argument.
+        Name of the argument in error messages.
     normalize : {"case", "forms"} or None, default=None
-        Which tags count as one. None: those that look the same. "case": also
-        those that differ in case or in compatible forms of letters (NFKC);
-        they become lower case. "forms": also, where both occur, joined words
-        (new york, new-york, newyork) and English plurals (cats, cat). The
-        most used form becomes the tag, or the one that ``vocabulary`` holds.
+        Which tags are merged. None: tags that look the same. "case": also tags
+        that differ in case or in compatible forms of letters (NFKC); they
+        become lower case. "forms": also joined words (new york, new-york,
+        newyork) and English plurals (cats, cat), if both forms occur. The most
+        used form becomes the tag, or the form in ``vocabulary``.
     stop_tags : collection of str, default=()
-        Tags to be left out, in all forms that ``normalize`` makes one of.
+        Tags to leave out, in all forms that ``normalize`` merges.
     min_count : int, default=1
-        Tags of fewer images are left out; they are counted after forms are
-        merged. Of a given vocabulary, all tags stay.
+        Tags of fewer images are left out; tags are counted after forms are
+        merged. All tags of a given vocabulary are kept.
 
     Returns
     -------
@@ -163,26 +163,26 @@ def encode_tags(
     ValueError
         For a wrong number of rows or columns, an empty tag, NaN, masked
         entries, an indicator with other values than 0 and 1, a column of
-        numbers, a sequence of nothing but -1 and 1, or a vocabulary that
-        repeats a tag.
+        numbers, a sequence of only -1 and 1, or a vocabulary that repeats a
+        tag.
 
     Warns
     -----
     UserWarning
-        If tags look like several joined in one str, or many differ from
-        another only in case.
+        If a str seems to contain several tags, or many tags differ from
+        another tag only in case.
 
     Notes
     -----
-    Tags of str are compared as :func:`clean_tag` writes them, so that words
-    that look the same are the same. Sunset and sunset are two, unless
-    ``normalize`` is "case" or "forms". That is no default, because labels are
-    encoded here, too, and because tidy tags gain nothing: on MIR Flickr, whose
-    tags are in lower case, "forms" leaves the mean average precision of
-    :class:`skhash.TagITQ` as it is (16 bits .731 and .732, 64 bits .745 and
-    .745); in the same tags written carelessly it finds back what these lose
-    (.726 and .733, .741 and .745). A missing value of pandas among str or
-    lists is an image without tags. If ``vocabulary`` names -1, it is a class.
+    Tags of str are compared after :func:`clean_tag`, so words that look the
+    same are the same. Sunset and sunset are two tags, unless ``normalize`` is
+    "case" or "forms". This is not the default, because labels are encoded here
+    too, and because it does not help for clean tags: on MIR Flickr, whose tags
+    are in lower case, "forms" does not change the mean average precision of
+    :class:`skhash.TagITQ` (16 bits .731 and .732, 64 bits .745 and .745). If
+    the same tags are written carelessly, "forms" recovers the loss (.726 and
+    .733, .741 and .745). A missing value of pandas among str or lists is an
+    image without tags. If ``vocabulary`` contains -1, it is a class.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def encode_tags(
 
 
 def _check_cleaning(normalize: Any, stop_tags: Any, min_count: Any) -> set[str]:
-    """Check what :func:`encode_tags` is to do to tags; the stop tags as it compares them."""
+    """Check the options of :func:`encode_tags` for cleaning; return the clean stop tags."""
     if normalize not in (None, "case", "forms"):
         raise ValueError(f'normalize must be "case", "forms" or None, got {_shown(normalize)}.')
     if isinstance(stop_tags, str) or not all(isinstance(tag, str) for tag in stop_tags):
@@ -224,13 +224,13 @@ def _clean(
     min_count: int,
     name: str,
 ) -> TagMatrix:
-    """Merge the columns of tags that count as one, and leave out others."""
+    """Merge the columns of tags that are forms of the same tag, and leave out others."""
     words, vocabulary = raw.vocabulary.tolist(), raw.vocabulary
     wanted = [] if known is None else known.tolist()
     forms = words
     if normalize is not None or stop_tags:
         if not all(isinstance(tag, str) for tag in (*words, *wanted)):
-            raise TypeError(f"normalize and stop_tags are for tags of str; {name} has others.")
+            raise TypeError(f"normalize and stop_tags are for tags of str; {name} has other tags.")
         groups = group_tags({*words, *wanted, *stop_tags}, normalize)
         if normalize is not None:
             forms = _choose_forms(raw, wanted, groups)
@@ -263,7 +263,7 @@ def _clean(
 
 
 def _choose_forms(raw: TagMatrix, wanted: list[str], groups: dict[str, str]) -> list[str]:
-    """The form that each tag gets: one that is wanted, or else the most used of its group."""
+    """The form that each tag gets: a wanted one, or otherwise the most used of its group."""
     form_of = {groups[tag]: tag for tag in reversed(wanted)}
     words = raw.vocabulary.tolist()
     uses: Counter[tuple[str, str]] = Counter()
@@ -331,15 +331,15 @@ def _check_vocabulary(vocabulary: ArrayLike, name: str) -> NDArray[Any]:
     if "" in values:
         raise ValueError(f"{name} holds an empty tag; give every column a tag.")
     if len(set(values)) < len(values):
-        raise ValueError(f"{name} names a tag twice; give every column its own tag.")
+        raise ValueError(f"{name} names a tag twice; give every column a different tag.")
     return known
 
 
 def _check_length(n_rows: int, n_samples: int | None, name: str) -> None:
     if n_samples is not None and n_rows != n_samples:
         raise ValueError(
-            f"{name} has {n_rows} rows, expected {n_samples}: give one per image, an empty one "
-            "for an image without any."
+            f"{name} has {n_rows} rows, expected {n_samples}: give one row per image, an empty one "
+            "for an image without tags."
         )
 
 
@@ -347,7 +347,7 @@ def _column_names(tags: Any) -> Any:
     """Names of the columns of a data frame or table, None for anything else."""
     if hasattr(tags, "__array__"):
         for attribute in ("column_names", "columns"):  # pyarrow has both
-            if hasattr(type(tags), attribute):  # the type's, not that of a column called so
+            if hasattr(type(tags), attribute):  # of the type, not a column with this name
                 return getattr(tags, attribute)
     return None
 
@@ -365,7 +365,7 @@ def _open(tags: Any, name: str) -> Any:
 
 
 def _open_row(row: Any, name: str) -> Any:
-    """A row that is an array or becomes one as array, a scalar of NumPy or torch as a number."""
+    """A row as an array if it is or becomes one; a scalar of NumPy or torch as a number."""
     if isinstance(row, str | bytes) or not hasattr(row, "__array__"):
         return row
     array = _to_array(row, name)
@@ -375,18 +375,16 @@ def _open_row(row: Any, name: str) -> Any:
 def _to_array(values: Any, name: str) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray):
         if np.ma.is_masked(values):
-            raise ValueError(
-                f"{name} has masked entries; pass lists with None or [] in their place."
-            )
+            raise ValueError(f"{name} has masked entries; pass lists with None or [] for them.")
         return np.ma.getdata(values)
     try:
         return np.asarray(values)
-    except Exception as error:  # of a library that we do not know
+    except Exception as error:  # of an unknown library
         raise TypeError(f"{name} does not become an array: {error}") from error
 
 
 def _as_indicator(source: Any, columns: NDArray[Any] | None, name: str) -> sp.csr_array | None:
-    """The indicator that ``source`` is, or None if it is rows of tags."""
+    """``source`` as an indicator, or None if it has rows of tags."""
     if sp.issparse(source):
         return _as_sparse_indicator(source, name)
     dense = source if isinstance(source, np.ndarray) else _stack_numbers(source, name)
@@ -398,19 +396,19 @@ def _as_indicator(source: Any, columns: NDArray[Any] | None, name: str) -> sp.cs
         return None
     if not _holds_numbers(dense, name):
         if columns is None:
-            return None  # rows of str, if the check of rows finds nothing else
+            return None  # rows of str, unless the check of rows finds something else
         raise TypeError(
             f"{name} is a data frame with columns that are not numbers; it must be {_FORMS}. "
             "Pass one column, as a list, if that one holds the tags."
         )
-    # Compared in the dtype it came in, where nothing rounds to 1.
+    # Compared in its own dtype, in which nothing is rounded to 1.
     ones = np.asarray(dense == 1, dtype=bool)
     is_column = dense.shape[1] == 1
     if not (ones | np.asarray(dense == 0, dtype=bool)).all():
         raise _no_indicator(dense, name, is_column)
     if is_column and len(dense) and not (columns is not None and isinstance(columns[0], str)):
         raise ValueError(
-            f"{name} is a column of 0 and 1, which may be a class each or an indicator of one "
+            f"{name} is a column of 0 and 1, which may be classes or an indicator of one "
             f"tag: pass `np.ravel({name})` for classes, a sparse matrix or a data frame with a "
             "named column for an indicator."
         )
@@ -462,7 +460,7 @@ def _stack_numbers(rows: list[Any], name: str) -> NDArray[Any] | None:
             f"{name} has rows of numbers of different lengths; it must be {_FORMS}. "
             "Numbers of classes, some per image, must be str."
         ) from None
-    except Exception:  # of a later row; the check of rows tells which
+    except Exception:  # of a later row; the check of rows says which
         return None
 
 
@@ -485,8 +483,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a value is None or what pandas writes for it, NaN of numbers apart."""
-    pandas = sys.modules.get("pandas")  # there, if one of its values is
+    """Whether a value is None or a missing value of pandas, except NaN of numbers."""
+    pandas = sys.modules.get("pandas")  # imported, if there is a value of it
     return value is None or (pandas is not None and (value is pandas.NA or value is pandas.NaT))
 
 
@@ -511,7 +509,7 @@ def _as_tag_rows(source: Any, known: NDArray[Any] | None, name: str) -> list[Col
             kinds.add("str")
             rows.append((_checked(row, cleaned, f"{place} is", "None"),))
         elif _is_number(row):
-            if row != row:  # a missing value, if those around it are no numbers
+            if row != row:  # a missing value, if the others are not numbers
                 nan = place if nan is None else nan
                 rows.append(())
                 continue
@@ -533,7 +531,7 @@ def _as_tag_rows(source: Any, known: NDArray[Any] | None, name: str) -> list[Col
 
 
 def _checked(tag: Any, cleaned: dict[str, str], where: str, nothing: str) -> str:
-    """A tag as :func:`clean_tag` writes it; ``cleaned`` are those seen before.
+    """A tag after :func:`clean_tag`; ``cleaned`` holds those seen before.
 
     For messages, ``where`` begins a sentence about the tag, ``nothing`` is written for no tag.
     """
@@ -544,7 +542,7 @@ def _checked(tag: Any, cleaned: dict[str, str], where: str, nothing: str) -> str
         if len(tag) > MAX_TAG_LENGTH:
             raise ValueError(
                 f"{where} a tag of {len(tag)} characters, {_shown(tag)}; at most "
-                f"{MAX_TAG_LENGTH} make sense: give a list of tags, not a text."
+                f"{MAX_TAG_LENGTH} are allowed: give a list of tags, not a text."
             )
         found = cleaned[tag] = clean_tag(tag)
         if not found:
@@ -576,7 +574,7 @@ def _shown(value: Any) -> str:
 def _without_unlabelled(
     rows: list[Collection[Any]], known: NDArray[Any] | None, name: str
 ) -> list[Collection[Any]]:
-    """Rows of one number each, that of -1 emptied where it means unlabelled."""
+    """Rows of one number each; a row of -1 becomes empty if -1 means unlabelled."""
     values = {number for row in rows for number in row}
     if -1 not in values or any(isinstance(v, bool) or v != int(v) for v in values):
         return rows
@@ -584,8 +582,8 @@ def _without_unlabelled(
         return rows if -1 in known.tolist() else [row if -1 not in row else () for row in rows]
     if values == {-1, 1}:
         raise ValueError(
-            f"{name} holds nothing but -1 and 1: pass `{name} > 0` if both are classes, None in "
-            "place of -1 if it means unlabelled."
+            f"{name} holds only -1 and 1: pass `{name} > 0` if both are classes, or None "
+            "instead of -1 if it means unlabelled."
         )
     return [row if -1 not in row else () for row in rows]
 
@@ -595,7 +593,7 @@ def _index_rows(rows: list[Collection[Any]], known: NDArray[Any] | None) -> TagM
         ordered = sorted({tag for row in rows for tag in row})
         is_str = not ordered or isinstance(ordered[0], str)
         known = np.asarray(ordered, dtype=object if is_str else None)
-        if known.tolist() != ordered:  # integers and fractions that no dtype holds together
+        if known.tolist() != ordered:  # integers and fractions that no single dtype can hold
             known = np.asarray(ordered, dtype=object)
     column_of = {tag: j for j, tag in enumerate(known.tolist())}
     indices: list[int] = []
@@ -615,7 +613,7 @@ def _index_rows(rows: list[Collection[Any]], known: NDArray[Any] | None) -> TagM
 
 
 def _warn_of_slips(rows: list[Collection[Any]], name: str, mixed_case: bool) -> None:
-    """Warn if tags of str look like a slip in preparing them."""
+    """Warn if tags of str look like a mistake in preparing them."""
     tagged = [row for row in rows if row]
     if not tagged or not isinstance(next(iter(tagged[0])), str):
         return
@@ -623,7 +621,7 @@ def _warn_of_slips(rows: list[Collection[Any]], name: str, mixed_case: bool) -> 
     if joined := _find_joined(tagged):
         example, call = joined
         split = f"s.{call}" if call else "ast.literal_eval(s)"
-        # Single tags were put into tuples, collections into lists.
+        # Single tags are in tuples here, collections in lists.
         remedy = (
             f"[{split} for s in {name}]"
             if isinstance(tagged[0], tuple)
@@ -644,17 +642,17 @@ def _warn_of_slips(rows: list[Collection[Any]], name: str, mixed_case: bool) -> 
         )
         slips.append(
             f"{name} has {n_mixed} tags that differ from another only in case, such as "
-            f"{_shown(twin[0])} and {_shown(twin[1])}, and count as different tags. If they are "
-            f"the same to you, pass `encode_tags({name}, normalize='case')`."
+            f"{_shown(twin[0])} and {_shown(twin[1])}, and count as different tags. If they "
+            f"should be the same, pass `encode_tags({name}, normalize='case')`."
         )
     for slip in slips:
         warnings.warn(slip, UserWarning, stacklevel=5)
 
 
 def _find_joined(rows: list[Collection[str]]) -> tuple[str, str | None] | None:
-    """A tag that seems to be several in one str, and the call that splits such, if many do.
+    """A str that seems to contain several tags, and the call that splits it, if there are many.
 
-    The call is None where the str is a list as Python writes it.
+    The call is None if the str is a list in Python's notation.
     """
     uses = Counter(tag for row in rows if len(row) == 1 for tag in row)
 
@@ -672,7 +670,7 @@ def _find_joined(rows: list[Collection[str]]) -> tuple[str, str | None] | None:
         }
         joined = [tag for tag in uses if len(pieces_of[tag]) > 1]
         pieces = Counter(piece for parts in pieces_of.values() for piece in parts)
-        # Blanks are common in tags. Other separators are not: few repeated pieces tell enough.
+        # Spaces are common in tags. Other separators are not, so a few repeated pieces are enough.
         if are_many(joined) and (
             _are_words_tags(pieces_of, joined, uses)
             if separator == " "
@@ -685,11 +683,11 @@ def _find_joined(rows: list[Collection[str]]) -> tuple[str, str | None] | None:
 def _are_words_tags(words_of: dict[str, list[str]], joined: list[str], uses: Counter[str]) -> bool:
     """Whether words seem to be tags, and not parts of names such as great white shark."""
     words = [word for tag in joined for word in words_of[tag]]
-    # Tags combine freely, and stand alone too.
+    # Tags occur in many combinations, and alone too.
     alone = sum(word in uses for word in words) >= len(words) / 2
     if alone and len(joined) >= len(set(words)):
         return True
-    # Or nearly every image has words of its own, as no class has, made of few ones.
+    # Or nearly every image has a different str of few words, unlike classes.
     n_rows, n_tags = uses.total(), len(uses)
     n_uses = sum(uses[tag] * len(parts) for tag, parts in words_of.items())
     n_words = len({word for parts in words_of.values() for word in parts})
@@ -771,7 +769,7 @@ def share_any(A: sp.csr_array, B: sp.csr_array) -> sp.csr_array:
 
 
 def project_tags(matrix: sp.csr_array, max_columns: int, random_state: Any = None) -> sp.csr_array:
-    """Bound the number of columns of a matrix of tags, so that what follows scales.
+    """Limit the number of columns of a matrix of tags, so that later steps scale.
 
     More than ``max_columns`` are replaced by a count sketch: every tag is added
     with a random sign to a random column, which keeps inner products in
@@ -782,9 +780,9 @@ def project_tags(matrix: sp.csr_array, max_columns: int, random_state: Any = Non
     matrix : csr_array of shape (n_samples, n_tags)
         Tags, weighted or not.
     max_columns : int
-        Most columns of the result.
+        Largest number of columns of the result.
     random_state : int, RandomState instance or None, default=None
-        Draws the projection.
+        Seed of the projection.
 
     Returns
     -------
@@ -810,5 +808,5 @@ def _check_sparse(matrix: Any, name: str) -> None:
     if not sp.issparse(matrix):
         raise TypeError(
             f"{name} must be a sparse indicator, got {type(matrix).__name__}; "
-            "encode_tags makes one of tags in any form."
+            "encode_tags makes one from tags in any form."
         )

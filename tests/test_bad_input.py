@@ -317,7 +317,7 @@ MORE_BAD_TAGS = {
         ValueError,
         r"np\.ravel",
     ),
-    "minus-and-plus-one": ([-1, 1] * 20, ValueError, "nothing but -1 and 1"),
+    "minus-and-plus-one": ([-1, 1] * 20, ValueError, "only -1 and 1"),
     "nearly-one": (np.full((40, 2), 1 + 1e-9), ValueError, "only 0 and 1"),
     "nearly-one-sparse": (sp.csr_array(np.full((40, 2), 1 - 1e-10)), ValueError, "only 0 and 1"),
     "nearly-one-object": (np.full((40, 2), 1 + 1e-9, dtype=object), ValueError, "only 0 and 1"),

@@ -148,7 +148,7 @@ def test_photos_come_and_go(made, root, run):
     data, _ = run(*common, "--cache", root / "cache", "--json")
     assert (data["n_added"], data["n_photos"]) == (2, N)
     out, _ = run(*common)
-    assert "0 photos added; 40 were there already." in out
+    assert "0 photos added; 40 were already there." in out
 
     search, first = (ImageSearch.load(folder / "search") for folder in (root, made))
     assert set(search.ids_) == set(first.ids_)
@@ -169,7 +169,7 @@ def test_bad_photos_are_listed_at_the_end_and_nothing_fails(root, run):
     (root / "photos" / "without row.png").write_bytes((root / "photos" / "4.png").read_bytes())
 
     out, err = run(*fit(root, "--force"))
-    assert re.search(r"1 photos skipped, as they cannot be read:\n   2\.png: .*2\.png", out)
+    assert re.search(r"1 photos skipped because they cannot be read:\n   2\.png: .*2\.png", out)
     assert "1 photos of the table are missing or empty:\n   3.png\n" in out
     assert "cannot be read" not in err
     search = ImageSearch.load(root / "search")
@@ -189,7 +189,7 @@ def test_without_tags_it_learns_from_photos_alone_and_says_so(root, run):
     data, _ = run("info", root / "plain", "--json")
     assert (data["method"], data["n_tagged"], data["n_words"]) == ("ITQ", 0, 0)
     _, err = run("words", root / "plain", "beach", code=1)
-    assert "learned without tags" in err
+    assert "fitted without tags" in err
     _, err = run("tags", root / "plain", root / "photos" / "1.png", code=1)
     assert "no photo" in err
     _, err = run("fit", *own, "--method", "TagITQ", "--force", code=1)
@@ -275,7 +275,7 @@ ERRORS = {
     "no search": (["info", "{root}/photos"], "scikit-hash fit PHOTOS --out"),
     "nothing there": (["words", "{root}/none", "beach"], "holds no search"),
     "no query": (["search", "{root}/search", "{root}/none.jpg"], "there is no file"),
-    "torn query": (["search", "{root}/search", "{root}/tags.csv"], "cannot be searched with"),
+    "torn query": (["search", "{root}/search", "{root}/tags.csv"], "cannot be searched for"),
     "unknown words": (["words", "{root}/search", "zzzz yyyy"], "knows none of these words"),
     "unknown name": (["remove", "{root}/search", "more/51.png"], "similar: more/5.png"),
     "labels of others": (

@@ -198,7 +198,7 @@ def test_unreadable_photos_are_named_beside_the_codes(hasher, network, torn, pho
         rows = parquet.read_table(sorted(out.glob("unreadable-*.parquet"))).to_pylist()
         assert [row["id"] for row in rows] == [paths[row] for row in bad]
         assert re.search("No such file", rows[2]["reason"])
-        assert re.search("torn, or in none of the formats", rows[0]["reason"])
+        assert re.search("damaged, or in none of the formats", rows[0]["reason"])
 
 
 def test_a_hasher_that_raises_inside_another_is_told_to_skip(network, torn, photos, tmp_path):
@@ -256,7 +256,7 @@ def test_another_hasher_or_other_photos_are_refused(hasher, network, photos, tmp
     encode(hasher, photos, tmp_path, shard_size=SIZE)
     before = content(tmp_path)
     for changed, fault in [
-        ((network, photos), "codes by another hasher"),
+        ((network, photos), "codes of another hasher"),
         ((hasher, photos[::-1]), r"shard-00000\.parquet has codes of other photos"),
         ((hasher, photos[:-1]), r"shard-00004\.parquet has codes of other photos"),
         ((hasher, photos[:20]), r"shard-00004\.parquet has codes of photos that were not given"),
@@ -264,7 +264,7 @@ def test_another_hasher_or_other_photos_are_refused(hasher, network, photos, tmp
     ]:
         with pytest.raises(ValueError, match=fault):
             encode(*changed, tmp_path, shard_size=SIZE)
-    with pytest.raises(ValueError, match="other photos, or of the same with other ids"):
+    with pytest.raises(ValueError, match="other photos, or of these with other ids"):
         encode(hasher, photos, tmp_path, ids=range(N_PHOTOS), shard_size=SIZE)
     with pytest.raises(ValueError, match="shard_size=4"):
         encode(hasher, photos, tmp_path, shard_size=4)
@@ -433,7 +433,7 @@ def test_dask_gives_the_same_codes_though_a_worker_and_then_the_scheduler_is_kil
     stopper = when_shards_are_there(out, 9, lambda: os.killpg(cluster.process.pid, signal.SIGKILL))
     with (
         Client(cluster.address, timeout=20, set_as_default=False) as client,
-        pytest.raises(RuntimeError, match=r"Dask cluster gave up.*call skhash\.encode"),
+        pytest.raises(RuntimeError, match=r"Dask cluster failed.*call skhash\.encode"),
     ):
         encode(hasher, many, out, ids=ids, shard_size=SIZE, client=client)
     killer.join()

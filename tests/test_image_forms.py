@@ -2,7 +2,7 @@
 
 import io
 import pickle
-import types
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -278,7 +278,7 @@ def test_hashers_and_features_take_them(paths, collection):
 def test_glob_may_be_passed_as_it_is(paths, tmp_path):
     features = ImageFeatures(Backbone(small_net(), 16)).fit(None)
     found = tmp_path.glob("*.jpg")
-    assert isinstance(found, types.GeneratorType)
+    assert isinstance(found, Iterator)  # a generator until Python 3.12
     np.testing.assert_array_equal(
         features.transform(found), features.transform(list(tmp_path.glob("*.jpg")))
     )

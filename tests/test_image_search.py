@@ -384,7 +384,7 @@ def test_a_change_that_fails_changes_nothing(photos):
     search = ImageSearch(ITQ(8, random_state=0)).fit(photos.X[:20])
     before = search.photos_
     for change, message in (
-        (lambda: search.add(photos.X[:2], ids=[50, 3]), "already: 3; use update"),
+        (lambda: search.add(photos.X[:2], ids=[50, 3]), "already in the search: 3; use update"),
         (lambda: search.add(photos.X[:2], ids=[50, 50]), "50"),
         (lambda: search.add(photos.X[:2], ids=["a", "b"]), "int"),
         (lambda: search.add(photos.X[:2], [["a"]]), "1 rows, expected 2"),
@@ -392,7 +392,7 @@ def test_a_change_that_fails_changes_nothing(photos):
         (lambda: search.add(["a.jpg"]), "images"),
         (lambda: search.remove([1, 77]), "77"),
         (lambda: search.update(photos.X[:2], ids=[1, 77]), "77"),
-        (lambda: search.update(photos.X[:2]), "update needs ids"),
+        (lambda: search.update(photos.X[:2]), "ids must be given"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             change()
@@ -761,7 +761,7 @@ def test_damaged_folders(tmp_path):
     about = json.loads((tmp_path / "search.json").read_text())
     for changed, message in (
         ({"format": 99}, "upgrade"),
-        ({"data": "../elsewhere"}, "no folder of its own"),
+        ({"data": "../elsewhere"}, "does not name a subfolder"),
         ({"data": 3}, "search.json"),
     ):
         (tmp_path / "search.json").write_text(json.dumps({**about, **changed}))
@@ -937,7 +937,7 @@ def test_bad_parameters(photos, parameter, value):
         (lambda s, X: s.query(X, True), "n_neighbors must be an integer"),
         (lambda s, X: s.query(X[0]), "X"),
         (lambda s, X: s.query(X[:, :5]), "features"),
-        (lambda s, X: s.query("a.jpg"), "X is images, and the search was fitted to features"),
+        (lambda s, X: s.query("a.jpg"), "X is images, but the search was fitted to features"),
         (lambda s, X: s.query(X, having=[]), "having has no tags"),
         (lambda s, X: s.query(X, having=[" "]), "having has an empty tag"),
         (lambda s, X: s.query(X, having=3), "having must be a sequence"),

@@ -641,7 +641,7 @@ def test_labels_that_the_database_lacks_are_ignored():
 
 
 def test_labels_of_which_none_is_known_bring_a_warning():
-    with pytest.warns(UserWarning, match="database_labels has no label of query_l") as caught:
+    with pytest.warns(UserWarning, match="database_labels shares no label") as caught:
         assert mean_average_precision([[0, 1]], [[0, 1]], [["cat"]], [["dog"]]) == 0.0
     assert caught[0].filename == __file__
 
@@ -669,10 +669,14 @@ ALL_METRICS = [
         # Matched by position, the first query would be a dog's.
         ([[0, 1]], ["dog", "cat"], "query_labels holds an indicator.*database_labels labels of"),
         (sp.csr_array([[0, 1]]), [["dog"], ["cat"]], "query_labels holds an indicator"),
-        (["cat"], [[0, 1], [1, 0]], "query_labels holds labels of str, database_labels an ind"),
+        (["cat"], [[0, 1], [1, 0]], "query_labels holds labels of str, and database_labels an ind"),
         ([[0, 1]], [3, 7], "query_labels holds an indicator.*database_labels a number per item"),
         ([7], [[0, 1], [1, 0]], "query_labels holds a number per item"),
-        ([7], ["7", "8"], "query_labels holds a number per item, database_labels labels of str"),
+        (
+            [7],
+            ["7", "8"],
+            "query_labels holds a number per item, and database_labels labels of str",
+        ),
         ([[0, 1, 0]], [[0, 1], [1, 0]], "are indicators of 3 and 2 labels"),
         (sp.csr_array([[0, 1]]), np.eye(2, 3), "are indicators of 2 and 3 labels"),
     ],

@@ -444,8 +444,8 @@ def test_scorer_within_a_radius(tagged):
     ("arguments", "message"),
     [
         ({"metric": "auc"}, "metric must be one of"),
-        ({"metric": "recall"}, "recall of a full ranking tells nothing; give k"),
-        ({"metric": "precision"}, "give k"),
+        ({"metric": "recall"}, "k must be given for metric='recall'"),
+        ({"metric": "precision"}, "k must be given"),
         ({"metric": "ndcg", "gain": "square"}, "gain must be one of"),
         ({"metric": "precision_within_radius", "radius": -1}, "radius must be at least 0"),
     ],

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from torch import nn
 
@@ -49,6 +50,15 @@ class Negative(Net):
 def class_with(**attributes):
     """Classes of one name and origin, as a cell of a notebook defines them again and again."""
     return type("Twin", (Net,), {"__module__": __name__, **attributes})
+
+
+def test_sparse_matrices_are_told_by_their_entries():
+    matrix = sp.csr_array(np.eye(4, dtype=np.float32))
+    digest = object_digest(matrix)
+    assert matrix.has_sorted_indices  # which it remembers
+    assert object_digest(matrix) == digest
+    matrix.data[2] = 5
+    assert object_digest(matrix) != digest
 
 
 def test_modules_of_equal_code_settings_and_weights_have_one_digest():

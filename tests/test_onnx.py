@@ -127,11 +127,14 @@ def fitted(*steps):
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        (lambda: Own(2).fit(np.eye(4)), "takes the hashers of skhash.*; Own has a decision"),
+        (lambda: Own(2).fit(np.eye(4)), "supports hashers of skhash.*; Own has its own decision"),
         (lambda: fitted(PCA(3), ITQ(2)), "Pipelines of ImageFeatures, StandardScaler.*; PCA is"),
-        (lambda: fitted(StandardScaler()), "StandardScaler is none of these, or in another place"),
-        (lambda: StandardScaler().fit(np.eye(3)), "StandardScaler is none"),
-        (lambda: ImageFeatures(small_net()).fit([]), "ImageFeatures is none of these"),
+        (
+            lambda: fitted(StandardScaler()),
+            "StandardScaler is not one of these, or not in this order",
+        ),
+        (lambda: StandardScaler().fit(np.eye(3)), "StandardScaler is not one"),
+        (lambda: ImageFeatures(small_net()).fit([]), "ImageFeatures is not one of these"),
     ],
 )
 def test_what_is_no_hasher_is_refused(estimator, message, tmp_path):

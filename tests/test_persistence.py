@@ -441,7 +441,7 @@ def test_a_network_of_ones_own_is_given_again(path, trainable):
 @pytest.mark.parametrize("modules", [None, [], nn.Linear(2, 2), Net(n_maps=5)])
 def test_a_network_of_ones_own_must_be_given_again(path, modules):
     skhash.save(DSHHasher(backbone=Net()), path)
-    with pytest.raises(ValueError, match=r"model\.skhash .*Net, which must be given again"):
+    with pytest.raises(ValueError, match=r"model\.skhash .*Net, which must be given"):
         skhash.load(path, modules=modules)
 
 
@@ -469,7 +469,7 @@ def test_a_network_of_torchvision_that_was_changed_is_ones_own(again):
     backbone = make_backbone("squeezenet1_1", None, random_state=0)
     backbone.net.features[1] = nn.Tanh()
     features = ImageFeatures(backbone, image_size=32).fit(IMAGES)
-    with pytest.raises(ValueError, match="SqueezeNet, which must be given again"):
+    with pytest.raises(ValueError, match="SqueezeNet, which must be given"):
         again(features)
     loaded = again(features, modules=backbone.net)
     np.testing.assert_array_equal(loaded.transform(IMAGES), features.transform(IMAGES))
@@ -510,8 +510,8 @@ def embed(words):
         (lambda: DSHHasher(callbacks=[print]), r"DSHHasher\.callbacks\[0\].*callbacks=None"),
         (lambda: SemanticTargets(embed), r"SemanticTargets\.target .*function.*dict of vectors"),
         (lambda: skhash.TagITQ(target=embed), r"TagITQ\.target .*function"),
-        (lambda: Mine(), r"Mine is of type .*\.Mine.*skhash\.save takes"),
-        (lambda: SVC(), r"SVC is of type sklearn\..*skhash\.save takes .*Pipeline"),
+        (lambda: Mine(), r"Mine is of type .*\.Mine.*skhash\.save supports"),
+        (lambda: SVC(), r"SVC is of type sklearn\..*skhash\.save supports .*Pipeline"),
         (
             lambda: make_pipeline(FunctionTransformer(np.sqrt), skhash.LSH()),
             r"Pipeline\.steps\[0\]\[1\] is of type .*FunctionTransformer",
@@ -608,7 +608,7 @@ def test_other_files_are_refused(tmp_path):
 )
 def test_other_files_of_the_package_are_refused(path, write):
     write_checked(path, write)
-    with pytest.raises(ValueError, match=r"model\.skhash is no file of skhash\.save"):
+    with pytest.raises(ValueError, match=r"model\.skhash is not a valid file of skhash\.save"):
         skhash.load(path)
 
 
@@ -658,7 +658,10 @@ def test_classes_outside_of_the_list_are_refused(path, kind, name):
     skhash.save(skhash.LSH(), path)
     names = {"params": {}, "state": {}, "attributes": {}}
     edit(path, lambda about: about.update(nodes=[{kind: name, **names}]))
-    with pytest.raises(ValueError, match=rf"model\.skhash .*names '{name}', which is no {kind}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"model\.skhash .*names '{name}', which skhash.load does not accept as {kind}",
+    ):
         skhash.load(path)
     assert "this" not in sys.modules
 
@@ -666,7 +669,9 @@ def test_classes_outside_of_the_list_are_refused(path, kind, name):
 def test_a_part_is_no_estimator(path):
     skhash.save(skhash.LSH(), path)
     edit(path, lambda about: about["nodes"][-1].update(estimator="skhash.TagCodes"))
-    with pytest.raises(ValueError, match=r"'skhash\.TagCodes', which is no estimator"):
+    with pytest.raises(
+        ValueError, match=r"'skhash\.TagCodes', which skhash.load does not accept as estimator"
+    ):
         skhash.load(path)
 
 
@@ -699,7 +704,7 @@ def test_a_part_is_no_estimator(path):
 )
 def test_a_file_that_makes_no_sense_is_refused(saved, nodes):
     edit(saved, lambda about: about.update(nodes=nodes))
-    with pytest.raises(ValueError, match=r"model\.skhash (is no file|cannot be loaded)"):
+    with pytest.raises(ValueError, match=r"model\.skhash (is not a valid file|cannot be loaded)"):
         skhash.load(saved)
 
 
@@ -722,7 +727,7 @@ def test_an_array_in_another_form_is_refused(path, fault):
             archive.writestr("model.json", about)
 
     write_checked(path, write)
-    with pytest.raises(ValueError, match=r"model\.skhash (is no file|cannot be loaded)"):
+    with pytest.raises(ValueError, match=r"model\.skhash (is not a valid file|cannot be loaded)"):
         skhash.load(path)
 
 
@@ -745,7 +750,7 @@ def test_arrays_come_back_aligned_and_as_they_were(path, aligned):
 @pytest.mark.parametrize("text", ["", "[]", "{", "3", "{}", '{"format": "1"}', "é"])
 def test_a_description_that_makes_no_sense_is_refused(saved, text):
     edit(saved, lambda about: text or " ")
-    with pytest.raises(ValueError, match=r"model\.skhash (is no file|cannot be loaded)"):
+    with pytest.raises(ValueError, match=r"model\.skhash (is not a valid file|cannot be loaded)"):
         skhash.load(saved)
 
 

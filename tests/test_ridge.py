@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import Ridge
 
-from skhash import _ridge
+from skhash import _rows
 from skhash._ridge import _STRENGTHS, RidgePath
 
 
@@ -149,7 +149,7 @@ def test_blocks_of_rows_make_no_difference(rng, monkeypatch):
     coef, intercept, used = path.fit(T)
     projected = path.project(coef)
     assert [len(centred) for _, centred in path._centred()] == [50]
-    monkeypatch.setattr(_ridge, "_CHUNK_BYTES", 7 * 8 * X.shape[1])
+    monkeypatch.setattr(_rows, "_BLOCK_BYTES", 7 * 8 * X.shape[1])
     assert [len(centred) for _, centred in path._centred()] == [7] * 7 + [1]
     for form in (np.asarray, sp.csr_array):
         again = path.fit(form(T))
@@ -157,7 +157,7 @@ def test_blocks_of_rows_make_no_difference(rng, monkeypatch):
         np.testing.assert_allclose(again[1], intercept, rtol=1e-9)
         assert again[2] == used
     np.testing.assert_allclose(path.project(coef), projected, rtol=1e-9)
-    monkeypatch.setattr(_ridge, "_CHUNK_BYTES", 1)  # less than a row
+    monkeypatch.setattr(_rows, "_BLOCK_BYTES", 1)  # less than a row
     assert [len(centred) for _, centred in path._centred()] == [1] * 50
 
 
@@ -195,7 +195,7 @@ def test_constant_features_predict_the_mean(rng, value, strength):
 def test_means_of_many_single_precision_targets_are_exact(rng, form):
     targets = np.repeat(np.float32([[1, 0.7, 0]]), 200_000, axis=0)
     path = RidgePath(rng.normal(size=(200_000, 1)).astype(np.float32))
-    _, total = path.moments(form(targets))
+    total = path.moments(form(targets)).total
     assert total < 1e-9 * np.square(targets, dtype=np.float64).sum()
     coef, intercept, _ = path.fit(form(targets))
     np.testing.assert_allclose(coef, 0, atol=1e-6)

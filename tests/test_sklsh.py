@@ -108,5 +108,5 @@ def test_bits_that_tell_no_samples_apart_are_drawn_again(rng):
 
 def test_bits_that_no_draw_helps_are_told(rng):
     X = rng.normal(size=(20, 6))
-    with pytest.warns(UserWarning, match=r"bits are constant .* raise gamma"):
+    with pytest.warns(UserWarning, match=r"bits are constant .* increase gamma"):
         SKLSH(n_bits=32, gamma=1e-12, random_state=0).fit(X)

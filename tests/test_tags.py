@@ -425,7 +425,7 @@ def test_cleaning_of_what_cannot_be_cleaned_is_refused():
     with pytest.raises(ValueError, match="min_count"):
         encode_tags(["a"], min_count=0)
     for options in ({"normalize": "case"}, {"stop_tags": ["a"]}):
-        with pytest.raises(TypeError, match="for tags of str; labels has others"):
+        with pytest.raises(TypeError, match="for tags of str; labels has other tags"):
             encode_tags([1, 2], name="labels", **options)
 
 

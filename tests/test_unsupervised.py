@@ -5,14 +5,15 @@ import warnings
 import numpy as np
 import pytest
 
-from skhash import ITQ, LSH, LSMH, PCAH, SGH, SKLSH, SpectralHashing, _spectrum
+from skhash import ITQ, LSH, LSMH, PCAH, SGH, SKLSH, SpectralHashing, _rows, _spectrum
+from skhash._decisions import affine_values, centred_projection
 from skhash.datasets import make_social_images
+from skhash.dstdh._alm import signs
 from skhash.metrics import chance_level, leave_one_out_map, mean_average_precision
 from skhash.unsupervised._itq import (
     itq_codes,
     itq_rotation,
     principal_projection,
-    signs_of_projection,
 )
 
 
@@ -94,7 +95,7 @@ def test_principal_directions_point_to_their_largest_entry(rng):
 def test_the_covariance_may_be_summed_in_chunks(rng, monkeypatch):
     X = anisotropic(rng, n_samples=203)
     _, whole = principal_projection(X, 4)
-    monkeypatch.setattr(_spectrum, "_CHUNK_BYTES", 8 * 8 * 10)  # ten rows
+    monkeypatch.setattr(_rows, "_BLOCK_BYTES", 8 * 8 * 10)  # ten rows
     _, chunked = principal_projection(X, 4)
     np.testing.assert_allclose(chunked, whole, atol=1e-12)
 
@@ -259,8 +260,9 @@ def test_codes_that_others_start_from_are_those_of_itq(rng):
 
 def test_signs_of_a_projection_are_1_from_0_on():
     X = np.array([[1, 2], [1.25, 2.25], [0.75, 1.75]])
-    signs = signs_of_projection(X, np.array([1.0, 2]), np.array([[1.0, 0], [0, -1]]))
-    np.testing.assert_array_equal(signs, [[1, 1], [1, -1], [-1, 1]])
+    mean, coef = np.array([1.0, 2]), np.array([[1.0, 0], [0, -1]])
+    values = affine_values(X, *centred_projection(mean, coef, X.dtype))
+    np.testing.assert_array_equal(signs(values), [[1, 1], [1, -1], [-1, 1]])
 
 
 def test_itq_codes_ignore_a_shift_of_the_features(rng):

@@ -27,9 +27,10 @@ from skhash import ITQ, DRSCHHasher, DSHHasher, KSHHasher, SemanticSpace, Weakly
 from skhash._ridge import RidgePath
 from skhash.networks import DeepHasher
 from skhash.networks._head import HashHead
-from skhash.networks._trainer import TrainingSet
+from skhash.networks._trainer import HashNet, TrainingSet
 from skhash.tags import encode_tags
 from skhash.weakly import _hasher as weakly_module
+from skhash.weakly import _joint
 from skhash.weakly._hasher import _SPACES
 from skhash.weakly._joint import JointLoss, JointNet, RetainedLoss
 
@@ -772,6 +773,34 @@ def test_an_interrupted_fit_goes_on_to_the_same_codes(
     np.testing.assert_array_equal(resumed.objective_, unbroken.objective_)
     with pytest.raises(ValueError, match="is of another training"):
         weakly(estimator, **settings, delta=2.0).fit(X, tags, labels=few)
+
+
+@pytest.mark.parametrize("epoch", [3, 6, 7])
+def test_large_sem_vectors_are_not_written_in_every_epoch(photos, tmp_path, epoch, monkeypatch):
+    X, tags, _ = photos
+    written = []
+    save = HashNet.save_state
+
+    def count(net):
+        written.append(len(net.history))
+        save(net)
+
+    monkeypatch.setattr(HashNet, "save_state", count)
+    settings = {"max_epochs": 8}
+    unbroken = weakly(DSHHasher(8), **settings).fit(X, tags)
+    assert written == list(range(1, 9))  # without a checkpoint nothing is written
+    n_bytes = 4 * len(X) * unbroken.semantic_space_.n_components_
+    monkeypatch.setattr(_joint, "_MOST_WRITTEN", n_bytes / 3)
+    estimator = DSHHasher(8, checkpoint=tmp_path)
+    written.clear()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted = clone(estimator).set_params(callbacks=[Interrupt(epoch, 8)])
+        weakly(interrupted, **settings).fit(X, tags)
+    assert written == [3, 6][: (epoch - 1) // 3]
+    resumed = weakly(estimator, **settings).fit(X, tags)
+    assert written[-2:] == [6, 8]
+    np.testing.assert_array_equal(resumed.decision_function(X), unbroken.decision_function(X))
+    np.testing.assert_array_equal(resumed.objective_, unbroken.objective_)
 
 
 def test_early_stopping_holds_out_images_of_both_stages(photos):

@@ -1,4 +1,4 @@
-"""What the loaders share: reading files, choosing tags and images, splitting."""
+"""Common parts of the loaders: reading files, choosing tags and images, splitting."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .._sklearn import Interval, StrOptions
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a paper keeps of a collection, and how it divides it.
+    """The part of a collection that a paper uses, and its split.
 
     Attributes
     ----------
     source : str
-        The paper, and what in this is our reading of it.
+        The paper, and our interpretation of it.
     n_query : int
         Number of query images; all others are the database.
     n_train : int or None
@@ -46,7 +46,7 @@ class Protocol:
 
 WHOLE = Protocol("None: everything is kept, and there are no queries.")
 
-# How scikit-learn's validate_params checks the arguments that the loaders share.
+# Constraints of the common arguments of the loaders, for scikit-learn's validate_params.
 PATH = [str, os.PathLike]
 MISSING_IMAGES = [StrOptions({"raise", "drop", "ignore"})]
 SPLIT_CONSTRAINTS = {
@@ -59,7 +59,7 @@ SPLIT_CONSTRAINTS = {
     "random_state": ["random_state"],
 }
 
-# UTF-32 with its low bytes first begins as UTF-16 does.
+# Little-endian UTF-32 begins like UTF-16, so it comes first.
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",
@@ -105,7 +105,7 @@ def read_text(path: Path, errors: str = "strict", *, encoding: str | None = None
 def read_lines(path: Path) -> list[str]:
     r"""The stripped lines of a text file; bytes that are not UTF-8 come out as ``\xNN``."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; unpack the archive it comes from again.")
+        raise FileNotFoundError(f"{path} is missing; unpack its archive again.")
     return [line.strip() for line in io.StringIO(read_text(path, "backslashreplace"), None)]
 
 
@@ -113,7 +113,7 @@ def read_names(path: Path) -> list[str]:
     """The lines of a list of names that cannot be empty."""
     names = [line for line in read_lines(path) if line]
     if not names:
-        raise ValueError(f"{path} is empty: it is torn; unpack the archive it comes from again.")
+        raise ValueError(f"{path} is empty; unpack its archive again.")
     return names
 
 
@@ -125,26 +125,26 @@ def listing(names: Iterable[Any], limit: int = 5) -> str:
 
 
 def shorten(value: Any) -> str:
-    """A value for a message, whatever its length and depth."""
+    """A value for a message, shortened if it is long or nested."""
     return reprlib.repr(value)
 
 
 def as_object_array(items: Sequence[Any]) -> NDArray[np.object_]:
-    """A 1-D array of Python objects: lists and paths that an index array can choose from."""
+    """A 1-D array of Python objects, such as lists and paths, for selection by index arrays."""
     return np.fromiter(items, dtype=object, count=len(items))
 
 
 def popular_tags(
     tags: Iterable[Collection[str]], *, min_count: int = 1, n_tags: int | None = None
 ) -> list[str]:
-    """Tags that at least ``min_count`` images have, the ``n_tags`` most used of them, sorted."""
+    """The ``n_tags`` most used of the tags that at least ``min_count`` images have, sorted."""
     counts = Counter(tag for row in tags for tag in set(row))
     ranked = sorted((-n, tag) for tag, n in counts.items() if n >= min_count)
     return sorted(tag for _, tag in ranked[:n_tags])
 
 
 def path_below(folder: Path, name: str, place: str) -> Path:
-    """The file of a name that a table gives; one that leads out of the folder is refused."""
+    """The file of a name in a table; a name that leads out of the folder is refused."""
     refusal = ValueError(
         f"{place}: {name!r} is not below {folder}; pass the folder that holds all images."
     )
@@ -159,9 +159,9 @@ def path_below(folder: Path, name: str, place: str) -> Path:
 
 
 def led_outside(folder: Path, images: Iterable[Path]) -> list[Path]:
-    """The images below a folder that are really elsewhere, because of links."""
+    """The images below a folder that are outside it because of links."""
     root = os.path.realpath(folder)
-    inside: dict[Path, bool] = {}  # by folder: most images share theirs with others
+    inside: dict[Path, bool] = {}  # by folder, as most images share one with others
     outside = []
     for image in images:
         parent = image.parent
@@ -180,9 +180,9 @@ def _is_below(root: str, path: str) -> bool:
 def present_images(
     folder: Path, images: Sequence[Path], missing_images: str, *, follow_links: bool
 ) -> NDArray[np.bool_]:
-    """Which images to keep: those that exist and are not empty, or an error that names the rest.
+    """Which images to keep: those that exist and are not empty; an error names the others.
 
-    Images that links lead to outside the folder are an error, unless links may be followed.
+    Images that are outside the folder because of links are an error, unless links may be followed.
     """
     if not follow_links:
         outside = led_outside(folder, images)
@@ -220,7 +220,7 @@ def assemble(
     follow_links: bool,
     random_state: Any,
 ) -> Bunch:
-    """Leave images out, split the others, and say so.
+    """Leave images out, split the others, and describe what was done.
 
     The arguments are those of the public loaders; ``images`` (below ``folder``),
     ``tags`` and the rows of ``labels`` (an indicator) are aligned.

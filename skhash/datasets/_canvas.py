@@ -1,4 +1,4 @@
-"""A small canvas in unit coordinates, and the light that everything on it is seen in."""
+"""A small canvas in unit coordinates, and its light."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def mix(a: Color, b: Color, share: float) -> Color:
 
 @dataclass(frozen=True)
 class Light:
-    """What the sky looks like and how it tints what lies below."""
+    """The colours of the sky, and the tint of everything below it."""
 
     name: str
     zenith: Color
@@ -66,9 +66,8 @@ def sample_light(kind: str, rng: np.random.Generator) -> Light:
 class Canvas:
     """A square picture; x runs right and y down, both from 0 to 1.
 
-    :meth:`at` gives the same picture in coordinates of its own, so that a thing is drawn once
-    for all places and sizes. Colours are tinted by the light unless ``lit=False`` (what shines
-    by itself).
+    :meth:`at` returns the same picture in other coordinates, so the same code draws a thing at all
+    places and sizes. Colours are tinted by the light unless ``lit=False`` (for lamps and the like).
     """
 
     def __init__(self, size: int, light: Light, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""A folder of images, with tags from a table or those that the photos carry."""
+"""A folder of images, with tags from a table or with the keywords in the photos."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def load_tagged_images(
     unlisted_images: str = "ignore",
     follow_links: bool = False,
 ) -> Bunch:
-    """Load your own images with tags from a table, or with the keywords that they carry.
+    """Load your own images with tags from a table, or with the keywords in the photos.
 
-    Without a table, the images are all those of the folder and its subfolders, in the order
-    of their paths. Keywords are taken from all of these places, in this order and without
-    repeats; the pixels are not decoded:
+    Without a table, all images of the folder and its subfolders are loaded, in the order of their
+    paths. Keywords are read from all of these sources, in this order and without repeats; the
+    pixels are not decoded:
 
-    - XMP (``dc:subject``), as Lightroom, digiKam, darktable and most others write it: in
-      JPEG, PNG, TIFF, WebP and what else Pillow finds it in;
-    - IPTC (``2:25``) in JPEG and TIFF: in UTF-8 or Latin-1, as its character set says; if
-      it says nothing, in Latin-1 where it cannot be UTF-8;
+    - XMP (``dc:subject``), as written by Lightroom, digiKam, darktable and most others: in JPEG,
+      PNG, TIFF, WebP and other formats in which Pillow finds it;
+    - IPTC (``2:25``) in JPEG and TIFF: in UTF-8 or Latin-1, as given by its character set. Without
+      a character set, UTF-8 if possible, otherwise Latin-1;
     - the keywords of Windows (``XPKeywords``) in JPEG, TIFF and WebP;
     - XMP in a file beside the photo: ``photo.xmp`` or ``photo.jpg.xmp``;
     - the files ``photo_ID.json`` of a Flickr export, anywhere in the folder, for photos
@@ -77,57 +77,57 @@ def load_tagged_images(
 
     A table has a row per image. Its format follows from its name:
 
-    - ``.csv``: the first line names the columns; commas, semicolons or tabs stand between
-      them, and fields that hold such a one are quoted; as Excel writes it, too;
+    - ``.csv``: the first line names the columns. Commas, semicolons or tabs separate them, and
+      fields that contain the separator are quoted. Files of Excel are supported;
     - ``.tsv``: the same with tabs;
     - ``.jsonl``, ``.ndjson``: an object per line;
     - ``.parquet``: needs pyarrow.
 
-    Tags (and labels) are a list, or a string of tags between separators, or a string that holds
-    a JSON list. Blank ones do not count; an empty or missing field is an image without tags.
+    Tags (and labels) are a list, a string of tags with separators, or a string that contains a JSON
+    list. Empty tags are ignored. An empty or missing field means an image without tags.
 
     Parameters
     ----------
     folder : str or path
         Folder of the images; subfolders are part of the names in the table.
     tags_file : str or path, default=None
-        The table. If None, the images have the keywords that they carry.
+        The table. If None, the tags are the keywords in the photos.
     image_column : str, default=None
-        Column of the image's file name. If None, the first that the table has of "file",
-        "image", "path", "filename", "filepath", "imagepath", "imagefile", "photo", "picture"
-        and "sourcefile", in any case, with or without blanks, hyphens and underscores.
+        Column of the image's file name. If None, the first column of the table among "file",
+        "image", "path", "filename", "filepath", "imagepath", "imagefile", "photo", "picture" and
+        "sourcefile", in any case, with or without spaces, hyphens and underscores.
     tags_column : str, default=None
-        Column of the tags. If None, in the same way the first of "tags", "keywords", "tag",
-        "keyword" and "subject".
+        Column of the tags. If None, the first column among "tags", "keywords", "tag", "keyword" and
+        "subject".
     labels_column : str, default=None
         Column of the labels (ground truth). If None, "labels", in any case, if the table has
         it.
     separator : str, default=","
-        What stands between tags in a string.
+        Separator of tags in a string.
     encoding : str, default=None
-        Encoding of a table of text, such as "cp1252". If None, UTF-8, or the UTF-16 or UTF-32
-        that a byte order mark names.
+        Encoding of a text table, such as "cp1252". If None, UTF-8, or UTF-16 or UTF-32 if the file
+        has a byte order mark.
     keywords : bool, default=None
-        Whether to read the keywords that photos carry. With a table, they follow the tags of
-        the row, without repeats. None reads them only without a table.
+        Whether to read the keywords in the photos. With a table, they follow the tags of the row,
+        without repeats. None reads them only without a table.
     hierarchy : {"ignore", "levels", "path"}, default="ignore"
-        What to do about keywords in levels, such as Lightroom's ``People|Family|Anna`` or
-        digiKam's ``People/Family/Anna``, which stand beside the plain ones: nothing; take each
-        level as a tag; or take ``People|Family|Anna`` as one tag.
+        What to do with keywords in levels, such as Lightroom's ``People|Family|Anna`` or digiKam's
+        ``People/Family/Anna``, which are stored beside the plain keywords: ignore them, make each
+        level a tag, or make ``People|Family|Anna`` one tag.
     on_error : {"raise", "skip"}, default="skip"
-        What damaged keywords do: raise an error with the path of the photo, or, with a warning
-        that lists it, leave the photo without those of that place.
+        What to do if keywords are damaged: raise an error that names the photo, or skip the
+        keywords of that source with a warning that names the photo.
     missing_images : {"raise", "drop", "ignore"}, default="raise"
-        What to do about images that are empty, and rows whose image is missing. "ignore" does
-        not look.
+        What to do about images that are empty, and rows whose image is missing. "ignore" does not
+        check.
     unlisted_images : {"ignore", "raise", "untagged"}, default="ignore"
         What to do about images of the folder that have no row in the table: leave them out,
         raise an error, or append them as images without tags (with their own keywords, if
         ``keywords=True``).
     follow_links : bool, default=False
-        Whether images and the files beside them may be links that lead out of the folder, or
-        lie in linked folders that do. If not, a row of such an image is an error, and one
-        without row is no image of the folder.
+        Whether images and the files beside them may be links that lead out of the folder, or be in
+        linked folders that do. If False, a row with such an image is an error, and such an image
+        without a row is ignored.
 
     Returns
     -------
@@ -138,17 +138,17 @@ def load_tagged_images(
         - tag_names, label_names : ndarrays of str, sorted; ``label_names`` are the columns
           of labels
         - dropped : dict from the reason ("missing", "unlisted") to the paths left out
-        - damaged_keywords : dict from the path of a photo to what is wrong
-        - DESCR : str, what was done
+        - damaged_keywords : dict from the path of a photo to the cause
+        - DESCR : str, a description of what was done
 
     Raises
     ------
     FileNotFoundError
         If the folder, the table or an image is missing; the message names it.
     ValueError
-        If the table lacks a column, is in another encoding, a row is torn (the message names
-        its place), an image has two rows or is not below the folder, or there is no image at
-        all; with ``on_error="raise"`` also if keywords are damaged.
+        If the table lacks a column or has another encoding, a row is damaged (the message says
+        where), an image has two rows or is not below the folder, or there is no image. With
+        ``on_error="raise"`` also if keywords are damaged.
     ImportError
         If the table is Parquet and pyarrow is not installed.
 
@@ -171,7 +171,7 @@ def load_tagged_images(
     if tags_file is None:
         if not found:
             raise ValueError(
-                f"{folder} holds no images; their names end in one of {sorted(IMAGE_SUFFIXES)}."
+                f"{folder} holds no images; names of images end in one of {sorted(IMAGE_SUFFIXES)}."
             )
         images, tags, labels, unlisted = found, _untagged(found), None, list[Path]()
         source = "their own keywords" if reads_keywords else "no tags"
@@ -238,7 +238,7 @@ def _read_rows(
     separator: str,
     encoding: str | None,
 ) -> tuple[list[Path], list[list[str]], list[list[str]] | None, str]:
-    """Images, tags and labels of a table, and what was read."""
+    """Images, tags and labels of a table, and a description."""
     rows = read_table(table, encoding)
     columns = list(dict.fromkeys(column for _, row in rows for column in row))
     image_column = choose_column(columns, table, image_column, IMAGE_COLUMNS)
@@ -274,9 +274,11 @@ def _report_damaged(damaged: dict[str, str], on_error: str) -> None:
     causes = listing(f"{path} ({cause})" for path, cause in damaged.items())
     found = f"{len(damaged)} photos have damaged keywords: {causes}."
     if on_error == "raise":
-        raise ValueError(f"{found} Pass on_error='skip' to go on without these.")
+        raise ValueError(f"{found} Pass on_error='skip' to skip these keywords.")
     warnings.warn(
-        f"{found} They go without these; all are in damaged_keywords.", UserWarning, stacklevel=4
+        f"{found} These keywords are skipped; all are in damaged_keywords.",
+        UserWarning,
+        stacklevel=4,
     )
 
 
@@ -287,16 +289,16 @@ def _is_image(path: Path) -> bool:
 def _find_files(
     folder: Path, is_wanted: Callable[[Path], bool], *, follow_links: bool
 ) -> list[Path]:
-    """The wanted files below a folder, sorted; none that links lead to elsewhere."""
+    """The wanted files below a folder, sorted; links out of it only if ``follow_links``."""
     found: list[Path] = []
     seen = set()
     for place, subfolders, names in os.walk(folder, followlinks=follow_links):
         status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:  # links that lead in a circle
+        if (status.st_dev, status.st_ino) in seen:  # links that form a cycle
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         found += filter(is_wanted, (Path(place, name) for name in names))
-    found = [path for path in found if path.is_file()]  # no pipes, no links to nothing
+    found = [path for path in found if path.is_file()]  # no pipes, no broken links
     outside = set() if follow_links else set(led_outside(folder, found))
     return sorted(path for path in found if path not in outside)

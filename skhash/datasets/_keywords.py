@@ -1,4 +1,4 @@
-"""The keywords that photos carry: in the file itself, beside it, or in an export of Flickr."""
+"""The keywords of photos: in the file itself, beside it, or in an export of Flickr."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ._base import shorten
 
 __all__ = ["Companions", "distinct", "read_keywords"]
 
-# Bytes of XMP, or of an export's file, of one photo; Lightroom's masks take some of them.
+# Most bytes of XMP, or of an export file, of one photo; masks of Lightroom need many of them.
 _MAX_BYTES = 32 * 2**20
 _MAX_KEYWORDS = 10_000  # of one photo
-_MAX_CHUNKS = 1_000_000  # of a PNG, which takes a second
+_MAX_CHUNKS = 1_000_000  # of a PNG; this many take a second
 
 _DC = "{http://purl.org/dc/elements/1.1/}subject"
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-# A path of words in one keyword, by the program that writes it, and what stands between them.
+# Keywords in levels: the property of each program, and its separator of levels.
 _HIERARCHIES = {
     "{http://ns.adobe.com/lightroom/1.0/}hierarchicalSubject": "|",
     "{http://www.digikam.org/ns/1.0/}TagsList": "/",
@@ -36,7 +36,7 @@ _HIERARCHIES = {
 _XP_KEYWORDS, _TIFF_IPTC = 0x9C9E, 33723
 _PHOTOSHOP_IPTC = 0x0404
 _IPTC_CHARSET, _IPTC_KEYWORD = (1, 90), (2, 25)
-# How the escape sequences of ISO 2022 that IPTC 1:90 holds are called in Python.
+# Python's names for the escape sequences of ISO 2022 in IPTC 1:90.
 _CHARSETS = {b"\x1b%G": "utf-8", b"\x1b.A": "latin-1", b"\x1b-A": "latin-1"}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -46,12 +46,12 @@ _FLICKR = re.compile(r"photo_(\d+)(?:_.*)?\.json", re.IGNORECASE)
 
 
 class Companions:
-    """Files that hold keywords of photos beside them.
+    """Files with keywords of the photos beside them.
 
     Parameters
     ----------
     paths : iterable of Path
-        Files of a folder and all below it, of which :meth:`is_one` is true.
+        Files of a folder and its subfolders for which :meth:`is_one` is true.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -65,7 +65,7 @@ class Companions:
 
     @staticmethod
     def is_one(path: Path) -> bool:
-        """Whether a file has the name of one."""
+        """Whether a file has the name of such a file."""
         return path.suffix.lower() == ".xmp" or _FLICKR.fullmatch(path.name) is not None
 
     def sidecars(self, photo: Path) -> list[Path]:
@@ -75,7 +75,7 @@ class Companions:
 
     def export(self, photo: Path) -> Path | None:
         """Flickr's file ``photo_ID.json`` of ``title_ID_o.jpg`` or ``ID_secret_o.jpg``."""
-        # The number stands behind the title, which may hold numbers too.
+        # The number follows the title, which may contain numbers too.
         for word in reversed(photo.stem.split("_")):
             if word in self._exports:
                 return self._exports[word]
@@ -85,29 +85,29 @@ class Companions:
 def read_keywords(
     photo: Path, companions: Companions, hierarchy: str
 ) -> tuple[list[str], dict[str, str]]:
-    """All keywords of a photo, and what could not be read.
+    """All keywords of a photo, and the problems in reading them.
 
     Parameters
     ----------
     photo : Path
         An image file. Its pixels are not decoded.
     companions : Companions
-        What may belong to it.
+        Files that may belong to it.
     hierarchy : {"ignore", "levels", "path"}
-        What becomes of subjects such as ``People|Family|Anna``.
+        How to use subjects such as ``People|Family|Anna``.
 
     Returns
     -------
     keywords : list of str
         Distinct, in the order XMP, IPTC, Windows, sidecar, Flickr.
     problems : dict from str to str
-        The cause for each source whose keywords are lost in whole or in part.
+        The cause for each source whose keywords are lost completely or partly.
     """
     problems: dict[str, str] = {}
     keywords: list[str] = []
 
     def collect(name: str, found: Iterable[str]) -> None:
-        """Keep what comes out of a source until it ends, or breaks."""
+        """Collect the keywords of a source until it ends or fails."""
         try:
             for keyword in found:
                 if len(keyword) > MAX_TAG_LENGTH:
@@ -116,7 +116,7 @@ def read_keywords(
                 if len(keywords) == _MAX_KEYWORDS:
                     raise ValueError(f"more than {_MAX_KEYWORDS} keywords")
                 keywords.append(keyword)
-        except Exception as error:  # of Pillow and of XML, on torn files, come errors of any kind
+        except Exception as error:  # Pillow and XML raise any error on damaged files
             problems[name] = str(error) or type(error).__name__
 
     try:
@@ -130,7 +130,7 @@ def read_keywords(
                     collect("IPTC", _iptc_keywords(image))
                     collect("XPKeywords", _windows_keywords(image))
     except UnidentifiedImageError:
-        problems["file"] = "it is torn, or in no format of photos"
+        problems["file"] = "it is damaged, or not in a format of photos"
     except Exception as error:
         problems["file"] = str(error) or type(error).__name__
     for sidecar in companions.sidecars(photo):
@@ -142,14 +142,14 @@ def read_keywords(
 
 
 def distinct(tags: Iterable[str]) -> list[str]:
-    """Tags without repeats and empty ones, as :func:`skhash.tags.clean_tag` writes them."""
+    """Distinct tags that are not empty, cleaned by :func:`skhash.tags.clean_tag`."""
     return list(dict.fromkeys(filter(None, map(clean_tag, tags))))
 
 
 def _png_keywords(file: Any, hierarchy: str) -> Iterator[str]:
-    """Yield the subjects of a PNG that is open behind its signature.
+    """Yield the subjects of a PNG that is open after its signature.
 
-    Some programs write them behind the pixels, where Pillow finds them only by decoding these.
+    Some programs write them after the pixels, where Pillow finds them only by decoding the pixels.
     """
     for _ in range(_MAX_CHUNKS):
         head = file.read(8)
@@ -167,7 +167,7 @@ def _png_keywords(file: Any, hierarchy: str) -> Iterator[str]:
                 text = inflater.decompress(text, _MAX_BYTES)
                 _check_size(_MAX_BYTES + len(inflater.unconsumed_tail))
             yield from _xmp_keywords(text, hierarchy)
-            return  # a file has one such packet
+            return  # a file has only one packet
         file.seek(start + size + 4)
     raise ValueError(f"more than {_MAX_CHUNKS} chunks")
 
@@ -180,7 +180,7 @@ def _xmp_packet(image: Image.Image) -> bytes:
 def _iptc_block(image: Image.Image) -> bytes:
     if image.format != "TIFF":
         return image.info.get("photoshop", {}).get(_PHOTOSHOP_IPTC, b"")
-    # Photoshop calls these bytes numbers of 32 bits, of which Pillow's interface gives the first.
+    # Photoshop stores these bytes as 32-bit numbers, of which Pillow returns only the first.
     fields: Any = image
     return fields.tag_v2._tagdata.get(_TIFF_IPTC, b"")
 
@@ -191,13 +191,13 @@ def _check_size(size: int) -> None:
 
 
 def _xmp_keywords(packet: bytes, hierarchy: str) -> Iterator[str]:
-    """Yield the subjects of a packet, however RDF writes them."""
+    """Yield the subjects of a packet in any form of RDF."""
     _check_size(len(packet))
     if not packet.startswith(_UTF_16):
         packet = packet.strip(b"\0 \t\r\n")
     if not packet:
         return
-    # Entities, of which a few lines can make gigabytes or read other files, are refused.
+    # Entities are refused: a few lines of them can make gigabytes or read other files.
     tree = fromstring(packet, forbid_dtd=True)
     for element in tree.iter():
         yield from _values(element, _DC)
@@ -211,7 +211,7 @@ def _xmp_keywords(packet: bytes, hierarchy: str) -> Iterator[str]:
 
 
 def _values(element: Any, name: str) -> Iterator[str]:
-    """Yield the values of a property at an element: the items of a bag, or one by itself."""
+    """Yield the values of a property of an element: the items of a bag, or a single value."""
     if name in element.attrib:
         yield element.attrib[name]
     if element.tag == name:
@@ -233,7 +233,7 @@ def _iptc_keywords(image: Image.Image) -> Iterator[str]:
         dataset = block[place + 1], block[place + 2]
         (size,) = struct.unpack_from(">H", block, place + 3)
         place += 5
-        if size & 0x8000:  # a length in so many bytes comes first
+        if size & 0x8000:  # the low bits say how many bytes hold the length
             n_bytes = size & 0x7FFF
             size = int.from_bytes(block[place : place + min(n_bytes, 8)])
             place += n_bytes
@@ -260,7 +260,7 @@ def _decode_iptc(value: bytes, charset: bytes) -> str:
 
 
 def _windows_keywords(image: Image.Image) -> Iterator[str]:
-    """Yield the keywords of Windows: UTF-16 with semicolons between, and zero at the end."""
+    """Yield the keywords of Windows: UTF-16, separated by semicolons, with zero at the end."""
     value = image.getexif().get(_XP_KEYWORDS)
     if value is None:
         return

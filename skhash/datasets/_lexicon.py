@@ -1,4 +1,4 @@
-"""What people call things: the words of every concept, and the words that say nothing of it."""
+"""The words of every concept, and the words that are noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "dog": ("dogs", "puppy", "perro", "hund", "chien", "cane", "doggie"),
 }
 
-# Words that name two concepts at once: alone they do not tell which is meant.
+# Words that name two concepts: alone they do not show which one is meant.
 POLYSEMES: dict[str, tuple[str, str]] = {
     "orange": ("sunset", "food"),
     "gold": ("sunset", "beach"),

@@ -24,13 +24,13 @@ from ._base import (
 )
 
 # fmt: off
-# What can be seen in a photo at all ...
+# Potential labels: what can be seen in a photo.
 POTENTIAL = (
     "animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food", "indoor",
     "lake", "male", "night", "people", "plant_life", "portrait", "river", "sea", "sky",
     "structures", "sunset", "transport", "tree", "water",
 )
-# ... and what matters in it.
+# Relevant labels: what is important in a photo.
 RELEVANT = (
     "baby_r1", "bird_r1", "car_r1", "clouds_r1", "dog_r1", "female_r1", "flower_r1", "male_r1",
     "night_r1", "people_r1", "portrait_r1", "river_r1", "sea_r1", "tree_r1",
@@ -79,10 +79,10 @@ def load_mirflickr25k(
     ``mirflickr25k_annotations_v080.zip`` were unpacked:
 
     - ``im1.jpg``, ``im2.jpg``, ... in ``root`` or ``root/mirflickr``;
-    - ``meta/tags/tags1.txt``, ... beside them, one tag a line;
-    - ``animals.txt``, ``baby.txt``, ``baby_r1.txt``, ... (numbers of photos, one a line) in
-      ``annotations`` or ``mirflickr25k_annotations_v080``, in or beside the photos' folder, or
-      in ``root`` itself.
+    - ``meta/tags/tags1.txt``, ... beside them, one tag per line;
+    - ``animals.txt``, ``baby.txt``, ``baby_r1.txt``, ... (numbers of photos, one per line) in
+      ``annotations`` or ``mirflickr25k_annotations_v080``, in or beside the photos' folder, or in
+      ``root`` itself.
 
     Parameters
     ----------
@@ -97,13 +97,13 @@ def load_mirflickr25k(
           to train on.
         - None: 38 labels, all tags, all photos, no queries.
     drop : collection of {"untagged", "unlabelled"}, default=None
-        Which photos are left out, in place of the protocol's choice.
+        Which photos are left out, instead of the choice of the protocol.
     n_query, n_train : int, default=None
-        Sizes in place of the protocol's.
+        Sizes, instead of those of the protocol.
     missing_images : {"raise", "drop", "ignore"}, default="raise"
-        What to do about photos whose file is missing or empty. "ignore" does not look.
+        What to do about photos whose file is missing or empty. "ignore" does not check.
     follow_links : bool, default=False
-        Whether photos may be links that lead out of their folder; if not, they are an error.
+        Whether photos may be links that lead out of their folder. If False, they are an error.
     random_state : int, RandomState instance or None, default=0
         Seed of the split.
 
@@ -117,14 +117,14 @@ def load_mirflickr25k(
         - query, database, train : ndarrays of row numbers; ``train`` is part of ``database``
         - dropped : dict from the reason ("missing", "untagged", "unlabelled") to the paths left
           out; a photo is listed under the first reason that holds
-        - DESCR : str, what was done
+        - DESCR : str, a description of what was done
 
     Raises
     ------
     FileNotFoundError
         If a file of the collection is missing; the message names it.
     ValueError
-        If a file is torn, or the split does not fit.
+        If a file is damaged, or the split needs more photos than there are.
     """
     root = Path(root)
     photos = find_path(root, "mirflickr", ".")
@@ -188,12 +188,12 @@ def _read_ids(path: Path) -> list[int]:
     lines = enumerate(read_lines(path), start=1)
     ids = [_number(text, f"{path}, line {line}") for line, text in lines if text]
     if not ids:
-        raise ValueError(f"{path} is empty: it is torn; unpack the archive it comes from again.")
+        raise ValueError(f"{path} is empty; unpack its archive again.")
     return ids
 
 
 def _number(text: str, place: str) -> int:
-    # Numbers that ran together, as where a line end was lost, are too large.
+    # Numbers that were joined by a lost line end are too large.
     if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= N_PHOTOS:
         raise ValueError(
             f"{place}: {shorten(text)} is not the number of a photo, from 1 to {N_PHOTOS:,}."

@@ -64,12 +64,13 @@ def load_nus_wide(
 
     - ``ImageList/Imagelist.txt``, lines such as ``actor\0001_2124494179.jpg``, and these
       photos in ``Flickr``, ``images`` or ``root``;
-    - ``Groundtruth/AllLabels/Labels_*.txt``, 0 or 1 a line, and ``ConceptsList/Concepts81.txt``;
+    - ``Groundtruth/AllLabels/Labels_*.txt``, 0 or 1 per line, and ``ConceptsList/Concepts81.txt``;
     - ``NUS_WID_Tags`` with ``AllTags1k.txt`` and ``TagList1k.txt``, ``AllTags81.txt``, or
       ``All_Tags.txt`` and ``Final_Tag_List.txt``, whichever ``tags`` needs.
 
-    The folders ``ImageList``, ``Groundtruth``, ``ConceptsList`` and ``NUS_WID_Tags`` may be
-    absent and their contents lie in ``root``. The lines of all files follow ``Imagelist.txt``.
+    The contents of the folders ``ImageList``, ``Groundtruth``, ``ConceptsList`` and
+    ``NUS_WID_Tags`` may also be in ``root`` itself. The lines of all files are in the order of
+    ``Imagelist.txt``.
 
     Parameters
     ----------
@@ -84,17 +85,17 @@ def load_nus_wide(
         - "wp": 81 concepts, 5,018 tags, all photos; 5,000 queries, all others to train on.
         - None: 81 concepts, all tags, all photos, no queries.
     tags : {"1k", "81", "5k", "all"}, default=None
-        Which tags, in place of the protocol's: the 1,000 of ``AllTags1k.txt``, the 81 of
+        Tags to use, instead of those of the protocol: the 1,000 of ``AllTags1k.txt``, the 81 of
         ``AllTags81.txt`` (concept names used as tags), those of ``All_Tags.txt`` that are in
         ``Final_Tag_List.txt`` (5,018), or all of ``All_Tags.txt``.
     drop : collection of {"untagged", "unlabelled"}, default=None
-        Which photos are left out, in place of the protocol's choice.
+        Which photos are left out, instead of the choice of the protocol.
     n_query, n_train : int, default=None
-        Sizes in place of the protocol's.
+        Sizes, instead of those of the protocol.
     missing_images : {"raise", "drop", "ignore"}, default="raise"
-        What to do about photos whose file is missing or empty. "ignore" does not look.
+        What to do about photos whose file is missing or empty. "ignore" does not check.
     follow_links : bool, default=False
-        Whether photos may be links that lead out of their folder; if not, they are an error.
+        Whether photos may be links that lead out of their folder. If False, they are an error.
     random_state : int, RandomState instance or None, default=0
         Seed of the split.
 
@@ -108,7 +109,7 @@ def load_nus_wide(
     FileNotFoundError
         If a file of the collection is missing; the message names it.
     ValueError
-        If a file is torn, or the split does not fit.
+        If a file is damaged, or the split needs more photos than there are.
     """
     tags = _TAGS_OF_PROTOCOL[protocol] if tags is None else tags
     root = Path(root)
@@ -162,12 +163,12 @@ def _check_n_lines(path: Path, n_lines: int, n_images: int) -> None:
     if n_lines != n_images:
         raise ValueError(
             f"{path} has {n_lines} lines, but Imagelist.txt names {n_images} images: one of the "
-            "two is torn; unpack the archives again."
+            "two is damaged; unpack the archives again."
         )
 
 
 def _read_column(path: Path, n_images: int) -> NDArray[np.bool_]:
-    """A file of one 0 or 1 a line."""
+    """A file with one 0 or 1 per line."""
     lines = read_lines(path)
     _check_n_lines(path, len(lines), n_images)
     values = np.array(lines)
@@ -180,7 +181,7 @@ def _read_column(path: Path, n_images: int) -> NDArray[np.bool_]:
 def _read_indicator(path: Path, n_images: int, n_columns: int) -> Iterator[NDArray[np.intp]]:
     """For each line of 0 and 1 the columns that hold 1."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; unpack the archive it comes from again.")
+        raise FileNotFoundError(f"{path} is missing; unpack its archive again.")
     n_lines = 0
     with path.open("rb") as file:  # half a gigabyte: one line at a time
         for n_lines, line in enumerate(file, start=1):

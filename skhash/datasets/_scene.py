@@ -1,4 +1,4 @@
-"""Compose a picture from concepts, and take the photo."""
+"""Compose a picture from concepts, and photograph it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INDOORS = frozenset({"cat", "dog", "flower", "food", "people"})
 
 
 def render(concepts: list[str], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Paint a picture of concepts: (size, size, 3) uint8, and nothing else that has a name."""
+    """Paint a picture of concepts: (size, size, 3) uint8, and no other concept."""
     u = rng.uniform
     sky = next((kind for kind in ("sunset", "night") if kind in concepts), "day")
     snow = "snow" in concepts

@@ -331,7 +331,7 @@ def city(canvas: Canvas, snow: bool) -> float:
 
 
 def meadow(canvas: Canvas, snow: bool) -> float:
-    """Open land without a name of its own."""
+    """Open land, which is no concept."""
     u = canvas.rng.uniform
     horizon = u(0.35, 0.7)
     _sky(canvas, horizon + 0.05)

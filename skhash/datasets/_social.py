@@ -1,4 +1,4 @@
-"""Rendered photos with the tags that people might have given them."""
+"""Rendered photos with tags like those of people."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def make_social_images(
 ) -> Any:
     """Paint photos of known concepts, and tag them as people do.
 
-    Each photo shows one to four of 16 concepts: a place (or none in particular), perhaps
-    sunset, night or snow, and up to two subjects. A concept has several looks that have
-    little in common (a blossom close by, a field of them), and different concepts look alike
-    (cats and dogs of the same coats, a beach and a snowfield), in changing light, with
-    exposure, colour cast, grain, frames and black and white on top. So colours and gradients
-    tell part of what a photo shows, and its tags tell more:
+    Each photo shows one to four of 16 concepts: a place (or none in particular), perhaps sunset,
+    night or snow, and up to two subjects. A concept has several forms that have little in common (a
+    blossom close by, a field of flowers), and different concepts can look similar (cats and dogs
+    with the same coats, a beach and a snowfield). Light, exposure, colour cast, grain and frames
+    vary, and some photos are black and white. So colours and gradients show only a part of the
+    content of a photo, and its tags show more:
 
     - each tag is drawn as noise (camera, year, place, praise) or as a word for one of the
       photo's concepts;
@@ -81,35 +81,35 @@ def make_social_images(
       plain name;
     - some concepts of a photo are never mentioned, and some photos have no tags.
 
-    At the defaults, photos with tags have as many as on MIR Flickr (4.7 in the mean, half of
-    them at most 4, one in twenty 12 or more), and four tags in ten are noise.
+    With the defaults, photos with tags have as many tags as on MIR Flickr (4.7 in the mean, half of
+    the photos at most 4, one in twenty 12 or more), and four tags in ten are noise.
 
     Parameters
     ----------
     n_samples : int, default=1000
-        Number of photos. The first ones do not depend on how many follow.
+        Number of photos. The first photos do not depend on this number.
     n_concepts : int, default=16
-        Number of concepts, from 1 to 16; fewer of them make any two photos more alike.
+        Number of concepts, from 1 to 16. With fewer concepts, photos are more similar.
     image_size : int, default=64
         Height and width in pixels, at least 16.
     tags_per_image : float, default=7.0
-        Mean number of draws for a photo with tags, geometrically distributed, at least 1.
-        Repeated tags count once, and a draw is lost where none of the photo's concepts is
-        mentioned, so that fewer tags remain.
+        Mean number of tags drawn for a photo with tags, geometrically distributed, at least 1.
+        Repeated tags count once, and a draw is lost if no concept of the photo is mentioned, so
+        fewer tags remain.
     synonym_rate : float, default=0.5
-        How often a synonym stands in for the plain name of a concept.
+        How often a synonym replaces the plain name of a concept.
     polysemy_rate : float, default=0.1
-        How often a word for a concept is one that also names another concept.
+        How often a word for a concept also names another concept.
     noise_rate : float, default=0.3
-        How often a drawn tag says nothing about the photo.
+        How often a drawn tag is noise.
     missing_rate : float, default=0.3
         How often a concept of a photo is never mentioned in its tags.
     untagged_rate : float, default=0.05
-        How often a photo has no tags whatever it shows.
+        How often a photo has no tags.
     random_state : int, RandomState instance or None, default=None
         Seed; the rates change the tags of a seed, not its photos.
     return_X_y : bool, default=False
-        Whether to return ``(images, tags)`` in place of a Bunch.
+        Whether to return ``(images, tags)`` instead of a Bunch.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def make_social_images(
           of labels
         - tag_concepts : dict from each word to the concepts it names: one, two for a
           polyseme, none for noise
-        - DESCR : str, what was made
+        - DESCR : str, a description of what was made
 
     Examples
     --------
@@ -142,7 +142,7 @@ def make_social_images(
         missing_rate,
         untagged_rate,
     )
-    # A stream per photo and per purpose: what one draws cannot change what another gets.
+    # One random stream per photo and purpose, so that draws do not affect each other.
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     images = np.empty((n_samples, image_size, image_size, 3), dtype=np.uint8)
     shown, tags = [], []
@@ -170,7 +170,7 @@ def make_social_images(
 
 
 def _sample_concepts(concepts: tuple[str, ...], rng: np.random.Generator) -> list[str]:
-    """What one photo shows, in the order of ``concepts``."""
+    """The concepts of one photo, in the order of ``concepts``."""
     places = [place for place in PLACES if place is None or place in concepts]
     weights = np.array([PLACES[place][0] for place in places])
     place = places[rng.choice(len(places), p=weights / weights.sum())]
@@ -217,8 +217,8 @@ class _Tagger:
         n_noise = int(rng.binomial(n_draws, self.noise_rate))
         words = self._noise(n_noise, rng)
         if mentioned:
-            told = rng.integers(len(mentioned), size=n_draws - n_noise)
-            words = [self._word(mentioned[k], rng) for k in told] + words
+            chosen = rng.integers(len(mentioned), size=n_draws - n_noise)
+            words = [self._word(mentioned[k], rng) for k in chosen] + words
         return list(dict.fromkeys(words))
 
     def _word(self, concept: str, rng: np.random.Generator) -> str:
@@ -230,7 +230,7 @@ class _Tagger:
         return concept
 
     def _polysemes(self, concept: str) -> list[str]:
-        # A word that names one present and one absent concept tells which is meant.
+        # If one of the two concepts is absent, the word is not ambiguous.
         return [
             word
             for word, meanings in POLYSEMES.items()

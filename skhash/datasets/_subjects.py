@@ -1,7 +1,7 @@
 """Things in a picture.
 
-Each function paints one on a canvas whose origin is where the thing stands and whose unit is
-about its height. What fills the picture (a face, a plate) is given the whole picture as well.
+Each function paints one thing on a canvas. The origin is the place of the thing, and the unit is
+about its height. Things that fill the picture (a face, a plate) use the whole picture too.
 """
 
 from __future__ import annotations

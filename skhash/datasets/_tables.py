@@ -21,7 +21,7 @@ __all__ = [
     "read_table",
 ]
 
-# In lower case, without blanks, hyphens and underscores; the first that a table has counts.
+# In lower case, without blanks, hyphens and underscores; the first that a table has is used.
 IMAGE_COLUMNS = (
     *("file", "image", "path", "filename", "filepath", "imagepath", "imagefile"),
     *("photo", "picture", "sourcefile"),  # the last one is exiftool's
@@ -30,7 +30,7 @@ TAGS_COLUMNS = ("tags", "keywords", "tag", "keyword", "subject")
 
 Row = tuple[str, dict[str, Any]]  # where it stands, and its fields
 
-# Torn; a number of thousands of digits; nested too deeply.
+# Damaged; a number of thousands of digits; nested too deeply.
 _JSON_ERRORS = (ValueError, RecursionError)
 _DELIMITERS = {",": "','", ";": "';'", "\t": "a tab"}
 
@@ -38,7 +38,7 @@ _DELIMITERS = {",": "','", ";": "';'", "\t": "a tab"}
 def read_table(path: Path, encoding: str | None = None) -> list[Row]:
     """The rows of a table of any format."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing, or no file.")
+        raise FileNotFoundError(f"{path} is missing, or not a file.")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         rows = _read_parquet(path)
@@ -104,7 +104,7 @@ def as_tags(cell: Any, separator: str, place: str) -> list[str]:
         try:
             cell = json.loads(cell)
         except _JSON_ERRORS as error:
-            raise ValueError(f"{place}: torn list {shorten(cell)} ({error}).") from None
+            raise ValueError(f"{place}: damaged list {shorten(cell)} ({error}).") from None
     elif isinstance(cell, str):
         cell = cell.split(separator)
     if not isinstance(cell, list) or not all(isinstance(tag, str) for tag in cell):
@@ -116,7 +116,7 @@ def _read_csv(path: Path, text: str, delimiter: str | None = None) -> list[Row]:
     lines_before = 0
     first, _, rest = text.partition("\n")
     if first.strip().lower().startswith("sep=") and len(first.strip("\r")) == len("sep=") + 1:
-        # How Excel is given the delimiter; a tab counts, too.
+        # The line that gives Excel the delimiter, which may be a tab.
         delimiter, text, lines_before = first.strip("\r")[-1], rest, 1
     if delimiter is None:
         delimiter = _find_delimiter(path, text)
@@ -124,7 +124,7 @@ def _read_csv(path: Path, text: str, delimiter: str | None = None) -> list[Row]:
     reader = csv.reader(io.StringIO(text, ""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        # Excel leaves delimiters behind the last column, and rows of them.
+        # Excel writes delimiters after the last column, and rows that hold nothing else.
         named = {name for name in header if name}
         if len(named) < sum(map(bool, header)):
             raise ValueError(f"{path}: two columns of the same name in {header}.")
@@ -132,7 +132,7 @@ def _read_csv(path: Path, text: str, delimiter: str | None = None) -> list[Row]:
             place = f"line {reader.line_num + lines_before}"
             if fields and len(fields) != len(header):
                 raise ValueError(
-                    f"{path}, {place}: {len(fields)} fields where the first line names "
+                    f"{path}, {place}: {len(fields)} fields, but the first line names "
                     f"{len(header)}; quote a field that holds {delimiter!r}."
                 )
             if any(fields):
@@ -143,12 +143,12 @@ def _read_csv(path: Path, text: str, delimiter: str | None = None) -> list[Row]:
                 rows.append((place, row))
     except csv.Error as error:
         place = f"line {reader.line_num + lines_before}"
-        raise ValueError(f"{path}, {place}: torn row ({error}).") from None
+        raise ValueError(f"{path}, {place}: damaged row ({error}).") from None
     return rows
 
 
 def _find_delimiter(path: Path, text: str) -> str:
-    """The delimiter that divides the first line, and if several do, all lines evenly."""
+    """The delimiter of the first line; if there are several, the one that fits all lines."""
     header = text.partition("\n")[0]
     dividing = [mark for mark in _DELIMITERS if max(_widths(header, mark), default=0) > 1]
     if len(dividing) > 1:
@@ -156,14 +156,14 @@ def _find_delimiter(path: Path, text: str) -> str:
     if len(dividing) > 1:
         raise ValueError(
             f"{path} may have its columns divided by "
-            f"{' or '.join(_DELIMITERS[mark] for mark in dividing)}; write 'sep=;' (or the one it "
-            "is) into a line before the first, as Excel does."
+            f"{' or '.join(_DELIMITERS[mark] for mark in dividing)}; write 'sep=;' (or the right "
+            "one) into a line before the first, as Excel does."
         )
     return dividing[0] if dividing else ","
 
 
 def _widths(text: str, delimiter: str) -> set[int]:
-    """The numbers of fields that lines have."""
+    """The numbers of fields of the lines."""
     try:
         reader = csv.reader(io.StringIO(text, ""), delimiter=delimiter)
         return {len(fields) for fields in reader if fields}
@@ -183,7 +183,7 @@ def _read_json_lines(path: Path, text: str) -> list[Row]:
         try:
             row = json.loads(line)
         except _JSON_ERRORS as error:
-            raise ValueError(f"{path}, line {number}: torn row ({error}).") from None
+            raise ValueError(f"{path}, line {number}: damaged row ({error}).") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: expected an object, got {shorten(line)}.")
         rows.append((f"line {number}", row))
@@ -201,7 +201,7 @@ def _read_parquet(path: Path) -> list[Row]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(f"{path} is torn or not Parquet ({error}).") from None
+        raise ValueError(f"{path} is damaged or not Parquet ({error}).") from None
     return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
 
 

@@ -1,4 +1,4 @@
-"""Codes of more photos than fit into memory, or into one machine's day."""
+"""Codes of more photos than fit into memory, on one machine or a cluster."""
 
 from ._encode import EncodingReport, encode
 from ._encoder import PhotoEncoder

@@ -40,24 +40,24 @@ from ._workers import run_on_dask, run_on_joblib
 __all__ = ["EncodingReport", "encode"]
 
 _HASHER = "hasher.skhash"
-# Photos that a process has in hand at a time, with their features: a bound of its memory.
+# Number of photos that a process keeps at a time, with their features: it limits the memory.
 _AT_A_TIME = 1024
 
 
 @dataclass(frozen=True)
 class EncodingReport:
-    """What :func:`skhash.encode` did.
+    """The result of :func:`skhash.encode`.
 
     Attributes
     ----------
     n_photos : int
-        Photos in the folder, readable or not.
+        Number of photos, readable or not.
     n_unreadable : int
-        Those that cannot be read.
+        Number of photos that cannot be read.
     n_shards : int
-        Files of codes.
+        Number of files of codes.
     n_resumed : int
-        Of these, how many were there before.
+        Number of these files that existed before.
     """
 
     n_photos: int
@@ -95,58 +95,56 @@ def encode(
     Every ``shard_size`` photos become a file ``shard-00000.parquet``, ... with
     the columns ``id`` and ``code``, the packed code. Photos that cannot be
     read are in ``unreadable-00000.parquet``, ... with the columns ``id`` and
-    ``reason``. A call that was interrupted goes on when it is repeated: what
-    is finished is not done again. A worker that is killed loses the shard that
-    it was at.
+    ``reason``. Repeat a call that was interrupted to continue it: finished
+    files are not made again. If a worker is killed, only its current shard is
+    lost.
 
     Parameters
     ----------
     hasher : estimator
-        Fitted, takes images: a hasher with a network, or a pipeline that
-        begins with :class:`~skhash.ImageFeatures`. Workers load it from a file
-        in ``out``. Its ``cache`` is not used, ``on_error`` is "skip".
+        Fitted, for images: a hasher with a network, or a pipeline that begins
+        with :class:`~skhash.ImageFeatures`. Workers load it from a file in
+        ``out``. Its ``cache`` is not used, and ``on_error`` is "skip".
     photos : iterable of path, or path of a folder
-        The files, in the order of their codes. Nothing of an iterator is kept
-        but the shards at work. Of a folder, all files below it that have the
-        name of a photo, in the order of their names.
+        The files, in the order of their codes. Of an iterator, only the
+        current shards are in memory. For a folder, all files below it with
+        names of photos, in the order of the names.
     out : path
-        Folder for the codes; made if missing. Workers on other machines must
-        see it, and the photos, under the same names.
+        Folder for the codes; created if missing. Workers on other machines
+        must be able to open it, and the photos, by the same paths.
     ids : iterable of int or str, default=None
-        Ids of the photos. None takes their paths.
+        Ids of the photos. None means their paths.
     shard_size : int, default=5000
-        Photos in a file.
+        Number of photos per file.
     batch_size : int, default=None
-        Images that the network is run on at a time; None is as the hasher
-        has it.
+        Number of images per run of the network; None means that of the hasher.
     device : str, default=None
-        Where workers compute; None is as the hasher has it.
+        Device of the workers; None means that of the hasher.
     n_jobs : int, default=None
         Processes on this machine. None means 1 unless in a
-        :func:`joblib.parallel_config` context, -1 all processors. Not used
-        with ``client``.
+        :func:`joblib.parallel_config` context; -1 means all processors. Not
+        used with ``client``.
     client : dask.distributed.Client or str, default=None
         A Dask cluster to work on: a client of it, or the address of its
         scheduler.
     verbose : int, default=0
-        Whether to show progress, in photos per second, and the time that
-        remains.
+        Whether to show progress, photos per second and the remaining time.
 
     Returns
     -------
     EncodingReport
-        Numbers of photos, and of those that cannot be read.
+        Numbers of photos and files.
 
     Raises
     ------
     ValueError
-        If ``out`` has codes by another hasher, of other photos, with other
-        ids or of another ``shard_size``; if there is not one photo.
+        If ``out`` has codes of another hasher or of other photos, with other
+        ids or another ``shard_size``; if there are no photos.
     TypeError
-        If the hasher does not take images, or holds what cannot be saved, as
-        a network of your own.
+        If the hasher is not for images, or cannot be saved, for example
+        because of a network of your own.
     ImportError
-        If pyarrow is not installed, or Dask where it is asked for.
+        If pyarrow is not installed, or Dask if ``client`` is given.
     RuntimeError
         If a worker process was killed, the scheduler is lost, or another
         process is writing to ``out``.
@@ -159,13 +157,13 @@ def encode(
     See Also
     --------
     read_codes : Read the codes.
-    skhash.encoding.PhotoEncoder : What the workers call.
+    skhash.encoding.PhotoEncoder : The object that the workers use.
 
     Notes
     -----
-    Codes are those of ``hasher.transform`` on the photos alone, tags have no
-    part in them. Where a decision value is 0 up to rounding, a pipeline may
-    give another bit, as it may for the same photo in another batch.
+    Codes are those of ``hasher.transform`` on the photos; tags are not used.
+    If a decision value is 0 up to rounding, a pipeline may return another bit,
+    as for the same photo in another batch.
     """
     check_pyarrow()
     check_is_fitted(hasher)
@@ -199,7 +197,7 @@ def encode(
 
 
 def _prepare(hasher: Any, folder: Path, shard_size: int) -> Manifest:
-    """Put the hasher and the manifest into a folder, or compare with what is there."""
+    """Put the hasher and the manifest into a folder, or compare them with those in it."""
     about = describe(hasher)
     if about.given:
         raise TypeError(
@@ -222,25 +220,25 @@ def _prepare(hasher: Any, folder: Path, shard_size: int) -> Manifest:
         known.write(folder)
     if known.hasher != about.digest:
         raise ValueError(
-            f"out={str(folder)!r} has codes by another hasher, or by one with other parameters: "
-            f"go on with skhash.load({str(folder / _HASHER)!r}), or give an empty folder."
+            f"out={str(folder)!r} has codes of another hasher, or of one with other parameters: "
+            f"continue with skhash.load({str(folder / _HASHER)!r}), or give an empty folder."
         )
     if known.shard_size != shard_size:
         raise ValueError(
-            f"out={str(folder)!r} has shards of {known.shard_size} photos, got "
-            f"shard_size={shard_size}: give the same, or an empty folder."
+            f"out={str(folder)!r} has shards of {known.shard_size} photos, but "
+            f"shard_size={shard_size}: give the same size, or an empty folder."
         )
     return known
 
 
-# What the workers do.
+# The work of the workers.
 
 _loading = Lock()
 
 
 @lru_cache(maxsize=1)
 def _load(path: str, digest: str, batch_size: int | None, device: str | None) -> PhotoEncoder:
-    """The hasher, loaded once in a process; the digest is that of the file's content."""
+    """The hasher, loaded once per process; the digest is that of the content of the file."""
     return PhotoEncoder(path, batch_size=batch_size, device=device)
 
 
@@ -259,11 +257,11 @@ def _encode_shard(
     return write_shard(Path(folder), shard, np.concatenate(codes), unreadable)
 
 
-# From photos to shards that are not finished yet.
+# Photos as shards that are not finished yet.
 
 
 def _shards(photos: Any, ids: Any, size: int) -> Iterator[Shard]:
-    """Divide photos and ids into shards, which are made when they are asked for."""
+    """Divide photos and ids into shards, one after another on request."""
     given = iter(_names(photos))
     given_ids = None if ids is None else iter(ids)
     kind = None
@@ -315,14 +313,14 @@ def _below(folder: PathLike) -> Iterator[str]:
 
 
 def _total(photos: Any, *, counted: bool) -> int | None:
-    """How many photos there are, where that can be known beforehand."""
+    """The number of photos, if it can be known in advance."""
     if _is_folder(photos):
         return sum(1 for _ in _below(photos)) if counted else None
     return len(photos) if isinstance(photos, Sized) else None
 
 
 def _unfinished(folder: Path, shards: Iterator[Shard], count: _Count) -> Iterator[Shard]:
-    """Those shards of which a folder has no file; the others are counted."""
+    """The shards without a file in the folder; the others are counted."""
     finished = set(shard_numbers(folder))
     for shard in shards:
         if shard.number not in finished:
@@ -331,8 +329,8 @@ def _unfinished(folder: Path, shards: Iterator[Shard], count: _Count) -> Iterato
         info = read_info(folder, shard.number)
         if info.photos != shard.digest():
             raise ValueError(
-                f"{shard_path(folder, shard.number)} has codes of other photos, or of the same "
-                "with other ids or in another order: give those, or an empty folder."
+                f"{shard_path(folder, shard.number)} has codes of other photos, or of these "
+                "with other ids or in another order: give the same photos, or an empty folder."
             )
         count.add(info, resumed=True)
 
@@ -348,7 +346,7 @@ def _check_no_others(folder: Path, report: EncodingReport) -> None:
 
 
 class _Count:
-    """Numbers of photos and shards, which the bar shows too."""
+    """Numbers of photos and shards, also for the progress bar."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar

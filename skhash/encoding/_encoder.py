@@ -1,4 +1,4 @@
-"""A saved hasher, set up to encode photo files in a process that does nothing else."""
+"""A saved hasher that encodes photo files in a worker process."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ ENCODER_PARAMETERS: dict[str, list[Any]] = {
 
 
 class PhotoEncoder:
-    """Photo files to packed codes, by a saved hasher.
+    """Encode photo files to packed codes by a saved hasher.
 
-    What the workers of :func:`skhash.encode` call. It is also what to call in the
-    tasks of other engines, such as Ray and Spark: made once in each process,
-    it is given a list of photos at a time. Photos that cannot be read are
-    told apart and stop nothing. Nothing is kept in a cache.
+    The workers of :func:`skhash.encode` use this class. Use it also in tasks
+    of other engines, such as Ray and Spark: make it once in each process, and
+    call it with one list of photos at a time. Photos that cannot be read are
+    reported separately and raise no error. No cache is used.
 
     Parameters
     ----------
     path : path
         File of :func:`skhash.save`, of a fitted hasher that takes images.
     batch_size : int, default=None
-        Images that the network is run on at a time; None is as the hasher
-        has it.
+        Number of images per run of the network; None means that of the hasher.
     device : str, default=None
-        Where to compute; None is as the hasher has it.
+        Device of the network; None means that of the hasher.
 
     Attributes
     ----------
@@ -77,15 +76,15 @@ class PhotoEncoder:
         Parameters
         ----------
         photos : iterable of path
-            The files; they and their features are in memory together, so give
-            a thousand or so at a time.
+            The files. They and their features are in memory together, so give
+            about a thousand at a time.
 
         Returns
         -------
         codes : ndarray of shape (n_readable, ceil(n_bits / 8)), uint8
             Packed codes of the photos that can be read, in their order.
         unreadable : dict of int to str
-            Positions of those that cannot be read, and why.
+            Positions of the photos that cannot be read, and the reasons.
         """
         files = list(photos)
         codes = np.empty((0, -(-self.n_bits // 8)), np.uint8)
@@ -99,7 +98,7 @@ class PhotoEncoder:
 
 
 def _parts(estimator: Any) -> Iterator[Any]:
-    """An estimator and all within it that has a part in encoding."""
+    """An estimator and its parts that are used for encoding."""
     yield estimator
     steps = [step for _, step in getattr(estimator, "steps", ())]
     within = [getattr(estimator, name, None) for name in ("estimator", "estimator_")]

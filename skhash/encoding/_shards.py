@@ -1,7 +1,7 @@
-"""The folder that codes are written to: a Parquet file a shard, and a manifest.
+"""The folder of codes: a Parquet file per shard, and a manifest.
 
-A shard is finished once its file is there, which says of which photos it is. What is not finished
-leaves nothing behind.
+A shard is finished when its file exists. The file identifies its photos. Unfinished shards leave no
+files.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Shard:
     Attributes
     ----------
     number : int
-        From 0.
+        Number of the shard, from 0.
     photos : list of str
         Their files.
     ids : ndarray of int64 or of str (dtype object)
@@ -59,13 +59,13 @@ class Shard:
     ids: Ids
 
     def digest(self) -> str:
-        """Tell these photos and ids from others."""
+        """A digest that identifies these photos and ids."""
         return hashlib.sha256(json.dumps([self.photos, self.ids.tolist()]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What the file of a finished shard says of it."""
+    """The data about a finished shard in its file."""
 
     number: int
     photos: str
@@ -75,7 +75,7 @@ class ShardInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is the same for all shards of a folder.
+    """The data that all shards of a folder share.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Manifest:
     shard_size : int
         Photos in a shard.
     n_shards : int or None
-        How many there are, once all are finished.
+        Number of shards, when all are finished.
     """
 
     hasher: str
@@ -97,12 +97,12 @@ class Manifest:
 
     @staticmethod
     def read(folder: Path) -> Manifest | None:
-        """Read that of a folder; None if there is none.
+        """Read the manifest of a folder; None if there is none.
 
         Raises
         ------
         ValueError
-            If it makes no sense.
+            If it is invalid.
         """
         path = folder / _MANIFEST
         try:
@@ -121,13 +121,13 @@ class Manifest:
         )
 
     def write(self, folder: Path) -> None:
-        """Write it to a folder."""
+        """Write the manifest to a folder."""
         with replacing(folder / _MANIFEST) as file:
             file.write(json.dumps(vars(self)).encode())
 
 
 def check_pyarrow() -> None:
-    """Refuse to start what cannot be written, or read.
+    """Check that Parquet files can be written and read.
 
     Raises
     ------
@@ -151,23 +151,23 @@ def shard_numbers(folder: Path) -> list[int]:
 def write_shard(
     folder: Path, shard: Shard, codes: NDArray[np.uint8], unreadable: dict[int, str]
 ) -> ShardInfo:
-    """Write the codes of a shard, and why some of its photos have none.
+    """Write the codes of a shard, and the reasons for photos without a code.
 
     Parameters
     ----------
     folder : path
-        Where to.
+        Where to write.
     shard : Shard
         Its photos.
     codes : ndarray of shape (n_readable, n_bytes), uint8
-        Packed codes of those that can be read.
+        Packed codes of the photos that can be read.
     unreadable : dict of int to str
-        Positions of the others, and why.
+        Positions of the other photos, and the reasons.
 
     Returns
     -------
     ShardInfo
-        What the file says.
+        The data about the shard.
     """
     import pyarrow as pa
 
@@ -176,7 +176,7 @@ def write_shard(
     if unreadable:
         ids = pa.array(shard.ids[list(unreadable)], kind)
         _write(side, pa.table({"id": ids, "reason": list(unreadable.values())}))
-    else:  # of an earlier try, when fewer could be read
+    else:  # from an earlier try, when fewer could be read
         side.unlink(missing_ok=True)
     ids = pa.array(np.delete(shard.ids, list(unreadable)), kind)
     n_bytes = codes.shape[1]
@@ -203,7 +203,7 @@ def _write(path: Path, table: Any) -> None:
 
 
 def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
-    """Read what :func:`skhash.encode` wrote, a shard at a time.
+    """Read the codes of :func:`skhash.encode`, one shard at a time.
 
     Parameters
     ----------
@@ -213,8 +213,7 @@ def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
     Yields
     ------
     ids : ndarray of shape (n,), int64 or object with str
-        Ids of photos that could be read, in the order in which they were
-        given.
+        Ids of the photos that could be read, in the order of the photos.
     codes : ndarray of shape (n, n_bytes), uint8
         Their packed codes.
 
@@ -223,8 +222,8 @@ def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
     ImportError
         If pyarrow is not installed.
     ValueError
-        If the folder is not one of :func:`skhash.encode`, or not finished, or a file
-        of it is missing or damaged.
+        If the folder is not from :func:`skhash.encode` or is not finished, or
+        if a file is missing or damaged.
     """
     check_pyarrow()
     folder = Path(out)
@@ -232,7 +231,7 @@ def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
 
 
 def read_codes(out: PathLike) -> tuple[Ids, NDArray[np.uint8]]:
-    """Read all that :func:`skhash.encode` wrote.
+    """Read all codes of :func:`skhash.encode`.
 
     Parameters
     ----------
@@ -242,8 +241,7 @@ def read_codes(out: PathLike) -> tuple[Ids, NDArray[np.uint8]]:
     Returns
     -------
     ids : ndarray of shape (n,), int64 or object with str
-        Ids of all photos that could be read, in the order in which they were
-        given.
+        Ids of all photos that could be read, in the order of the photos.
     codes : ndarray of shape (n, n_bytes), uint8
         Their packed codes, for ``HammingNeighbors(packed=True)``.
 
@@ -254,14 +252,14 @@ def read_codes(out: PathLike) -> tuple[Ids, NDArray[np.uint8]]:
 
     See Also
     --------
-    iter_codes : The same, a shard at a time.
+    iter_codes : The same, one shard at a time.
     """
     ids, codes = zip(*iter_codes(out), strict=True)
     return np.concatenate(ids), np.concatenate(codes)
 
 
 def _finished(folder: Path) -> int:
-    """The number of shards of a folder that is finished."""
+    """The number of shards of a finished folder."""
     manifest = Manifest.read(folder)
     if manifest is None:
         raise ValueError(f"{str(folder)!r} is no folder of skhash.encode: it has no {_MANIFEST}.")
@@ -269,13 +267,13 @@ def _finished(folder: Path) -> int:
     if manifest.n_shards is None:
         raise ValueError(
             f"{str(folder)!r} is not finished, it has {len(numbers)} shard(s): call skhash.encode "
-            "again, which goes on from there."
+            "again to continue."
         )
     missing = set(range(manifest.n_shards)).difference(numbers)
     if missing:
         raise ValueError(
             f"{str(folder)!r} lacks {shard_path(folder, min(missing)).name}: call skhash.encode "
-            "again, which makes what is missing."
+            "again to make it."
         )
     return manifest.n_shards
 
@@ -290,7 +288,7 @@ def _read(folder: Path, number: int) -> tuple[Ids, NDArray[np.uint8]]:
 
 
 def read_info(folder: Path, number: int) -> ShardInfo:
-    """What the file of a shard says of it.
+    """The data about a shard in its file.
 
     Raises
     ------
@@ -303,7 +301,7 @@ def read_info(folder: Path, number: int) -> ShardInfo:
 
 @contextmanager
 def _opened(folder: Path, number: int) -> Iterator[Any]:
-    """Open the file of a shard, and say so if it is none."""
+    """Open the file of a shard, with a clear error if it is not one."""
     from pyarrow.parquet import ParquetFile
 
     path = shard_path(folder, number)
@@ -312,11 +310,11 @@ def _opened(folder: Path, number: int) -> Iterator[Any]:
             yield ParquetFile(file, page_checksum_verification=True)
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged, or no shard of skhash.encode ({error}): delete it, and call "
+            f"{path} is damaged, or not a shard of skhash.encode ({error}): delete it, and call "
             "skhash.encode again."
         ) from error
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Name the file of a shard."""
+    """Path of the file of a shard."""
     return folder / f"shard-{number:05}.parquet"

@@ -1,4 +1,4 @@
-"""Where shards are encoded: processes of this machine, or the workers of a Dask cluster."""
+"""Encoding of shards by processes of this machine, or by the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["run_on_dask", "run_on_joblib"]
 
 Task = tuple[Any, ...]
 
-_STOPPED = "Finished shards are kept: call skhash.encode again, which goes on from there."
+_STOPPED = "Finished shards are kept: call skhash.encode again to continue."
 
 
 def run_on_joblib(
     function: Callable[..., Any], tasks: Iterator[Task], n_jobs: int | None
 ) -> Iterator[Any]:
-    """Results of a function, as they come, in processes of this machine.
+    """Yield results of a function, as they are ready, from processes of this machine.
 
     Parameters
     ----------
     function : callable
-        Is called with the items of each task.
+        Called with the items of each task.
     tasks : iterator of tuple
-        Is asked for a task when a process is about to need one.
+        The next task is taken when a process will soon need one.
     n_jobs : int or None
         As in joblib.
 
     Yields
     ------
     object
-        What the function returned, in any order.
+        Results of the function, in any order.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def run_on_joblib(
     failures: list[BaseException] = []
 
     def without_failures() -> Iterator[Any]:
-        # joblib asks for tasks in a thread of its own, which an error would end in silence.
+        # joblib takes tasks in a separate thread, which an error would end silently.
         try:
             for task in tasks:
                 yield delayed(function)(*task)
@@ -56,37 +56,36 @@ def run_on_joblib(
         )(without_failures())
     except BrokenProcessPool as error:
         raise RuntimeError(
-            f"a worker process was killed, perhaps for want of memory. {_STOPPED}"
+            f"a worker process was killed, perhaps for lack of memory. {_STOPPED}"
         ) from error
     if failures:
         raise failures[0]
 
 
 def run_on_dask(function: Callable[..., Any], tasks: Iterator[Task], client: Any) -> Iterator[Any]:
-    """Results of a function, as they come, by the workers of a Dask cluster.
+    """Yield results of a function, as they are ready, from the workers of a Dask cluster.
 
     Parameters
     ----------
     function : callable
-        Is called with the items of each task.
+        Called with the items of each task.
     tasks : iterator of tuple
-        Is asked for a task when a worker is about to need one.
+        The next task is taken when a worker will soon need one.
     client : dask.distributed.Client or str
         The client, or the address of a scheduler.
 
     Yields
     ------
     object
-        What the function returned, in any order. What a worker that died was
-        at, another one does anew.
+        Results of the function, in any order. If a worker dies, another worker
+        repeats its task.
 
     Raises
     ------
     ImportError
         If dask.distributed is not installed.
     RuntimeError
-        If the connection to the scheduler is lost, or workers die again and
-        again.
+        If the connection to the scheduler is lost, or workers die repeatedly.
     """
     try:
         from dask import distributed
@@ -102,12 +101,13 @@ def run_on_dask(function: Callable[..., Any], tasks: Iterator[Task], client: Any
             stack.callback(lambda: client.cancel(list(running.futures)))
             for task in tasks:
                 running.add(client.submit(function, *task, pure=False))
-                # Twice what can run at once, so that no worker waits; workers may come and go.
+                # Twice the tasks that can run at once, so that no worker waits; their number may
+                # change.
                 while running.count() >= max(2, 2 * sum(client.nthreads().values())):
                     yield next(running).result()
             for future in running:
                 yield future.result()
         except lost as error:
             raise RuntimeError(
-                f"the Dask cluster gave up, or its scheduler is lost ({error!r}). {_STOPPED}"
+                f"the Dask cluster failed, or its scheduler is lost ({error!r}). {_STOPPED}"
             ) from error

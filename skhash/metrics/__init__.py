@@ -1,4 +1,4 @@
-"""How well binary codes retrieve: ranking metrics, reports, a scorer, displays."""
+"""Evaluation of retrieval with binary codes: ranking metrics, reports, a scorer and displays."""
 
 from ._comparison import RetrievalComparison, compare_hashers
 from ._curves import MetricCurveDisplay, PrecisionCurveDisplay, PrecisionRecallDisplay

@@ -1,4 +1,4 @@
-"""Checks of what metrics take: options, codes, labels."""
+"""Checks of the arguments of metrics: options, codes, labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line that called the package, however deep in it we are."""
+    """Issue a warning that points to the line that called the package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
@@ -64,13 +64,13 @@ def check_ranks(name: str, ks: ArrayLike) -> NDArray[np.int64]:
 
 
 def check_threads(n_jobs: int | None) -> int:
-    """Number of threads; as many as OpenMP would take if ``n_jobs`` is None."""
+    """Number of threads; as many as OpenMP would use if ``n_jobs`` is None."""
     if n_jobs is None:
         return int(n_openmp_threads())
     if not isinstance(n_jobs, numbers.Integral) or isinstance(n_jobs, bool):
         raise TypeError(f"n_jobs must be an integer or None, got {n_jobs!r}.")
     if n_jobs == 0:
-        raise ValueError("n_jobs must not be 0; 1 is one thread, -1 all processors.")
+        raise ValueError("n_jobs must not be 0; give 1 for one thread or -1 for all processors.")
     return int(effective_n_jobs(n_jobs))
 
 
@@ -78,7 +78,7 @@ def check_threads(n_jobs: int | None) -> int:
 
 
 def packed_codes(codes: ArrayLike, packed: bool, name: str) -> tuple[NDArray[np.uint8], int]:
-    """Packed codes and their number of bits (that of whole bytes if they came packed)."""
+    """Packed codes and their number of bits (8 per byte if they were already packed)."""
     array = np.asarray(codes)
     if packed:
         if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] == 0:
@@ -133,30 +133,30 @@ def label_pair(
     if None not in forms and forms[0] != forms[1]:
         raise ValueError(
             "query_labels and database_labels must have the same form, but query_labels holds "
-            f"{forms[0]}, database_labels {forms[1]}. Give both as lists of str, or both as "
-            "indicators with the same columns (those of a data frame have names), or encode both "
+            f"{forms[0]}, and database_labels {forms[1]}. Give both as lists of str, or both as "
+            "indicators with the same columns (data frames have named columns), or encode both "
             "with one vocabulary: skhash.tags.encode_tags(labels, vocabulary=...)."
         )
     if forms[0] == _COLUMNS and not np.array_equal(queries.vocabulary, database.vocabulary):
         raise ValueError(
             "query_labels and database_labels are indicators of "
-            f"{len(queries.vocabulary)} and {len(database.vocabulary)} labels: give both the "
-            "same columns, or name them, as those of data frames."
+            f"{len(queries.vocabulary)} and {len(database.vocabulary)} labels: give both with "
+            "the same columns, or as data frames with named columns."
         )
     queries = _align(queries.indicator, queries.vocabulary, database.vocabulary)
     if queries.n_unknown and not queries.indicator.nnz:
         warn(
-            "database_labels has no label of query_labels, so nothing is relevant; "
+            "database_labels shares no label with query_labels, so nothing is relevant; "
             "give both in the same form."
         )
     return queries, database
 
 
-_COLUMNS = "an indicator, whose columns are numbered"
+_COLUMNS = "an indicator with numbered columns"
 
 
 def _form(labels: Any, encoded: TagMatrix) -> str | None:
-    """What labels are known by, in words; None if there are none."""
+    """The form of labels, for messages; None if there are none."""
     if not len(encoded.vocabulary):
         return None
     if isinstance(encoded.vocabulary[0], str):

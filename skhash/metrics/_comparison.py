@@ -17,26 +17,26 @@ _SAME = ("n_queries", "n_database", "k", "divisor", "empty", "ties", "gain", "av
 
 
 class RetrievalComparison(dict[str, RetrievalReport]):
-    """Reports by the names of the hashers, as :func:`compare_hashers` makes them.
+    """Reports by name of the hasher, as returned by :func:`compare_hashers`.
 
-    Printed, and shown in a notebook, it is a table with a column per hasher,
-    and one of what is expected if the database came in random order.
+    Printed or shown in a notebook, it is a table. It has a column per hasher
+    and a column of the values expected for a database in random order.
 
     Parameters
     ----------
     reports : dict of str to RetrievalReport
-        Such as :func:`report_from_codes` makes, with the same queries,
-        database, labels and options.
+        Reports, such as those of :func:`report_from_codes`, on the same
+        queries, database, labels and options.
 
     Raises
     ------
     ValueError
-        If the reports are not about the same retrieval.
+        If the reports differ in queries, database, labels or options.
     """
 
     def __init__(self, reports: Mapping[str, RetrievalReport]) -> None:
         if not reports:
-            raise ValueError("reports is empty; give one at least.")
+            raise ValueError("reports is empty; give at least one report.")
         first, *others = reports.values()
         for other in others:
             differing = [key for key in _SAME if first[key] != other[key]]
@@ -46,17 +46,18 @@ class RetrievalComparison(dict[str, RetrievalReport]):
             elif not np.allclose([f[2] for f in expected], [f[2] for f in found], equal_nan=True):
                 differing.append("labels")
             if differing:
-                raise ValueError(f"reports differ in {', '.join(differing)}: they must be alike.")
+                raise ValueError(f"reports differ in {', '.join(differing)}; these must be equal.")
         super().__init__(reports)
 
     def to_frame(self) -> Any:
-        """Put the metrics into a data frame; needs pandas.
+        """Return the metrics as a data frame; needs pandas.
 
         Returns
         -------
         pandas.DataFrame
-            A row per hasher, the first for a database in random order; a
-            column per metric, and "bits" and "seconds to encode".
+            One row per hasher, after a first row for a database in random
+            order. One column per metric, and the columns "bits" and "seconds
+            to encode".
         """
         columns: dict[str, list[Any]] = {"bits": [None, *(r.n_bits for r in self.values())]}
         for figures in zip(*(report.figures() for report in self.values()), strict=True):
@@ -81,7 +82,7 @@ class RetrievalComparison(dict[str, RetrievalReport]):
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
         plot_chance_level : bool, default=True
-            Whether to draw the precision of random order.
+            Whether to draw the precision of a random order.
         **kwargs
             Arguments of matplotlib for the curves.
 
@@ -137,8 +138,8 @@ def compare_hashers(
     Parameters
     ----------
     hashers : dict of str to fitted estimator
-        By the names that tables and legends are to show. Each ``transform``
-        gives codes of 0 and 1.
+        Hashers by the names to show in tables and legends. Each ``transform``
+        returns codes of 0 and 1.
     X_query, X_database : n samples
         Input of every ``transform``.
     query_labels, database_labels : labels of n items
@@ -155,8 +156,8 @@ def compare_hashers(
     Raises
     ------
     ValueError, TypeError
-        If ``hashers`` is no dict or an empty one, or codes, labels or options
-        do not fit; the message names the argument.
+        If ``hashers`` is not a dict or is empty, or if codes, labels or
+        options are invalid; the message names the argument.
 
     Examples
     --------
@@ -176,7 +177,7 @@ def compare_hashers(
             f"hashers must be a dict from name to fitted hasher, got {type(hashers).__name__}."
         )
     if not hashers:
-        raise ValueError("hashers is empty; give one at least.")
+        raise ValueError("hashers is empty; give at least one hasher.")
     data = (X_query, X_database, query_labels, database_labels)
     return RetrievalComparison(
         {name: retrieval_report(hasher, *data, **options) for name, hasher in hashers.items()}

@@ -1,4 +1,4 @@
-"""Pictures of retrieval: curves of metrics."""
+"""Displays of metrics as curves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pyplot(display: object) -> Any:
 
 
 class _CurveDisplay:
-    """A curve of a metric, and what a database in random order has in its place.
+    """A curve of a metric, and its chance level: the values of a database in random order.
 
     A subclass has ``name`` and ``chance_level``, and defines what to draw.
     """
@@ -32,7 +32,7 @@ class _CurveDisplay:
     name: str | None
 
     def _curve(self) -> tuple[NDArray[Any], NDArray[Any], str, str]:
-        """Both coordinates, and what they are."""
+        """Both coordinates, and the names of the axes."""
         raise NotImplementedError
 
     @classmethod
@@ -47,12 +47,12 @@ class _CurveDisplay:
         name: str | None = None,
         **options: Any,
     ) -> Self:
-        """Encode samples, measure and plot.
+        """Encode samples, compute the metric and plot it.
 
         Parameters
         ----------
         hasher : fitted estimator
-            Its ``transform`` gives codes of 0 and 1.
+            Its ``transform`` returns codes of 0 and 1.
         X_query, X_database : n samples
             Input of ``transform``.
         query_labels, database_labels : labels of n items
@@ -96,10 +96,10 @@ class _CurveDisplay:
         name : str, default=None
             Label of the curve, in place of the display's.
         plot_chance_level : bool, default=False
-            Whether to draw what a database in random order has. Several curves
-            on the same axes share its entry in the legend.
+            Whether to draw the values of a database in random order. Several
+            curves on the same axes share one legend entry for it.
         chance_level_kw : dict, default=None
-            Arguments of matplotlib for that line.
+            Arguments of matplotlib for the line of the chance level.
         **kwargs
             Arguments of matplotlib for the curve.
 
@@ -110,7 +110,7 @@ class _CurveDisplay:
         """
         level = self.chance_level if plot_chance_level else None  # type: ignore[attr-defined]
         if plot_chance_level and level is None:
-            raise ValueError("chance_level is None: give it to plot it.")
+            raise ValueError("chance_level is None; give it, or plot_chance_level=False.")
         plt = pyplot(self)
         self.ax_ = plt.subplots()[1] if ax is None else ax
         self.figure_ = self.ax_.figure
@@ -143,7 +143,8 @@ class PrecisionRecallDisplay(_CurveDisplay):
     Parameters
     ----------
     precision, recall : ndarray of shape (n_radii,)
-        As :func:`precision_recall_by_radius` gives them.
+        Precision and recall at each radius, as returned by
+        :func:`precision_recall_by_radius`.
     radius : ndarray of shape (n_radii,)
         Hamming radii.
     name : str, default=None
@@ -154,7 +155,8 @@ class PrecisionRecallDisplay(_CurveDisplay):
     line_ : matplotlib Line2D
         The curve.
     chance_level_ : matplotlib Line2D or None
-        The line of the chance level: the precision where all is retrieved.
+        The line of the chance level: the precision if the whole database is
+        retrieved.
     ax_ : matplotlib Axes
         Axes of the plot.
     figure_ : matplotlib Figure
@@ -180,11 +182,11 @@ class PrecisionRecallDisplay(_CurveDisplay):
 
     @property
     def chance_level(self) -> float:
-        """Precision of random order: that of the whole database."""
+        """Precision of a random order: the precision of the whole database."""
         return float(self.precision[-1])
 
     def _curve(self) -> tuple[NDArray[Any], NDArray[Any], str, str]:
-        # Where nothing relevant is found yet, there is no point of the curve.
+        # The curve begins where the first relevant item is found.
         found = self.recall > 0
         return self.recall[found], self.precision[found], "Recall", "Precision"
 
@@ -206,7 +208,7 @@ class PrecisionRecallDisplay(_CurveDisplay):
         chance_level_kw: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> PrecisionRecallDisplay:
-        """Measure and plot.
+        """Compute the metric from codes and plot it.
 
         Parameters
         ----------
@@ -249,15 +251,15 @@ class MetricCurveDisplay(_CurveDisplay):
     Parameters
     ----------
     values : ndarray of shape (n_ks,)
-        As :func:`metric_curve` gives them.
+        Values of the metric, as returned by :func:`metric_curve`.
     ks : ndarray of shape (n_ks,)
         Numbers of items retrieved.
     metric : {"map", "precision", "recall", "ndcg"}
-        What the values are.
+        Name of the metric.
     name : str, default=None
         Label of the curve.
     chance_level : float or ndarray of shape (n_ks,), default=None
-        The values of random order.
+        Values for a random order.
 
     Attributes
     ----------
@@ -272,7 +274,7 @@ class MetricCurveDisplay(_CurveDisplay):
 
     See Also
     --------
-    PrecisionCurveDisplay : The curve that papers show.
+    PrecisionCurveDisplay : Precision, the curve that most papers show.
     """
 
     def __init__(
@@ -317,7 +319,7 @@ class MetricCurveDisplay(_CurveDisplay):
         chance_level_kw: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> MetricCurveDisplay:
-        """Measure and plot.
+        """Compute the metric from codes and plot it.
 
         Parameters
         ----------
@@ -350,7 +352,7 @@ class MetricCurveDisplay(_CurveDisplay):
         )
         chance = None
         if plot_chance_level:
-            # All codes alike: the whole database is tied.
+            # With equal codes the whole database is tied: a random order.
             alike = [np.zeros((len(np.asarray(c)), 1)) for c in (query_codes, database_codes)]
             chance, _ = metric_curve(alike[0], alike[1], *labels, ks, **options)
         return cls(values, ks, metric=metric, name=name, chance_level=chance).plot(
@@ -367,13 +369,13 @@ class PrecisionCurveDisplay(_CurveDisplay):
     Parameters
     ----------
     precision : ndarray of shape (n_ks,)
-        As :func:`precision_curve` gives it.
+        Precision at each k, as returned by :func:`precision_curve`.
     ks : ndarray of shape (n_ks,)
         Numbers of items retrieved.
     name : str, default=None
         Label of the curve.
     chance_level : float, default=None
-        Precision of random order, see :func:`skhash.metrics.chance_level`.
+        Precision of a random order; see :func:`skhash.metrics.chance_level`.
 
     Attributes
     ----------
@@ -427,7 +429,7 @@ class PrecisionCurveDisplay(_CurveDisplay):
         chance_level_kw: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> PrecisionCurveDisplay:
-        """Measure and plot.
+        """Compute the metric from codes and plot it.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
 """From codes and labels to counts of items and relevant items at each distance.
 
-Every metric of this package is a function of such counts, so this is the only place that
-measures distances. Items at the same distance are counted, not sorted, which is what makes
-rankings of millions of pairs cheap.
+Every metric of this package is a function of such counts, so this is the only place that measures
+distances. Items at the same distance are counted, not sorted. This makes rankings of millions of
+pairs cheap.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from ._relevance import GivenGains, Relevance, SharedLabels, is_gain_matrix
 
 # Counts held at once, so few that the metrics' temporary arrays stay in the processor's cache.
 _CHUNK = 2**17
-# Queries of one thread at a time: few enough to share, and worth more than the handing over.
+# Queries per task of a thread: few enough to share the work, enough to outweigh the overhead.
 _PAIRS = 2**20
 _FEWEST_QUERIES = 16
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Rankings of some queries, each a run of groups whose items are in random order.
+    """Rankings of some queries: sequences of groups, with the items of a group in random order.
 
     Attributes
     ----------
     size : ndarray of shape (n_queries or 1, n_groups), int64
         How many items each group has, the nearest group first.
     relevant : ndarray of shape (n_queries, n_groups), int64 (bool if every size is 1)
-        How many of them are relevant.
+        Number of relevant items in each group.
     n_relevant : ndarray of shape (n_queries,), int64
         How many items of the whole database are relevant, ranked here or not.
     """
@@ -68,7 +68,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Gains:
-    """How relevant the items of the same rankings are, where that is graded.
+    """Gains (graded relevance) of the items of the same rankings.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Ranked:
     ranking : Groups
         The ranking with ties resolved; ``by_distance`` if they are "expected".
     gains : Gains or None
-        Of the ranking with ties resolved, if asked for.
+        Gains for the ranking with ties resolved, if requested.
     n_searched : int
         How many items a query is ranked against.
     """
@@ -135,7 +135,7 @@ class Retrieval:
     packed : bool
         Whether the codes are packed.
     gain : {"linear", "exponential"} or array-like of shape (n_queries, n_database)
-        How relevant items are, where that is graded.
+        Gain of an item: how relevant it is.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Retrieval:
         if is_gain_matrix(gain):
             if query_labels is not None or database_labels is not None:
                 raise ValueError(
-                    "gain is a matrix, which tells what is relevant: give None as query_labels "
+                    "gain is a matrix, which already defines relevance: give None as query_labels "
                     "and database_labels, or gain='linear'."
                 )
             self.relevance = GivenGains(gain, len(self.queries), len(self.database))
@@ -176,7 +176,7 @@ class Retrieval:
         gain: str = "linear",
         name: str = "labels",
     ) -> Retrieval:
-        """Every item is the query against all others; ``name`` is for errors about labels."""
+        """Use every item as the query against all others; messages call the labels ``name``."""
         checked, n_bits = packed_codes(codes, packed, "codes")
         if len(checked) < 2:
             raise ValueError(
@@ -215,10 +215,10 @@ class Retrieval:
             Order of the items at one distance: random, as in the database,
             relevant ones first, relevant ones last.
         limit : int, default=None
-            How many ranks matter. Saves sorting where items must be sorted,
-            has no effect otherwise.
+            Number of ranks needed. It saves time where items must be sorted,
+            and has no effect otherwise.
         n_ideal : int, default=0
-            How many of the greatest gains are wanted; no gains at all if 0.
+            Number of the greatest gains to return; 0 means no gains.
         n_jobs : int, default=None
             Number of threads, see :func:`check_threads`. The queries are
             divided in the same way for any number.
@@ -314,7 +314,7 @@ _Result = TypeVar("_Result")
 def _in_threads(
     function: Callable[[_Item], _Result], items: Iterable[_Item], n_threads: int
 ) -> Iterator[_Result]:
-    """Map a function over items, in their order, a few of them ahead of whoever asks."""
+    """Map a function over items in threads, in order, a few items ahead of the consumer."""
     if n_threads == 1:
         yield from map(function, items)
         return
@@ -327,7 +327,7 @@ def _in_threads(
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
-        finally:  # an error, or nobody asks for more
+        finally:  # after an error, or if the consumer stops
             for future in ahead:
                 future.cancel()
 
@@ -336,7 +336,7 @@ def _histogram(keys: NDArray[np.unsignedinteger[Any]], n: int) -> NDArray[np.int
     """Count each of the values 0, 1, .., n - 1; ``keys`` are overwritten."""
     if keys.dtype != np.uint8 or len(keys) < 4 * n * n:
         return np.bincount(keys, minlength=n)
-    # Count pairs of bytes, in half the steps, then sum over either partner.
+    # Count pairs of bytes, which halves the steps; then sum over either byte of the pairs.
     n_even = len(keys) // 2 * 2
     pairs = keys[:n_even].view(np.uint16)
     pairs -= (pairs >> 8) * np.uint16(256 - n)

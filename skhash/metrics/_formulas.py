@@ -53,8 +53,8 @@ def _precision_sums(start: Any, found: Any, taken: Any, size: Any, relevant: Any
 def _over_hits(groups: Groups, sums: Any, start: Any, found: Any, taken: Any) -> Floats:
     """Expected quotient of the sum of precisions and the number of hits within a cut-off.
 
-    Both depend on how many relevant items a group that the cut-off parts has before the cut,
-    which is hypergeometric.
+    Both depend on the number of relevant items before the cut-off in the group that the cut-off
+    divides. This number is hypergeometric.
     """
     shape = groups.relevant.shape
     size, start, taken = (np.broadcast_to(a, shape) for a in (groups.size, start, taken))
@@ -75,7 +75,7 @@ def _over_hits(groups: Groups, sums: Any, start: Any, found: Any, taken: Any) ->
 
 def hits_at(groups: Groups, ks: NDArray[np.int64]) -> Floats:
     """Expected number of relevant items among the first k, of shape (n_queries, n_ks)."""
-    # Within a group it grows linearly with k.
+    # Within a group the number grows linearly with k.
     return _at(ks, np.cumsum(groups.size, axis=1), groups.relevant)
 
 
@@ -89,8 +89,9 @@ def hits_within(by_distance: Groups, radii: NDArray[np.int64]) -> tuple[NDArray[
 def ndcg_at(gains: Gains, ks: NDArray[np.int64]) -> Floats:
     """Normalized discounted cumulative gain of the first k, of shape (n_queries, n_ks).
 
-    The gain at rank r is divided by log2(1 + r). All items of a group may be at each of its ranks:
-    there the expected gain is their mean, and the sum grows linearly with that of the discounts.
+    The gain at rank r is divided by log2(1 + r). Every item of a group may be at each of its ranks.
+    So the expected gain at these ranks is the mean gain of the group, and the sum grows linearly
+    with the sum of the discounts.
     """
     n_searched = int(gains.size.sum(axis=1).max())
     discounts = _cumulative_discounts(max(n_searched, gains.ideal.shape[1]))
@@ -110,19 +111,19 @@ def _cumulative_discounts(n: int) -> Floats:
 
 
 def _at(x: NDArray[Any], ends: NDArray[Any], totals: NDArray[Any]) -> Floats:
-    """Sums of totals up to x, each of which grows linearly up to the end of its group."""
+    """Sums of totals up to x; within a group the sum grows linearly."""
     reached = np.pad(np.cumsum(totals, axis=1), ((0, 0), (1, 0)))
     ends = np.broadcast_to(np.pad(ends, ((0, 0), (1, 0))), reached.shape)
     return np.array([np.interp(x, *curve) for curve in zip(ends, reached, strict=True)])
 
 
 class Mean:
-    """Mean over the queries that take part, summed up block by block.
+    """Mean over queries, summed up block by block.
 
     Parameters
     ----------
     empty : {"zero", "skip"}
-        Whether queries to which nothing is relevant take part.
+        Whether queries without relevant items count as 0 or are left out.
     """
 
     def __init__(self, empty: str) -> None:
@@ -131,14 +132,14 @@ class Mean:
         self.total: Any = 0.0
 
     def add(self, values: NDArray[Any], n_relevant: NDArray[np.int64]) -> None:
-        """Take in values of shape (n_queries, ..)."""
+        """Add values of shape (n_queries, ..)."""
         if self.empty == "skip":
             values = values[n_relevant > 0]
         self.n_queries += len(values)
         self.total = self.total + values.sum(axis=0)
 
     def result(self) -> Any:
-        """Return the mean; NaN, with a warning, if no query takes part."""
+        """Return the mean; NaN, with a warning, if all queries are left out."""
         if self.n_queries == 0:
             warn(
                 "No query has a relevant item and empty='skip' skips them all: the result is NaN.",
@@ -156,7 +157,7 @@ class RadiusCurve:
     average : {"micro", "macro"}
         Whether to pool pairs or to average over queries.
     empty : {"zero", "skip"}
-        Whether queries to which nothing is relevant take part.
+        Whether queries without relevant items count as 0 or are left out.
     """
 
     def __init__(self, average: str, empty: str) -> None:
@@ -165,7 +166,7 @@ class RadiusCurve:
         self.precision, self.recall = Mean(empty), Mean(empty)
 
     def add(self, by_distance: Groups) -> None:
-        """Take in the rankings of some queries."""
+        """Add the rankings of some queries."""
         n_relevant = by_distance.n_relevant
         hits = np.cumsum(by_distance.relevant, axis=1)
         retrieved = np.cumsum(by_distance.size, axis=1)

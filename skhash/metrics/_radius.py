@@ -1,4 +1,4 @@
-"""How good lookups within a Hamming radius are: precision and recall of what they find."""
+"""Precision and recall of lookups within a Hamming radius."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def precision_within_radius(
     query_labels, database_labels : labels of n items
         Ground truth; see :func:`mean_average_precision`.
     radius : int, default=2
-        Items in at most this many bits different are retrieved.
+        Items that differ in at most this many bits are retrieved.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
+        Whether queries without relevant items count as 0 or are left out.
     packed : bool, default=False
         Whether the codes are packed.
     n_jobs : int, default=None
@@ -52,7 +52,7 @@ def precision_within_radius(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
     """
     radii = [check_integer("radius", radius, 0)]
     retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
@@ -71,7 +71,7 @@ def precision_recall_by_radius(
     packed: bool = False,
     n_jobs: int | None = None,
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Precision and recall of what lies within each Hamming radius.
+    """Precision and recall of the items within each Hamming radius.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def precision_recall_by_radius(
         (recall), as in the precision-recall curves of the hashing literature.
         "macro" averages each query's precision and recall.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant take part (with precision
-        and recall 0) or are left out.
+        Whether queries without relevant items count with precision and recall
+        0 or are left out.
     packed : bool, default=False
         Whether the codes are packed.
     n_jobs : int, default=None
@@ -99,12 +99,13 @@ def precision_recall_by_radius(
     recall : ndarray of shape (n_bits + 1,)
         Never decreases with the radius.
     radius : ndarray of shape (n_bits + 1,), int64
-        0, 1, .., n_bits, where n_bits is that of whole bytes for packed codes.
+        0, 1, .., n_bits. For packed codes n_bits is 8 times the number of
+        bytes.
 
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
     """
     check_option("average", average, AVERAGES)
     check_option("empty", empty, EMPTY)

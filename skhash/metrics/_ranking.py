@@ -1,11 +1,11 @@
-"""How good Hamming rankings are: average precision, precision, recall, nDCG.
+"""Metrics of Hamming rankings: average precision, precision, recall, nDCG.
 
-A query's *relevant* items are those that share at least one label with it; R is their number in
-the database. Items at the same distance are tied, and at 16 bits whole hundreds are: ``ties``
-says how they count.
+A query's *relevant* items are those that share at least one label with it; R is their number in the
+database. Items at the same distance are tied; with 16 bits these can be hundreds. ``ties`` says how
+they count.
 
-- "expected" (default): the exact expectation over a random order of the tied items, which no
-  shuffling of the database changes;
+- "expected" (default): the exact expectation over a random order of the tied items; it does not
+  depend on the order of the database;
 - "stable": in database order, as a stable sort of the distances gives (most published code);
 - "best", "worst": relevant ones first or last, the bounds of any tie-breaking.
 """
@@ -61,27 +61,29 @@ def mean_average_precision(
         Codes of 0 and 1.
     query_labels : labels of n_queries items
         Ground truth in any form that :func:`skhash.tags.encode_tags` takes.
-        Labels that the database lacks are ignored.
+        Labels that are not in the database are ignored.
     database_labels : labels of n_database items
         Ground truth in the same form. Items that share a label are relevant.
     k : int, default=None
         Only the first k ranks count; all if None.
     divisor : {"min", "relevant", "hits"}, default="min"
-        What the sum of precisions is divided by: the most relevant items that
-        k ranks can hold, min(R, k); the relevant items of the database, R; or
-        the relevant items found within k. All the same if k is None.
+        Divisor of the sum of precisions, for R relevant items in the database.
+        "min" is min(R, k), the most relevant items that k ranks can hold.
+        "relevant" is R. "hits" is the number of relevant items found within k.
+        All are the same if k is None.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing in the database is relevant count as
-        0 or not at all.
+        Whether queries without relevant items in the database count as 0 or
+        are left out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
-        How items at the same distance count: by the exact expectation over
-        their random order, in database order, relevant first, relevant last.
+        How items at the same distance count: the exact expectation over a
+        random order, the order of the database, relevant items first, or
+        relevant items last.
     packed : bool, default=False
         Whether the codes are packed as by :func:`skhash.codes.pack`.
     n_jobs : int, default=None
         Number of threads that share the queries, -1 for all processors. None
-        means as many as OpenMP would take: all, unless ``OMP_NUM_THREADS`` or
-        threadpoolctl says less. The result is the same for any number.
+        means as many as OpenMP would use: all, unless ``OMP_NUM_THREADS`` or
+        threadpoolctl sets fewer. The result is the same for any number.
 
     Returns
     -------
@@ -91,12 +93,12 @@ def mean_average_precision(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
 
     See Also
     --------
-    average_precisions : The same, query by query.
-    leave_one_out_map : Within one set of codes.
+    average_precisions : The same for each query.
+    leave_one_out_map : The same within one set of codes.
 
     References
     ----------
@@ -146,7 +148,7 @@ def average_precisions(
     divisor : {"min", "relevant", "hits"}, default="min"
         See :func:`mean_average_precision`.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant get 0 or NaN.
+        Whether queries without relevant items get 0 or NaN.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`.
     packed : bool, default=False
@@ -162,7 +164,7 @@ def average_precisions(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
     """
     check_average_precision(k, divisor, empty)
     retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
@@ -193,16 +195,15 @@ def leave_one_out_map(
     codes : array-like of shape (n_samples, n_bits)
         Codes of 0 and 1, of at least two samples.
     labels : labels of n_samples items
-        Ground truth, or tags, in any form that
-        :func:`skhash.tags.encode_tags` takes. Items that share one are
-        relevant to each other.
+        Ground truth, or tags, in any form that :func:`skhash.tags.encode_tags`
+        takes. Items that share a label are relevant to each other.
     k : int, default=None
         Only the first k ranks count; all if None.
     divisor : {"min", "relevant", "hits"}, default="min"
         See :func:`mean_average_precision`.
     empty : {"zero", "skip"}, default="zero"
-        Whether samples that share no label with another count as 0 or not at
-        all.
+        Whether samples that share no label with another count as 0 or are left
+        out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`.
     packed : bool, default=False
@@ -210,7 +211,7 @@ def leave_one_out_map(
     n_jobs : int, default=None
         Number of threads; see :func:`mean_average_precision`.
     name : str, default="labels"
-        How error messages call ``labels``.
+        Name of ``labels`` in error messages.
 
     Returns
     -------
@@ -220,7 +221,7 @@ def leave_one_out_map(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -256,9 +257,9 @@ def precision_at_k(
     query_labels, database_labels : labels of n items
         Ground truth; see :func:`mean_average_precision`.
     k : int
-        Number of ranks, the whole database if it has fewer items.
+        Number of ranks; the whole database if it has fewer items.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
+        Whether queries without relevant items count as 0 or are left out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`.
     packed : bool, default=False
@@ -274,7 +275,7 @@ def precision_at_k(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
     """
     retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
     ks = [check_integer("k", k, 1)]
@@ -304,7 +305,7 @@ def recall_at_k(
     k : int
         Number of ranks.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
+        Whether queries without relevant items count as 0 or are left out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`.
     packed : bool, default=False
@@ -320,7 +321,7 @@ def recall_at_k(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
     """
     retrieval = Retrieval(query_codes, database_codes, query_labels, database_labels, packed=packed)
     ks = [check_integer("k", k, 1)]
@@ -342,10 +343,10 @@ def ndcg_at_k(
 ) -> float:
     """Mean normalized discounted cumulative gain (nDCG) of the first k.
 
-    An item may be relevant to a degree: the more labels it shares with the
-    query, the greater its gain. The item at rank r counts its gain divided by
-    ``log2(1 + r)``; the sum over the first k is divided by that of the ideal
-    order.
+    Relevance is graded: the more labels an item shares with the query, the
+    greater its gain. The gain of the item at rank r is divided by
+    ``log2(1 + r)``. The sum over the first k is divided by the sum for the
+    ideal order.
 
     Parameters
     ----------
@@ -358,11 +359,11 @@ def ndcg_at_k(
         Number of ranks; the full ranking if None.
     gain : {"linear", "exponential"} or array-like of shape (n_queries, n_database), \
             default="linear"
-        The gain of an item that shares s labels with the query: s, or
-        2^s - 1, which some papers take. Or the gains themselves, at least 0,
-        as array or sparse matrix.
+        Gain of an item that shares s labels with the query: s, or 2^s - 1 as
+        in some papers. Or the gains themselves, at least 0, as an array or
+        sparse matrix.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
+        Whether queries without relevant items count as 0 or are left out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`; "best" and "worst" put greater
         gains first or last.
@@ -379,11 +380,11 @@ def ndcg_at_k(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
 
     See Also
     --------
-    sklearn.metrics.ndcg_score : The same of scores in place of codes.
+    sklearn.metrics.ndcg_score : The same metric for scores instead of codes.
 
     References
     ----------
@@ -433,14 +434,14 @@ def metric_curve(
     ks : array-like of shape (n_ks,), int, default=None
         Numbers of ranks; 1, 2, .., min(n_database, 1000) if None.
     metric : {"map", "precision", "recall", "ndcg"}
-        What to measure.
+        Metric to compute.
     divisor : {"min", "relevant", "hits"}, default="min"
-        Of "map"; see :func:`mean_average_precision`.
+        Divisor for "map"; see :func:`mean_average_precision`.
     gain : {"linear", "exponential"} or array-like of shape (n_queries, n_database), \
             default="linear"
-        Of "ndcg"; see :func:`ndcg_at_k`.
+        Gain for "ndcg"; see :func:`ndcg_at_k`.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
+        Whether queries without relevant items count as 0 or are left out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`.
     packed : bool, default=False
@@ -458,7 +459,7 @@ def metric_curve(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
     """
     check_option("metric", metric, AT_RANKS)
     check_option("divisor", divisor, DIVISORS)
@@ -493,7 +494,7 @@ def precision_curve(
     ks : array-like of shape (n_ks,), int, default=None
         Numbers of ranks; 1, 2, .., min(n_database, 1000) if None.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
+        Whether queries without relevant items count as 0 or are left out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`.
     packed : bool, default=False
@@ -504,14 +505,14 @@ def precision_curve(
     Returns
     -------
     precision : ndarray of shape (n_ks,)
-        As :func:`precision_at_k` at each k.
+        The result of :func:`precision_at_k` at each k.
     ks : ndarray of shape (n_ks,), int64
         The numbers of ranks.
 
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
     """
     return metric_curve(
         query_codes,
@@ -537,20 +538,20 @@ def chance_level(
     gain: str = "linear",
     empty: str = "zero",
 ) -> float:
-    """What retrieval in random order scores, exactly.
+    """Exact expectation of a metric for retrieval in random order.
 
     Parameters
     ----------
     query_labels, database_labels : labels of n items
         Ground truth; see :func:`mean_average_precision`.
     metric : {"precision", "map", "recall", "ndcg"}, default="precision"
-        Of what. The first two are both called "chance" in papers:
+        The metric. Papers call both of the first two "chance":
 
         - "precision": the mean share of the database that is relevant, R / n,
           the expected precision at any k of a random order, and the usual
           chance row of a MAP table;
-        - "map": the expected mean average precision of a random order, which
-          is higher, noticeably so for small databases:
+        - "map": the expected mean average precision of a random order. It is
+          higher than "precision", most of all for small databases:
           (H + (R - 1) (n - H) / (n - 1)) / n for a full ranking, with H the
           n-th harmonic number;
         - "recall", "ndcg": their expectation in a random order, at ``k``.
@@ -559,9 +560,9 @@ def chance_level(
     divisor : {"min", "relevant", "hits"}, default="min"
         Divisor for ``metric="map"``; see :func:`mean_average_precision`.
     gain : {"linear", "exponential"}, default="linear"
-        Of ``metric="ndcg"``; see :func:`ndcg_at_k`.
+        Gain for ``metric="ndcg"``; see :func:`ndcg_at_k`.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
+        Whether queries without relevant items count as 0 or are left out.
 
     Returns
     -------
@@ -571,7 +572,7 @@ def chance_level(
     Raises
     ------
     ValueError, TypeError
-        If labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -585,7 +586,7 @@ def chance_level(
     check_option("gain", gain, GAINS)
     check_average_precision(k, divisor, empty)
     queries, database = label_pair(query_labels, database_labels)
-    # All codes alike: the whole database is tied.
+    # With equal codes the whole database is tied: a random order.
     query_codes, database_codes = (
         np.zeros((tags.n_samples, 1), np.uint8) for tags in (queries, database)
     )

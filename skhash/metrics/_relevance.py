@@ -1,4 +1,4 @@
-"""What is relevant to a query, and how much."""
+"""Relevance of the items of a database to queries."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ._checks import GAINS, check_option
 
 
 class Relevance(Protocol):
-    """What rankings ask: which items of the database are relevant to a query."""
+    """The interface of relevance: which items of the database are relevant to a query."""
 
     def mark(self, query: int, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Set ``out`` (n_database,) to what is relevant to a query, and return it."""
+        """Mark in ``out`` (n_database,) the items that are relevant to a query, and return it."""
 
     def gains(self, query: int) -> NDArray[np.float64]:
         """How relevant each item is to a query, of shape (n_database,); 0 where it is not."""
 
 
 class SharedLabels:
-    """Items are relevant that share a label with the query, more so if they share more.
+    """Items are relevant if they share a label with the query; more shared labels, more gain.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class SharedLabels:
         self._queries = queries.indicator
 
     def mark(self, query: int, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Set ``out`` (n_database,) to what is relevant to a query, and return it."""
+        """Mark in ``out`` (n_database,) the items that are relevant to a query, and return it."""
         out.fill(False)
         for label in self._labels(query):
             if label in self._masks:
@@ -76,7 +76,7 @@ class SharedLabels:
 
 
 class GivenGains:
-    """Items are relevant as much as a matrix says.
+    """Relevance from a matrix of gains.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class GivenGains:
         self._matrix = matrix
 
     def mark(self, query: int, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Set ``out`` (n_database,) to what is relevant to a query, and return it."""
+        """Mark in ``out`` (n_database,) the items that are relevant to a query, and return it."""
         return np.greater(self.gains(query), 0, out=out)
 
     def gains(self, query: int) -> NDArray[np.float64]:

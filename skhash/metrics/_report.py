@@ -1,4 +1,4 @@
-"""One report on how well codes retrieve: the evaluation of the hashing literature in one pass."""
+"""A report on retrieval with codes: the metrics of the hashing literature in one pass."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _CHANCE = "in random order"
 
 
 class RetrievalReport(Bunch):
-    """What :func:`retrieval_report` found: a dictionary whose keys are attributes too.
+    """Result of :func:`retrieval_report`: a dictionary whose keys are also attributes.
 
-    Printed, and shown in a notebook, it is a small table.
+    Printed or shown in a notebook, it is a small table.
     """
 
     def figures(self) -> Iterator[tuple[str, float, float]]:
-        """Go through the metrics: title, value, and value of a database in random order.
+        """Iterate over the metrics: title, value, and value for a database in random order.
 
         Yields
         ------
         title : str
-            Of the metric and its cut-off.
+            Name of the metric, with its cut-off.
         value : float
-            As measured.
+            Measured value.
         chance : float
-            Its expectation if the database came in random order.
+            Expected value for a database in random order.
         """
         for name in self.metrics:
             metric, key = METRICS[name], key_of(name)
@@ -46,7 +46,7 @@ class RetrievalReport(Bunch):
                 yield metric.title_at(self[metric.cut]), self[key], self[f"chance_{key}"]
 
     def to_frame(self) -> Any:
-        """Put the metrics into a data frame; needs pandas.
+        """Return the metrics as a data frame; needs pandas.
 
         Returns
         -------
@@ -85,7 +85,7 @@ def check_names(metrics: Sequence[str] | None) -> list[str]:
 
 
 def key_of(name: str) -> str:
-    """Where a report has a metric."""
+    """Key of a metric in a report."""
     return f"{name}_at" if METRICS[name].cut == "at" else name
 
 
@@ -136,12 +136,12 @@ def retrieval_report(
     metrics: Sequence[str] | None = None,
     n_jobs: int | None = None,
 ) -> RetrievalReport:
-    """Encode queries and a database, search, and measure all that papers report.
+    """Encode queries and a database, search, and compute the metrics that papers report.
 
     Parameters
     ----------
     hasher : fitted estimator
-        Its ``transform`` gives codes of 0 and 1.
+        Its ``transform`` returns codes of 0 and 1.
     X_query : n_queries samples
         Input of ``transform``.
     X_database : n_database samples
@@ -155,22 +155,23 @@ def retrieval_report(
     divisor : {"min", "relevant", "hits"}, default="min"
         See :func:`mean_average_precision`.
     empty : {"zero", "skip"}, default="zero"
-        Whether queries to which nothing is relevant count as 0 or not at all.
+        Whether queries without relevant items count as 0 or are left out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         How items at the same distance count; see
         :func:`mean_average_precision`.
     gain : {"linear", "exponential"}, default="linear"
-        Of nDCG; see :func:`ndcg_at_k`.
+        Gain for nDCG; see :func:`ndcg_at_k`.
     at : sequence of int, default=(10, 100, 500)
         Numbers of ranks at which to report precision, recall and nDCG.
     radius : int, default=2
         Hamming radius of the lookup whose precision is reported.
     average : {"micro", "macro"}, default="micro"
-        Of the precision-recall curve; see :func:`precision_recall_by_radius`.
+        Average for the precision-recall curve; see
+        :func:`precision_recall_by_radius`.
     ks : array-like of int, default=None
         Ranks of the precision curve; 1, 2, .., min(n_database, 1000) if None.
     metrics : sequence of str, default=None
-        Which to report, of "map", "precision", "recall", "ndcg" and
+        Metrics to report, from "map", "precision", "recall", "ndcg" and
         "precision_within_radius"; all if None.
     n_jobs : int, default=None
         Number of threads; see :func:`mean_average_precision`.
@@ -178,26 +179,26 @@ def retrieval_report(
     Returns
     -------
     RetrievalReport
-        A dictionary with attribute access. ``str`` makes a table of it, ``to_frame`` a data
-        frame. It has
+        A dictionary with attribute access. ``str`` returns it as a table,
+        ``to_frame`` as a data frame. It has
 
         - ``map``;
         - ``precision_at``, ``recall_at`` and ``ndcg_at``, each a dict from k;
         - ``precision_within_radius``, for ``radius``;
-        - each of these with ``chance_`` before its name: what is expected if
-          the database came in random order. ``chance_map`` is the MAP of such
-          an order; ``chance_precision`` is the share of the database that is
-          relevant, the expected precision of any choice at random, which is
-          the same at all k, and in a full ranking below ``chance_map``;
+        - each of these with ``chance_`` before its name: the values expected
+          for a database in random order. ``chance_map`` is the MAP of such an
+          order. ``chance_precision`` is the share of the database that is
+          relevant: the expected precision of a random choice, the same at all
+          k. For a full ranking it is below ``chance_map``;
         - ``precision_recall``: a Bunch of ``precision``, ``recall``, ``radius``,
           the arguments of :class:`PrecisionRecallDisplay`;
         - ``precision_curve``: a Bunch of ``precision`` and ``ks``, the
           arguments of :class:`PrecisionCurveDisplay`;
         - ``n_queries``, ``n_database``, ``n_empty_queries`` (nothing is
-          relevant to them), ``n_unknown_labels`` (labels of queries that the
-          database lacks, counted once per query);
-        - ``n_bits`` and ``n_constant_bits``, those with one value in the whole
-          database;
+          relevant to them), ``n_unknown_labels`` (labels of queries that are
+          not in the database, counted once per query);
+        - ``n_bits``, and ``n_constant_bits``, the number of bits with only one
+          value in the database;
         - ``encode_seconds``, the wall time of both ``transform`` calls;
         - the options ``k``, ``divisor``, ``empty``, ``ties``, ``gain``,
           ``average``, ``radius``, ``metrics``.
@@ -205,7 +206,7 @@ def retrieval_report(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -260,7 +261,7 @@ def report_from_codes(
     n_jobs: int | None = None,
     packed: bool = False,
 ) -> RetrievalReport:
-    """Measure all that papers report, from codes.
+    """Compute the metrics that papers report, from codes.
 
     Parameters
     ----------
@@ -271,7 +272,8 @@ def report_from_codes(
     k, divisor, empty, ties, gain, at, radius, average, ks, metrics, n_jobs
         See :func:`retrieval_report`.
     packed : bool, default=False
-        Whether the codes are packed; bits are then those of whole bytes.
+        Whether the codes are packed; ``n_bits`` is then 8 times the number of
+        bytes.
 
     Returns
     -------
@@ -281,7 +283,7 @@ def report_from_codes(
     Raises
     ------
     ValueError, TypeError
-        If codes, labels or options do not fit; the message names the argument.
+        If an argument is invalid; the message names it.
     """
     check_average_precision(k, divisor, empty)
     check_option("average", average, AVERAGES)

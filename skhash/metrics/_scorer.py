@@ -29,18 +29,18 @@ def retrieval_scorer(
     Parameters
     ----------
     metric : {"map", "precision", "recall", "ndcg", "precision_within_radius"}, default="map"
-        What to score.
+        Metric of the score.
     k : int, default=None
         Only the first k ranks count; all if None. Precision and recall need it.
     radius : int, default=2
-        Of "precision_within_radius".
+        Radius for "precision_within_radius".
     divisor : {"min", "relevant", "hits"}, default="min"
-        Of "map"; see :func:`mean_average_precision`.
+        Divisor for "map"; see :func:`mean_average_precision`.
     gain : {"linear", "exponential"}, default="linear"
-        Of "ndcg"; see :func:`ndcg_at_k`.
+        Gain for "ndcg"; see :func:`ndcg_at_k`.
     empty : {"zero", "skip"}, default="zero"
-        Whether samples that share no label with another count as 0 or not at
-        all.
+        Whether samples that share no label with another count as 0 or are left
+        out.
     ties : {"expected", "stable", "best", "worst"}, default="expected"
         See :func:`mean_average_precision`.
     n_jobs : int, default=None
@@ -52,14 +52,14 @@ def retrieval_scorer(
         A callable ``scorer(estimator, X, y=None, labels=None)`` for the
         ``scoring`` of :class:`~sklearn.model_selection.GridSearchCV` and
         :func:`~sklearn.model_selection.cross_validate`. It encodes X and
-        scores retrieval within it (:func:`leave_one_out_map`): relevant is
-        what shares a label, or without ``labels`` a tag (``y``). Without
-        both it fails, which scikit-learn turns into scores of NaN and a
-        warning.
+        scores retrieval within it (:func:`leave_one_out_map`): samples are
+        relevant to each other if they share a label, or a tag (``y``) if
+        ``labels`` is None. If both are None it raises an error, which
+        scikit-learn turns into scores of NaN and a warning.
 
     Examples
     --------
-    With tags as y, what shares a tag is relevant:
+    With tags as y, samples that share a tag are relevant to each other:
 
     >>> import numpy as np
     >>> from sklearn.model_selection import cross_val_score
@@ -70,7 +70,7 @@ def retrieval_scorer(
     >>> cross_val_score(Binarizer(), X, tags, scoring=retrieval_scorer(), cv=2)
     array([1., 1.])
 
-    Ground truth is routed, once metadata routing is enabled:
+    Ground truth can be passed as ``labels`` if metadata routing is enabled:
 
     >>> from sklearn import config_context
     >>> labels = ["blue", "green"] * 4
@@ -93,11 +93,11 @@ def retrieval_scorer(
     )
 
 
-# As an estimator it has parameters, a readable repr, and survives clone and pickle.
+# As an estimator it has parameters and a readable repr, and can be cloned and pickled.
 class RetrievalScorer(BaseEstimator):
     """Scorer made by :func:`retrieval_scorer`, which describes the parameters."""
 
-    # scikit-learn makes `set_score_request` from the arguments of `score`, but for this one.
+    # scikit-learn makes `set_score_request` from the arguments of `score`, except this one.
     __metadata_request__score: ClassVar = {"estimator": UNUSED}
 
     def __init__(
@@ -131,13 +131,13 @@ class RetrievalScorer(BaseEstimator):
         Parameters
         ----------
         estimator : fitted estimator
-            Its ``transform`` gives codes of 0 and 1.
+            Its ``transform`` returns codes of 0 and 1.
         X : n_samples samples
             Input of ``transform``.
         y : tags of n_samples items, default=None
-            Relevance if ``labels`` is None.
+            Tags that define relevance if ``labels`` is None.
         labels : labels of n_samples items, default=None
-            Relevance.
+            Labels that define relevance.
 
         Returns
         -------
@@ -153,7 +153,7 @@ class RetrievalScorer(BaseEstimator):
         if labels is None and y is None:
             raise ValueError(
                 "score needs labels or y: without either nothing is relevant. In a search or "
-                "cross-validation give tags as y, or let labels through: call "
+                "cross-validation give tags as y, or pass labels: call "
                 "sklearn.set_config(enable_metadata_routing=True) and set_score_request(labels="
                 "True) of the hasher, or of the retrieval_scorer that is given as scoring; then "
                 "fit(X, labels=labels)."
@@ -178,5 +178,8 @@ class RetrievalScorer(BaseEstimator):
         if metric.cut == "radius":
             return [check_integer("radius", self.radius, 0)]
         if self.k is None and not metric.whole:
-            raise ValueError(f"{self.metric} of a full ranking tells nothing; give k.")
+            raise ValueError(
+                f"k must be given for metric={self.metric!r}: a full ranking has the same value "
+                "for all codes."
+            )
         return check_k(self.k)

@@ -1,4 +1,4 @@
-"""Pictures of retrieval: sheets of neighbours."""
+"""Displays of query images and their neighbours."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ._relevance import SharedLabels
 class NeighborsDisplay:
     """A sheet of query images, each with its nearest neighbours to the right.
 
-    A neighbour that is relevant to its query has a solid green frame, another
-    one a dashed red frame; without labels there are no frames.
+    Relevant neighbours have a solid green frame, the others a dashed red
+    frame. Without labels there are no frames.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class NeighborsDisplay:
     database_images : sequence of n_database images
         In the same forms; only the neighbours are read.
     neighbors : array-like of shape (n_queries, n_neighbors), int
-        Positions of the neighbours in ``database_images``, nearest first, such
-        as ``kneighbors`` of a search gives.
+        Positions of the neighbours in ``database_images``, nearest first, as
+        returned by ``kneighbors``.
     relevant : array-like of shape (n_queries, n_neighbors), bool, default=None
         Which neighbours are relevant, if that is known.
 
@@ -76,12 +76,12 @@ class NeighborsDisplay:
         Parameters
         ----------
         hasher : fitted estimator
-            Its ``transform`` gives codes of 0 and 1.
+            Its ``transform`` returns codes of 0 and 1.
         X_query, X_database : n samples
             Input of ``transform``.
         query_images, database_images : sequence of n images, default=None
-            What to show of the samples; the samples themselves if None, for
-            hashers that take images.
+            Images to show; the samples themselves if None, for hashers of
+            images.
         **options
             Further options of :meth:`from_codes`.
 
@@ -122,10 +122,10 @@ class NeighborsDisplay:
         query_images, database_images : sequence of n images
             Paths or arrays.
         n_neighbors : int, default=8
-            How many neighbours to show, ties in database order.
+            Number of neighbours to show; ties are in database order.
         query_labels, database_labels : labels of n items, default=None
-            Ground truth, to tell which neighbours are relevant: those that
-            share a label with their query. Both or neither.
+            Ground truth: neighbours that share a label with their query are
+            relevant. Give both or neither.
         packed : bool, default=False
             Whether the codes are packed.
         ax, size
@@ -139,8 +139,7 @@ class NeighborsDisplay:
         Raises
         ------
         ValueError, TypeError
-            If codes, images or labels do not fit; the message names the
-            argument.
+            If an argument is invalid; the message names it.
         """
         if (query_labels is None) != (database_labels is None):
             raise ValueError("Give both query_labels and database_labels, or neither.")
@@ -204,7 +203,7 @@ class NeighborsDisplay:
                 left = 1 + _GAP + rank
                 self.images_.append(_show(ax, self.database_images[item], left, row))
                 if relevant is not None:
-                    # The dashes tell what the colours do, to those who do not see them.
+                    # Dashes repeat the colours, for readers who cannot distinguish them.
                     color, style = ("green", "-") if relevant[row, rank] else ("red", "--")
                     frame = Rectangle((left + 0.03, row + 0.03), 0.94, 0.94, fill=False)
                     frame.set(edgecolor=color, linestyle=style, linewidth=2)
@@ -223,7 +222,7 @@ def _show(ax: Any, image: Any, left: float, top: float) -> Any:
     pixels = _read(image)
     height, width = np.array(pixels.shape[:2]) / max(pixels.shape[:2]) * 0.44
     x, y = left + 0.5, top + 0.5
-    # Grey levels mean what they say; by default each image would be stretched to full contrast.
+    # Keep grey levels: by default matplotlib would stretch each image to full contrast.
     levels = {"cmap": "gray", "vmin": 0, "vmax": 255 if pixels.dtype == np.uint8 else 1}
     return ax.imshow(pixels, extent=(x - width, x + width, y + height, y - height), **levels)
 

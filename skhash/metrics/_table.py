@@ -1,7 +1,7 @@
 """The table of metrics, from which functions, reports, scorers and displays are made.
 
-A metric is an entry of :data:`METRICS`: what it is called, its values for some ranked queries, and
-what it depends on. All that is asked of one ranking is measured in one pass over it.
+A metric is an entry of :data:`METRICS`: its title, its values for some ranked queries, and its
+options. All metrics of one ranking are computed in one pass over it.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ class Metric:
     Attributes
     ----------
     title : str
-        What tables and displays call it.
+        Name in tables and displays.
     values : callable
         ``values(ranked, cuts, **options)`` gives an array (n_queries, n_cuts).
     cut : {"k", "at", "radius"}
-        Where reports cut off the ranking, by the name of their argument: at
-        rank ``k``, which may be the last, at each of the ranks ``at``, or at a
+        Cut-off of the ranking in reports, by the name of its argument: rank
+        ``k`` (None is the full ranking), each of the ranks ``at``, or a
         Hamming ``radius``.
     whole : bool
-        Whether it tells anything of a full ranking.
+        Whether it is meaningful for a full ranking.
     graded : bool
-        Whether it asks how relevant an item is.
+        Whether it uses gains (graded relevance).
     options : tuple of str
         Further arguments of ``values``.
     by_chance : callable or None
-        The same of a random order; None: the values of the shuffled ranking.
+        The same for a random order; if None, ``values`` of the shuffled
+        ranking.
     """
 
     title: str
@@ -103,7 +104,7 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
-# What can be told of the first k items of a ranking.
+# Metrics of the first k items of a ranking.
 AT_RANKS = tuple(name for name, metric in METRICS.items() if metric.cut != "radius")
 
 
@@ -117,9 +118,9 @@ class Measure:
     cuts : array-like of int, or None
         Numbers of ranks or radii; None is the full ranking.
     empty : {"zero", "skip"}
-        Whether queries to which nothing is relevant take part.
+        Whether queries without relevant items count as 0 or are left out.
     options : dict
-        Options of metrics; it takes its own.
+        Options of all metrics; the metric uses its own.
     with_chance : bool
         Whether to measure a random order too.
     """
@@ -144,7 +145,7 @@ class Measure:
         return self.metric.values(ranked, self.cuts, **self.options)
 
     def add(self, ranked: Ranked) -> None:
-        """Take in some queries."""
+        """Add some queries."""
         self.mean.add(self.values(ranked), ranked.n_relevant)
         if self.chance is not None:
             chance = self.metric.chance(ranked, self.cuts, **self.options)
@@ -154,7 +155,7 @@ class Measure:
 def rank_for(
     measures: Sequence[Measure], retrieval: Retrieval, ties: str, n_jobs: int | None
 ) -> Any:
-    """Rank as far as measures look: an iterator of :class:`Ranked`."""
+    """Rank as deep as the measures need: an iterator of :class:`Ranked`."""
     at_ranks = [measure for measure in measures if measure.metric.cut != "radius"]
     limit = max((int(measure.cuts.max()) for measure in at_ranks), default=1)
     n_ideal = max((int(m.cuts.max()) for m in at_ranks if m.metric.graded), default=0)

@@ -1,4 +1,4 @@
-"""Nearest-neighbour search among binary codes, and what keeps them."""
+"""Nearest-neighbour search among binary codes, and the stores that keep the codes."""
 
 from ._duckdb import DuckDBStore
 from ._hamming import HammingNeighbors

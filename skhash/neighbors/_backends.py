@@ -1,7 +1,7 @@
 """The backends of HammingNeighbors: each searches one array of packed codes, all but one exactly.
 
-A backend is a class with what :class:`Backend` has; :func:`make_backend` is the one place that
-knows them all. None changes after it is made: threads may share it.
+A backend is a class with the methods of :class:`Backend`; only :func:`make_backend` knows them all.
+A backend does not change after it is made, so threads may share it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _WORKING_MEMORY = 2.0
 # Below this many codes numpy answers in a fraction of a millisecond; importing faiss takes longer.
 _WORTH_FAISS = 2**14
 
-# Clusters of which "ivf" looks at the codes.
+# Number of clusters that "ivf" searches.
 N_PROBES = 32
 
 
 class Backend(Protocol):
-    """What HammingNeighbors asks of a backend; queries are packed as its codes are."""
+    """The interface of a backend; queries are packed in the same way as its codes."""
 
     name: ClassVar[str]
     packed: Packed
@@ -64,8 +64,8 @@ def make_backend(
 ) -> Backend:
     """Choose a backend; its name is "auto", "numpy", "faiss" or "ivf".
 
-    ``before`` is a backend of which ``packed`` has the codes, those that are ``kept`` or else all,
-    and others behind them.
+    ``before`` is an earlier backend. ``packed`` begins with its codes (those marked in ``kept``, or
+    all), and new codes follow.
     """
     if not len(packed):
         return NumpyBackend(packed)
@@ -76,7 +76,7 @@ def make_backend(
             packed, n_probes, before if isinstance(before, IVFBackend) else None, kept
         )
     if name == "auto":
-        # faiss copies codes of most lengths, which is what a memory map is there to avoid.
+        # faiss copies codes of most lengths; a memory map is used to avoid such copies.
         if len(packed) < _WORTH_FAISS or is_memory_mapped(packed):
             return NumpyBackend(packed)
         try:
@@ -126,10 +126,10 @@ class NumpyBackend:
 
 
 class FaissBackend(NumpyBackend):
-    """faiss's search of an array of codes; numpy where that would need too much memory.
+    """The search of faiss in an array of codes; numpy where faiss would need too much memory.
 
-    faiss runs in the calling thread: with its own threads small batches wait for each other far
-    longer than they compute. Whoever wants threads gives each a part of the queries.
+    faiss runs in the calling thread: with its own threads, small batches wait much longer than they
+    compute. To use several threads, give each of them a part of the queries.
     """
 
     name: ClassVar[str] = "faiss"
@@ -158,9 +158,9 @@ class FaissBackend(NumpyBackend):
         with _in_calling_thread(self._faiss):
             for start in range(0, len(queries), n_together):
                 rows = slice(start, start + n_together)
-                # By counting ("mc") and not with a heap, faiss files codes under their distance in
-                # the order of the database and keeps the first k of each: faster, and ties come
-                # out as they should.
+                # With counting ("mc") instead of a heap, faiss lists the codes of each distance in
+                # the order of the database and keeps the first k of each list. This is faster, and
+                # ties are in the right order.
                 distances[rows], indices[rows] = self._faiss.knn_hamming(
                     queries[rows], self._wide, k, variant="mc"
                 )
@@ -187,7 +187,7 @@ class FaissBackend(NumpyBackend):
             return indptr, np.empty(0, np.int32), np.empty(0, np.intp)
         distances = faiss.rev_swig_ptr(found.distances, n_found)
         indices = faiss.rev_swig_ptr(found.labels, n_found)
-        # faiss promises no order.
+        # faiss does not define the order.
         order = np.lexsort((indices, np.repeat(np.arange(len(queries)), np.diff(indptr))))
         return indptr, distances[order].astype(np.int32), indices[order].astype(np.intp)
 
@@ -195,15 +195,15 @@ class FaissBackend(NumpyBackend):
 class IVFBackend(FaissBackend):
     """faiss's inverted file: an approximate search for the nearest; within a radius it is exact.
 
-    The codes are in clusters of similar ones, about sqrt(n) of them, and a query is compared with
-    those of the ``n_probes`` nearest clusters. They are made at the first search. What changes
-    afterwards is put into them and taken out of them; at four times as many codes they are made
-    anew.
+    The codes are grouped into about sqrt(n) clusters of similar codes. A query is compared with the
+    codes of the ``n_probes`` nearest clusters. The clusters are made at the first search; later
+    additions and removals update them. When there are four times as many codes, they are made
+    again.
     """
 
     name: ClassVar[str] = "ivf"
 
-    _ROWS_PER_CLUSTER = 64  # of which the clusters are learned
+    _ROWS_PER_CLUSTER = 64  # for learning the clusters
     _N_ITER = 10
 
     def __init__(
@@ -215,10 +215,10 @@ class IVFBackend(FaissBackend):
     ) -> None:
         super().__init__(packed)
         self._n_probes = n_probes
-        # faiss knows codes by labels, which ascend and are not used again.
+        # faiss identifies codes by labels, which ascend and are never reused.
         labels: NDArray[np.int64] = np.empty(0, np.int64)
         start = 0
-        # An index with codes of before, and their labels.
+        # An index with codes of ``before``, their labels, and the number of codes of its clusters.
         self._source: tuple[Any, NDArray[np.int64], int] | None = None
         if before is not None:
             labels = before._labels if kept is None else before._labels[kept]
@@ -230,7 +230,7 @@ class IVFBackend(FaissBackend):
 
     @cached_property
     def _index(self) -> tuple[Any, NDArray[np.int64], int]:
-        """The index, the labels in it, and of how many codes its clusters were made."""
+        """The index, the labels in it, and the number of codes that its clusters were made from."""
         with _in_calling_thread(self._faiss):
             if self._source is None or len(self.packed) > 4 * self._source[2]:
                 index, n_learned = self._new_index(), len(self.packed)
@@ -314,10 +314,10 @@ def _load_faiss() -> Any:
 
 
 def _ties_in_database_order(faiss: Any) -> bool:
-    """Ask a small problem full of ties.
+    """Check the order of ties in a small problem.
 
-    faiss documents no order among equal distances. The versions known to us have the right one
-    (see FaissBackend.kneighbors); one that had not must not go unnoticed.
+    faiss documents no order among equal distances. The versions that we know have the right order
+    (see FaissBackend.kneighbors); a version with another order must be detected.
     """
     packed = np.random.default_rng(0).integers(0, 8, size=(2**17, 1), dtype=np.uint8)
     queries = np.arange(8, dtype=np.uint8)[:, None]

@@ -22,30 +22,31 @@ _ROWS_TOGETHER = 2**17
 class DuckDBStore(TableStore):
     """Codes in a table of a `DuckDB <https://duckdb.org>`_ file; no server is needed.
 
-    Searches are exact: every code is compared, by the cores that DuckDB is
-    set to use. One process at a time can have the file open, and its threads
-    may share the store. A change is one transaction: a process that is killed,
-    or a disk that is full, leaves the table as it was.
+    Searches are exact: every code is compared, on the cores that DuckDB may
+    use. Only one process at a time can open the file; its threads may share
+    the store. Each change is one transaction: if the process is killed or the
+    disk is full, the table stays as it was.
 
     Parameters
     ----------
     path : str or path-like
-        The file, which is made if it is not there; ":memory:" keeps the codes
-        in memory, as long as the store lives.
+        The file; it is created if it does not exist. ":memory:" keeps the
+        codes only in memory, until the store is closed.
     table : str, default="codes"
-        Name of the table, made when the first codes come. Its columns are
-        ``place`` (the order in which the codes came), ``id``, ``n_bits``,
-        ``version``, ``tags``, and the code in numbers of 64 bits, ``code0``,
-        ``code1`` ..., the first bit the most significant of the first number.
+        Name of the table, which is created when the first codes are added. Its
+        columns are ``place`` (the order in which the codes were added),
+        ``id``, ``n_bits``, ``version``, ``tags``, and the code as 64-bit
+        numbers ``code0``, ``code1`` .... The first bit of the code is the most
+        significant bit of the first number.
     version : str, default=None
-        A name for what made the codes, such as that of the hasher's file. It
-        is kept with the table, and a table of another version is refused. None
-        means not to look at it.
+        A name for the model that made the codes, such as the name of the
+        hasher's file. It is kept with the table, and a table with another
+        version is refused. None means that the version is not checked.
 
     Attributes
     ----------
     n_bits : int or None
-        Length of the codes in bits; None as long as there is no table.
+        Length of the codes in bits; None if there is no table yet.
     exact : bool
         True.
 
@@ -60,13 +61,13 @@ class DuckDBStore(TableStore):
 
     See Also
     --------
-    Store : What the methods promise.
+    Store : The contract of the methods.
     PostgresStore : Codes on a server.
 
     Notes
     -----
-    Equal distances come in the order in which the codes came, as in all
-    stores.
+    Codes at equal distances are in the order in which they were added, as in
+    all stores.
 
     Examples
     --------
@@ -102,14 +103,14 @@ class DuckDBStore(TableStore):
 
     def __getstate__(self) -> dict[str, Any]:
         if self.path == ":memory:":
-            raise TypeError("a DuckDBStore in memory cannot be pickled; give it a file.")
+            raise TypeError("a DuckDBStore in memory cannot be pickled; give a file as path.")
         return {"path": self.path, "table": self.table, "version": self.version}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def close(self) -> None:
-        """Close the file, for other processes to open it."""
+        """Close the file, so that other processes can open it."""
         self._connection.close()
 
     def add_parquet(
@@ -127,8 +128,8 @@ class DuckDBStore(TableStore):
         path : str or path-like
             A file, or several by a pattern such as ``"codes/*.parquet"``.
         id : str or None, default="id"
-            Column of ids, all different, integers or strings. None asks for
-            the next numbers.
+            Column of ids, all different, integers or strings. None means the
+            next numbers.
         code : str, default="code"
             Column of packed codes, binary and all of the same length.
         n_bits : int, default=None
@@ -139,8 +140,8 @@ class DuckDBStore(TableStore):
         OSError
             If a file cannot be read.
         ValueError, TypeError
-            If a column is missing or holds something else, or as :meth:`add`
-            raises. The table stays as it was.
+            If a column is missing or has another type, or for the reasons of
+            :meth:`add`. The table stays as it was.
         """
         columns = _quoted(code) if id is None else f"{_quoted(code)}, {_quoted(id)}"
         with self._changing() as c, c.cursor() as rows:
@@ -151,21 +152,21 @@ class DuckDBStore(TableStore):
                     raise TypeError(f"column {code!r} of {path} must be binary, without nulls.")
                 n_bytes = len(codes[0]) if n_bits is None else -(-n_bits // 8)
                 if {len(some) for some in codes} != {n_bytes}:
-                    raise ValueError(f"column {code!r} of {path} must have {n_bytes} bytes a row.")
+                    raise ValueError(f"column {code!r} of {path} needs {n_bytes} bytes per row.")
                 packed = np.frombuffer(b"".join(codes), np.uint8).reshape(len(block), n_bytes)
                 ids = None if id is None else check_ids([row[1] for row in block])
                 self._add(c, ids, packed, 8 * n_bytes if n_bits is None else n_bits, None)
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:
-        # A cursor is a connection of its own: threads search at the same time.
+        # A cursor is a separate connection, so threads can search at the same time.
         with self._translated(), self._connection.cursor() as c:
             c.begin()
             try:
                 yield c
                 c.commit()
             except BaseException:
-                with suppress(_load_duckdb().Error):  # it may be over
+                with suppress(_load_duckdb().Error):  # the transaction may have ended
                     c.rollback()
                 raise
 
@@ -176,13 +177,13 @@ class DuckDBStore(TableStore):
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Raise what DuckDB raises as errors of Python that name the store and the remedy."""
+        """Turn errors of DuckDB into errors of Python that name the store and the remedy."""
         duckdb = _load_duckdb()
         try:
             yield
         except duckdb.IOException as error:
             raise OSError(
-                f"{self}: {error} The table is as it was. Look whether the file can be written, "
+                f"{self}: {error} The table is unchanged. Check whether the file can be written, "
                 "the disk is full, or another process has the file open."
             ) from error
         except duckdb.ConnectionException as error:
@@ -190,7 +191,7 @@ class DuckDBStore(TableStore):
                 error
             )
         except duckdb.Error as error:
-            raise RuntimeError(f"{self}: {error} The table is as it was.") from error
+            raise RuntimeError(f"{self}: {error} The table is unchanged.") from error
 
     @property
     def _name(self) -> str:
@@ -208,7 +209,9 @@ class DuckDBStore(TableStore):
         columns = dict(found)
         kind = {"BIGINT": "int", "VARCHAR": "str"}.get(columns.get("id", ""))
         if kind is None or not {"place", "n_bits", "version", "tags", "code0"} <= columns.keys():
-            raise ValueError(f"{self} was made by something else: give the name of another table.")
+            raise ValueError(
+                f"the table of {self} was not made by skhash: give the name of another table."
+            )
         rows = _rows(c, f"select n_bits, version from {self._name} limit 1")
         return Layout(rows[0][0], kind, rows[0][1]) if rows else None
 
@@ -243,7 +246,7 @@ class DuckDBStore(TableStore):
         )
         if known:
             raise ValueError(
-                f"ids {name_some([i for (i,) in known])} are in {self} already: remove(ids) "
+                f"ids {name_some([i for (i,) in known])} are already in {self}: call remove(ids) "
                 "first to replace their codes, or give other ids."
             )
         _rows(
@@ -303,7 +306,7 @@ class DuckDBStore(TableStore):
 
 
 def _rows(c: Any, query: str, values: Sequence[Any] = ()) -> list[Any]:
-    """All rows of a query, read at once: the next one waits for that."""
+    """All rows of a query, read at once: the connection needs that before its next query."""
     return c.execute(query, list(values)).fetchall()
 
 
@@ -312,13 +315,13 @@ def _n_words(n_bits: int) -> int:
 
 
 def _words(packed: Packed) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """Packed codes as numbers of 64 bits: DuckDB compares those ten times as fast as its bits."""
+    """Packed codes as 64-bit numbers: DuckDB compares them ten times as fast as its bit strings."""
     packed = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
     return packed.view(">u8").astype(np.uint64)
 
 
 def _quoted(name: str) -> str:
-    """A name in SQL, which has no parameters for names."""
+    """Quote a name for SQL, which has no parameters for names."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .._files import PathLike, open_regular, replacing
 
-# Like PNG's: not text, and spoiled by anything that translates line ends.
+# As in PNG files: not text, and damaged by any conversion of line ends.
 _MAGIC = b"\x89SKHN\r\n\n"
 _VERSIONS = (1, 2)
 _PREFIX = struct.Struct("<8sIIQ")
@@ -49,10 +49,10 @@ def write_bytes(
 def read_bytes(
     path: PathLike, *, mmap_mode: Literal["r"] | None = None, checksum: int | None = None
 ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """Read back what :func:`write_bytes` wrote; the arrays come back as one, flat.
+    """Read a file of :func:`write_bytes`; the arrays are returned as one flat array.
 
-    The whole file is read once to check it, also where the arrays are then memory-mapped. A file
-    that is whole, but has another checksum than is given, is refused as well.
+    The whole file is read once to check it, even if the arrays are then memory-mapped. A complete
+    file with another checksum than the given one is refused too.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def read_bytes(
         _, version, n_text, total = _PREFIX.unpack(prefix)
         if version not in _VERSIONS:
             raise ValueError(
-                f"{path} is in version {version} of the format, this release reads up to version "
+                f"{path} has version {version} of the format, but this release reads up to version "
                 f"{max(_VERSIONS)}: load it with the release that wrote it, or fit and save again."
             )
         if size != total:
@@ -93,20 +93,20 @@ def read_bytes(
         if file.read() != _CHECKSUM.pack(found):
             raise corrupt
         if checksum not in (None, found):
-            raise ValueError(f"{path} is another file than was saved there.")
+            raise ValueError(f"{path} is not the file that was saved there.")
     try:
         header = json.loads(
             head[_PREFIX.size : _PREFIX.size + n_text], object_pairs_hook=_without_repetition
         )
         if not isinstance(header, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} has a header that does not make sense: {error}") from error
+        raise ValueError(f"{path} has an invalid header: {error}") from error
     return header, payload
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dictionary, each key of which must occur once."""
+    """Make a dictionary; each key must occur only once."""
     content = dict(pairs)
     if len(content) < len(pairs):
         raise ValueError("a key occurs twice")

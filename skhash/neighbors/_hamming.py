@@ -28,24 +28,24 @@ from ._saving import add_to_folder, read_index, write_index
 from ._store import IsStore, Store, StoreView, check_store
 from ._urls import is_url, open_store
 
-# Fewer queries than this are not worth a thread of their own.
+# Fewer queries than this are not worth another thread.
 _QUERIES_PER_THREAD = 16
 
 
 class HammingNeighbors(ParametersMixin, BaseEstimator):
     """Search for the nearest binary codes, with the interface of NearestNeighbors.
 
-    The answers are those of :class:`sklearn.neighbors.NearestNeighbors` with
-    ``metric="hamming", algorithm="brute"``, except that distances are whole
-    numbers of bits and that equal distances come in the order of the
-    database, whatever the backend. Only backends that are called approximate
-    may miss some of the nearest codes.
+    The results are those of :class:`sklearn.neighbors.NearestNeighbors` with
+    ``metric="hamming", algorithm="brute"``, with two differences. Distances
+    are whole numbers of bits, and codes at equal distances are in the order of
+    the database, for every backend. Only approximate backends may miss some of
+    the nearest codes.
 
-    The database grows and shrinks: :meth:`partial_fit` adds codes at its end,
-    and :meth:`remove` takes codes out by their ids. After either the answers
-    are those of a fit on the codes that are there, in their order. Threads
-    may search one estimator at the same time, also while another adds or
-    removes: each search sees the database before a change or after it.
+    The database can change: :meth:`partial_fit` adds codes at its end, and
+    :meth:`remove` removes codes by their ids. Afterwards the results are those
+    of a fit on the current codes in their order. Threads may search one
+    estimator at the same time, even while another thread adds or removes
+    codes: each search sees the database either before or after a change.
 
     Parameters
     ----------
@@ -55,39 +55,40 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Hamming distance, in bits, up to which (inclusive)
         :meth:`radius_neighbors` returns neighbors.
     backend : {"auto", "numpy", "faiss", "ivf"}, store or URL, default="auto"
-        What computes. "numpy" and "faiss" return the same. faiss is faster,
-        most of all for long codes; it comes with ``pip install
-        "scikit-hash[faiss]"`` and keeps a second copy of codes that do not
-        have 64, 128, 256 or 512 bits. "auto" takes it if it is installed and
-        there are at least 16,384 codes, not memory-mapped. "ivf" is
-        approximate: of at least 16,384 codes, clustered by faiss, it compares
-        a query with those of the ``n_probes`` nearest clusters; searches
-        within a radius are exact all the same. A
-        :class:`~skhash.neighbors.Store` keeps the codes as well, inside the
-        process or elsewhere: fit replaces what it holds, ``partial_fit`` adds
-        to it. A URL, as "postgresql://host/database?table=codes" or
-        "duckdb:///file", is opened by :func:`~skhash.neighbors.open_store`;
-        it must not hold a password.
+        Search method. "numpy" and "faiss" return the same results. "faiss" is
+        faster, most of all for long codes. It needs
+        ``pip install "scikit-hash[faiss]"``, and keeps a second copy of codes
+        that do not have 64, 128, 256 or 512 bits. "auto" uses faiss if it is
+        installed and there are at least 16,384 codes that are not
+        memory-mapped. "ivf" is approximate: faiss groups at least 16,384 codes
+        into clusters, and a query is compared with the codes of the
+        ``n_probes`` nearest clusters. Its searches within a radius are exact.
+        A :class:`~skhash.neighbors.Store` also keeps the codes, in this
+        process or elsewhere: ``fit`` replaces its codes, ``partial_fit`` adds
+        to them. A URL, such as "postgresql://host/database?table=codes" or
+        "duckdb:///file", is opened by :func:`~skhash.neighbors.open_store`; it
+        must not contain a password.
     n_probes : int, default=32
-        Clusters that "ivf" looks at: more of them find more of the nearest
-        codes, and take longer. Other backends ignore it.
+        Number of clusters that "ivf" searches. More clusters find more of the
+        nearest codes, but take longer. Other backends ignore it.
     packed : bool, default=False
-        Whether codes are given as bytes, as :func:`skhash.codes.pack` makes
-        them, or else as arrays of 0 and 1 with one column per bit.
+        Whether codes are packed bytes, as returned by
+        :func:`skhash.codes.pack`. Otherwise they are arrays of 0 and 1 with
+        one column per bit.
     n_bits : int, default=None
-        Length of the codes. None means the number of columns, or eight times
-        that if ``packed``. It is needed only for packed codes whose last byte
-        is partly filled, to have that checked.
+        Length of the codes in bits. None means the number of columns, or eight
+        times as many if ``packed``. It is needed only to check packed codes
+        whose last byte has unused bits.
     n_jobs : int, default=None
-        Number of threads that share the queries of a call. None means 1
-        unless in a :func:`joblib.parallel_config` context, -1 all processors.
+        Number of threads that share the queries of a call. None means 1 unless
+        in a :func:`joblib.parallel_config` context; -1 means all processors.
 
     Attributes
     ----------
     packed_codes_ : ndarray of shape (n_samples_fit_, ceil(n_bits_ / 8)), uint8
         The database, packed.
     ids_ : ndarray of shape (n_samples_fit_,), int64 or object with str
-        Their ids, in the order of the database.
+        Ids of the codes, in the order of the database.
     n_bits_ : int
         Length of the codes in bits.
     n_samples_fit_ : int
@@ -95,7 +96,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     backend_ : {"numpy", "faiss", "ivf"} or store
         The backend in use.
     exact_ : bool
-        Whether :meth:`kneighbors` finds the nearest codes for certain.
+        Whether :meth:`kneighbors` is exact.
     n_features_in_ : int
         Number of columns seen in fit: bits, or bytes if ``packed``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -104,7 +105,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     See Also
     --------
     skhash.codes.hamming_distances : All distances between two sets of codes.
-    skhash.neighbors.Store : What ``backend`` may be beside a name.
+    skhash.neighbors.Store : The interface of an object given as ``backend``.
 
     Examples
     --------
@@ -187,13 +188,13 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
 
     @property
     def exact_(self) -> bool:
-        """Whether kneighbors finds the nearest codes for certain."""
-        self._view()  # only of what is fitted
+        """Whether kneighbors is exact."""
+        self._view()  # raises an error if not fitted
         return getattr(self._store, "exact", True)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None, *, ids: Any = None) -> Self:
-        """Take codes as the database.
+        """Use codes as the database.
 
         Parameters
         ----------
@@ -202,8 +203,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             bytes of dtype uint8, which are not copied: do not change them
             afterwards.
         y : None
-            Ignored; here for the interface. Names of the samples, recognised
-            by being all different, bring a warning: they belong into ``ids``.
+            Ignored, present for API consistency. If all its values are
+            different they are probably names of the samples: a warning asks to
+            give them as ``ids``.
         ids : sequence of int or of str of shape (n_samples,), default=None
             An id for each code, such as the path of its photo, all different.
             None means the row numbers.
@@ -216,9 +218,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If X holds no codes, or does not agree with ``n_bits``; if ids are
-            not all different, not of one kind, or not as many as X has rows.
-            The estimator stays as it was.
+            If X is not an array of codes, or their length is not ``n_bits``;
+            if ids are not all different, not of one type, or not as many as X
+            has rows. The estimator stays as it was.
         ImportError
             If the backend needs a library that cannot be imported.
         """
@@ -238,18 +240,18 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: Any = None, *, ids: Any = None) -> Self:
-        """Add codes at the end of the database, or of what the store ``backend`` holds.
+        """Add codes at the end of the database, or of the store given as ``backend``.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_bits) or (n_samples, n_bytes)
-            Codes in the form of those of fit.
+            Codes in the same form as in fit.
         y : None
             Ignored, see :meth:`fit`.
         ids : sequence of int or of str of shape (n_samples,), default=None
-            An id for each code, of the kind of those in the database and none
-            of them. None means the numbers after the largest that the database
-            ever had, and is not possible where ids are str.
+            An id for each code, of the same type as the ids in the database
+            and not among them. None means the numbers after the largest id
+            that the database ever had; it is not possible if ids are str.
 
         Returns
         -------
@@ -259,9 +261,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If X holds no codes, or others than the database has; if an id is in
-            the database already, or they are not all different, not of one
-            kind, or not as many as X has rows. The database stays as it was.
+            If X is not an array of codes, or their length is not that of the
+            database; if an id is already in the database; if ids are not all
+            different, not of one type, or not as many as X has rows. The
+            database stays as it was.
         """
         if not self.__sklearn_is_fitted__():
             store = self._new_store()
@@ -276,7 +279,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return self
 
     def remove(self, ids: Any) -> Self:
-        """Remove codes from the database; the others stay in their order.
+        """Remove codes from the database; the others keep their order.
 
         Parameters
         ----------
@@ -299,12 +302,12 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return self
 
     def positions(self, ids: Any) -> Indices:
-        """Where codes are in the database.
+        """Positions of codes in the database.
 
         Parameters
         ----------
         ids : sequence of int or of str
-            Of any codes; they may repeat.
+            Ids of any codes; they may repeat.
 
         Returns
         -------
@@ -314,7 +317,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If ids are not of one kind.
+            If ids are not of one type.
 
         Examples
         --------
@@ -330,7 +333,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
 
     @classmethod
     def from_store(cls, store: Store | str, **params: Any) -> Self:
-        """Search the codes that a store holds already.
+        """Search the codes that are already in a store.
 
         Parameters
         ----------
@@ -347,9 +350,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If it is no store; the message names what it lacks.
+            If ``store`` is not a store; the message names the missing methods.
         ValueError
-            If it has no codes yet.
+            If the store has no codes yet.
         """
         if not is_url(store):
             check_store(store)
@@ -398,30 +401,30 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_queries, n_bits) or (n_queries, n_bytes), default=None
-            Query codes, in the form of those of fit. None means every code of
-            the database, itself not counted among its neighbors.
+            Query codes, in the same form as in fit. None means every code of
+            the database; a code is not its own neighbor.
         n_neighbors : int, default=None
-            How many; None means the estimator's parameter.
+            Number of neighbors; None means the parameter of the estimator.
         return_distance : bool, default=True
             Whether to return the distances too.
         return_ids : bool, default=False
-            Whether to return ids in place of row numbers. This is the same as
-            ``ids_[indices]``, but also while other threads change the
-            database, and without reading all ids of a store.
+            Whether to return ids instead of row numbers. They are
+            ``ids_[indices]``, and correct even if other threads change the
+            database. The ids of a store need not all be read.
 
         Returns
         -------
         distances : ndarray of shape (n_queries, n_neighbors), int32
             Hamming distances in bits, ascending; only if ``return_distance``.
         indices : ndarray of shape (n_queries, n_neighbors), intp
-            Row numbers in the database; equal distances in ascending order.
-            Ids if ``return_ids``.
+            Row numbers in the database, or ids if ``return_ids``. Rows at
+            equal distances are in ascending order.
 
         Raises
         ------
         ValueError
             If ``n_neighbors`` exceeds the number of codes (without the query
-            itself), or X does not fit the database.
+            itself), or X does not match the database.
         """
         view, distances, found = self._nearest(X, n_neighbors)
         indices = view.ids_of(found) if return_ids else view.positions_of(found)
@@ -471,19 +474,19 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_queries, n_bits) or (n_queries, n_bytes), default=None
-            Query codes, in the form of those of fit. None means every code of
-            the database, itself not counted among its neighbors.
+            Query codes, in the same form as in fit. None means every code of
+            the database; a code is not its own neighbor.
         radius : float, default=None
-            Hamming distance in bits, inclusive; None means the estimator's
-            parameter.
+            Hamming distance in bits, inclusive; None means the parameter of
+            the estimator.
         return_distance : bool, default=True
             Whether to return the distances too.
         sort_results : bool, default=False
-            Whether the neighbors of a query are in the order of distance
-            (equal ones in the order of the database) instead of that of the
-            database alone.
+            Whether the neighbors of a query are sorted by distance (equal
+            distances in the order of the database). Otherwise they are in the
+            order of the database.
         return_ids : bool, default=False
-            Whether to return ids in place of row numbers; see
+            Whether to return ids instead of row numbers; see
             :meth:`kneighbors`.
 
         Returns
@@ -496,7 +499,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If ``radius`` is negative, or X does not fit the database.
+            If ``radius`` is negative, or X does not match the database.
         """
         view, indptr, distances, found = self._within(X, radius, sort_results)
         indices = view.ids_of(found) if return_ids else view.positions_of(found)
@@ -515,18 +518,18 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_queries, n_bits) or (n_queries, n_bytes), default=None
-            Query codes, in the form of those of fit. None means every code of
-            the database, itself not counted among its neighbors.
+            Query codes, in the same form as in fit. None means every code of
+            the database; a code is not its own neighbor.
         n_neighbors : int, default=None
-            How many; None means the estimator's parameter.
+            Number of neighbors; None means the parameter of the estimator.
         mode : {"connectivity", "distance"}, default="connectivity"
             Whether the entries are 1 or the distances in bits.
 
         Returns
         -------
         csr_array of shape (n_queries, n_samples_fit_), float64
-            One stored entry per neighbor, nearest first in each row, a
-            distance of 0 stored like any other.
+            One stored entry per neighbor, nearest first in each row. Distances
+            of 0 are stored too.
         """
         _check_mode(mode)
         view, distances, found = self._nearest(X, n_neighbors)
@@ -545,22 +548,21 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_queries, n_bits) or (n_queries, n_bytes), default=None
-            Query codes, in the form of those of fit. None means every code of
-            the database, itself not counted among its neighbors.
+            Query codes, in the same form as in fit. None means every code of
+            the database; a code is not its own neighbor.
         radius : float, default=None
-            Hamming distance in bits, inclusive; None means the estimator's
-            parameter.
+            Hamming distance in bits, inclusive; None means the parameter of
+            the estimator.
         mode : {"connectivity", "distance"}, default="connectivity"
             Whether the entries are 1 or the distances in bits.
         sort_results : bool, default=False
-            Whether the entries of a row are in the order of distance instead
-            of that of the database.
+            Whether the entries of a row are sorted by distance. Otherwise they
+            are in the order of the database.
 
         Returns
         -------
         csr_array of shape (n_queries, n_samples_fit_), float64
-            One stored entry per neighbor, a distance of 0 stored like any
-            other.
+            One stored entry per neighbor. Distances of 0 are stored too.
         """
         _check_mode(mode)
         return _graph(*self._within(X, radius, sort_results), mode)
@@ -568,25 +570,25 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     def predict(self, X: ArrayLike, *, n_neighbors: int | None = None) -> Ids:
         """Ids of the nearest codes.
 
-        At the end of a :class:`~sklearn.pipeline.Pipeline` this is how it is
-        searched by what its first step takes: ``pipeline.predict(photos)``.
+        At the end of a :class:`~sklearn.pipeline.Pipeline`, this makes
+        ``pipeline.predict(photos)`` search with the input of the first step.
 
         Parameters
         ----------
         X : array-like of shape (n_queries, n_bits) or (n_queries, n_bytes)
-            Query codes, in the form of those of fit.
+            Query codes, in the same form as in fit.
         n_neighbors : int, default=None
-            How many; None means the estimator's parameter.
+            Number of neighbors; None means the parameter of the estimator.
 
         Returns
         -------
         ndarray of shape (n_queries, n_neighbors), int64 or object with str
-            Nearest first; equally near ones in the order of the database.
+            Ids, nearest first; equal distances in the order of the database.
 
         Raises
         ------
         ValueError
-            If ``n_neighbors`` exceeds the number of codes, or X does not fit
+            If ``n_neighbors`` exceeds the number of codes, or X does not match
             the database.
 
         See Also
@@ -599,7 +601,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
     def save(self, path: PathLike, *, incremental: bool = False) -> None:
         """Write the estimator and its database, without pickle.
 
-        What is there already is replaced only when all is written: an
+        An existing file is replaced only when everything is written: an
         interrupted save leaves it as it was.
 
         Parameters
@@ -607,11 +609,11 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         path : str or path-like
             Where to write: a file, or a folder if ``incremental``.
         incremental : bool, default=False
-            Whether to bring a folder up to date by writing only what changed
-            since this estimator was last saved or loaded, if that was there:
-            codes that came, and marks of those that went. Now and then parts of the
-            folder are written together, so that there are few. A folder that
-            holds another database is written anew.
+            Whether to update a folder by writing only the changes since this
+            estimator was last saved there, or loaded from there: added codes,
+            and marks of removed codes. From time to time parts of the folder
+            are merged, so that there are few. A folder with another database
+            is replaced.
 
         Raises
         ------
@@ -620,7 +622,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         RuntimeError
             If another process saves to the folder at the same time.
         OSError
-            If it cannot be written.
+            If the file or folder cannot be written.
 
         See Also
         --------
@@ -645,13 +647,12 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         path : str or path-like
             The file, or the folder of ``save(path, incremental=True)``.
         mmap_mode : {"r"}, default=None
-            "r" leaves the codes on the disk, memory-mapped, to be read as
-            searches need them. The file must then stay where it is (saving to
-            its path again is safe, except on Windows). Of a folder, those
-            parts are read to memory of which codes were removed; so is what
-            :meth:`remove` takes codes from.
+            "r" memory-maps the codes: they stay on the disk and are read when
+            searches need them. The file must then stay in its place (saving to
+            its path again is safe, except on Windows). Parts from which codes
+            were removed, before or later, are read into memory.
         backend : {"auto", "numpy", "faiss", "ivf"}, default=None
-            Another backend than that of the saved estimator.
+            A backend to use instead of the saved one.
 
         Returns
         -------
@@ -661,8 +662,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the file is of another kind, truncated or corrupt, or one of the
-            folder is missing or another; the message names it.
+            If the file is of another kind, truncated or corrupt, or if a file
+            of the folder is missing or is not the saved one; the message names
+            the file.
         ImportError
             If the backend needs faiss and it cannot be imported.
         """
@@ -674,7 +676,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             for array in contents["arrays"]:
                 estimator._check_unused_bits(array, "the array")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{path} has a header that does not make sense: {error}") from error
+            raise ValueError(f"{path} has an invalid header: {error}") from error
         if backend is not None:
             estimator.set_params(backend=backend)._validate_params()
         store = MemoryStore(str(estimator.backend), estimator.n_probes)
@@ -683,7 +685,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return estimator
 
     def _new_store(self) -> Store:
-        """What the parameter ``backend`` names."""
+        """Make the store that the parameter ``backend`` names."""
         if not isinstance(self.backend, str):
             return self.backend
         if is_url(self.backend):
@@ -691,18 +693,18 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return MemoryStore(self.backend, self.n_probes)
 
     def _adopt(self, store: Store) -> None:
-        """Take what a store holds as the database."""
+        """Use the codes of a store as the database."""
         n_bits = store.n_bits
         if n_bits is None:
             raise ValueError("store has no codes yet: use HammingNeighbors(backend=store).fit.")
         if self.n_bits not in (None, n_bits):
-            raise ValueError(f"store has codes of {n_bits} bits where n_bits={self.n_bits}.")
+            raise ValueError(f"store has codes of {n_bits} bits, but n_bits={self.n_bits}.")
         self.n_bits_ = n_bits
         self.n_features_in_ = -(-n_bits // 8) if self.packed else n_bits
         self._store = store
 
     def _kept(self) -> MemoryStore:
-        """The store, if it is one that files keep."""
+        """The store, if it can be saved to a file."""
         if isinstance(self._store, MemoryStore) and isinstance(self.backend, str):
             return self._store
         raise TypeError(
@@ -711,10 +713,10 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         )
 
     def _header(self) -> dict[str, Any]:
-        """What files keep of the estimator beside its store."""
+        """The data of the estimator for a file, without its codes."""
         names = getattr(self, "feature_names_in_", None)
         return {
-            # Numbers may be numpy's, which JSON does not know.
+            # Numbers may be numpy scalars, which JSON cannot hold.
             "params": {
                 name: value.item() if isinstance(value, np.generic) else value
                 for name, value in self.get_params(deep=False).items()
@@ -724,7 +726,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
 
     @classmethod
     def _from_header(cls, header: dict[str, Any]) -> Self:
-        """Make an estimator of what :meth:`_header` kept, taking nothing for granted."""
+        """Make an estimator from the result of :meth:`_header`, and check all of it."""
         estimator = cls(**header["params"])
         estimator._validate_params()
         n_bits, names = header["n_bits"], header["feature_names"]
@@ -763,7 +765,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         return self._store.view if isinstance(self._store, MemoryStore) else StoreView(self._store)
 
     def _validate_codes(self, X: Any, *, reset: bool) -> NDArray[np.uint8]:
-        """Validate codes in the form that the parameters say, and pack them."""
+        """Validate codes in the form given by the parameters, and pack them."""
         if reset or not self._is_plain(X):
             X = validate_data(self, X, order="C", ensure_min_samples=0, reset=reset)
         if len(X) == 0:
@@ -773,7 +775,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             if reset:
                 self.n_bits_ = n_columns if self.n_bits is None else int(self.n_bits)
                 if self.n_bits_ != n_columns:
-                    raise ValueError(f"X has {n_columns} columns where n_bits={self.n_bits}.")
+                    raise ValueError(f"X has {n_columns} columns, but n_bits={self.n_bits}.")
             return pack(check_codes(X, name="X"))
         if X.dtype != np.uint8:
             raise TypeError(f"X must be packed codes of dtype uint8 (packed=True), got {X.dtype}.")
@@ -781,14 +783,14 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
             self.n_bits_ = 8 * n_columns if self.n_bits is None else int(self.n_bits)
             if -(-self.n_bits_ // 8) != n_columns:
                 raise ValueError(
-                    f"X has {n_columns} bytes a code, but codes of n_bits={self.n_bits} "
+                    f"X has {n_columns} bytes per code, but codes of n_bits={self.n_bits} "
                     f"have {-(-self.n_bits_ // 8)}."
                 )
         self._check_unused_bits(X, "X")
         return X
 
     def _is_plain(self, X: Any) -> bool:
-        """Whether validate_data has nothing to find, which takes longer than a small search."""
+        """Whether validate_data can be skipped, which takes longer than a small search."""
         return (
             type(X) is np.ndarray
             and X.dtype == np.uint8
@@ -803,7 +805,7 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         if n_unused and unpack(packed[:, -1:], 8)[:, 8 - n_unused :].any():
             raise ValueError(
                 f"{name} has bits set beyond the first n_bits={self.n_bits_} of a code; "
-                "pack() leaves 0."
+                "pack() sets them to 0."
             )
 
     def _check_n_neighbors(
@@ -834,17 +836,18 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         self, X: ArrayLike | None, n_neighbors: int | None
     ) -> tuple[View | StoreView, Distances, Any]:
         if not self.__sklearn_is_fitted__():
-            check_is_fitted(self)  # raises; asking it every time would slow small searches
+            check_is_fitted(self)  # raises; calling it every time would slow small searches
         view, alone = self._view(), X is None
         queries = view.codes if X is None else self._validate_codes(X, reset=False)
-        # Another store counts its codes only if they are too few: that may take long.
+        # Other stores are counted only if they have too few codes: counting may take long.
         n_codes = len(view) if isinstance(view, View) else None
         k = self._check_n_neighbors(n_neighbors, n_codes, alone)
         parts = self._in_threads(view, lambda part: view.kneighbors(part, k + alone), queries)
         distances, found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         if alone:
             itself = found == view.own[:, None]
-            # Not among the nearest k + 1: so many codes before it equal it. Drop the last instead.
+            # The code itself is not among the nearest k + 1, if so many before it are equal: drop
+            # the last.
             itself[:, -1] |= ~itself.any(axis=1)
             distances, found = (a[~itself].reshape(-1, k) for a in (distances, found))
         return view, distances, found
@@ -897,8 +900,8 @@ def _graph(
 def _warn_of_names(y: Any) -> None:
     if _are_names(y):
         warnings.warn(
-            "y is ignored: HammingNeighbors answers with row numbers. Give the names as ids, "
-            "`fit(codes, ids=names)`: then ids_ and predict have them.",
+            "y is ignored: HammingNeighbors returns row numbers. Give the names as ids, "
+            "`fit(codes, ids=names)`: then ids_ and predict return them.",
             UserWarning,
             stacklevel=4,  # of the wrapper that checks parameters
         )
@@ -919,7 +922,7 @@ def _check_mode(mode: str) -> None:
 
 
 def _split(values: NDArray[Any], indptr: NDArray[np.intp]) -> NDArray[np.object_]:
-    """One array per query, in an array of objects as scikit-learn has it."""
+    """One array per query, in an array of objects as in scikit-learn."""
     parts = np.empty(len(indptr) - 1, dtype=object)
     for i, (start, stop) in enumerate(pairwise(indptr)):
         parts[i] = values[start:stop]

@@ -1,4 +1,4 @@
-"""Ids of codes: whatever a user calls them, as one array."""
+"""Ids of codes: from any form that a user gives to one array."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ Ids = NDArray[Any]
 
 
 def check_ids(ids: Any, *, n_samples: int | None = None, unique: bool = True) -> Ids:
-    """Make ids an array of one dimension, of int64 or of str (dtype object).
+    """Convert ids to a one-dimensional array of int64 or of str (dtype object).
 
     Parameters
     ----------
     ids : iterable of int or of str
-        Paths count as the str that names them.
+        Paths are converted to str.
     n_samples : int, default=None
-        How many there must be; None means any number.
+        Expected number of ids; None means any number.
     unique : bool, default=True
         Whether all must be different.
 
     Raises
     ------
     ValueError
-        If some are equal, there are too many or too few, or a number is beyond 64 bits.
+        If some ids are equal, there are too many or too few, or a number does
+        not fit in 64 bits.
     TypeError
-        If they are neither all int nor all str.
+        If the ids are neither all int nor all str.
     """
     array = _as_array(ids)
     if n_samples is not None and len(array) != n_samples:
-        raise ValueError(f"ids has {len(array)} entries and X {n_samples} rows; give one for each.")
+        raise ValueError(
+            f"ids has {len(array)} entries, but X has {n_samples} rows; give one for each."
+        )
     if unique and not is_ascending(array):
         values, counts = np.unique(array, return_counts=True)
         if len(values) < len(array):
             raise ValueError(
                 f"ids must differ, but {name_some(values[counts > 1])} occur more than once; "
-                "give each code an id of its own."
+                "give each code a different id."
             )
     return array
 
@@ -57,19 +60,19 @@ def _as_array(ids: Any) -> Ids:
     values = [os.fspath(i) if isinstance(i, os.PathLike) else i for i in ids]
     if all(isinstance(i, str) for i in values) and values:
         array = np.empty(len(values), dtype=object)
-        array[:] = [str(i) for i in values]  # no longer numpy's
+        array[:] = [str(i) for i in values]  # not numpy.str_
         return array
     if all(isinstance(i, Integral) and not isinstance(i, bool) for i in values):
         try:
             return np.array([int(i) for i in values], dtype=np.int64)
         except OverflowError:
-            raise ValueError("ids must be numbers of 64 bits; give larger ones as str.") from None
+            raise ValueError("ids must fit in 64 bits; give larger numbers as str.") from None
     kinds = ", ".join(sorted({type(i).__name__ for i in values}))
     raise TypeError(f"ids must be all int or all str, got {kinds}.")
 
 
 def kind_of(ids: Ids) -> str:
-    """What ids are: "int" or "str"."""
+    """Type of ids: "int" or "str"."""
     return "str" if ids.dtype == object else "int"
 
 

@@ -1,7 +1,7 @@
-"""MemoryStore: codes in memory, or mapped to it, to which can be added and from which removed.
+"""MemoryStore: codes in memory, or memory-mapped, that can be added and removed.
 
-Searches look at a :class:`View`, which never changes. Whoever changes the store makes a new view
-and puts it in the place of the old one, in one assignment; a search that runs goes on with the old.
+Searches use a :class:`View`, which never changes. A change of the store makes a new view, which
+replaces the old one in one assignment. A search that is running continues with the old view.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ __all__ = ["MemoryStore", "View"]
 
 
 class View:
-    """The codes of a MemoryStore at one time: what it finds are positions.
+    """The codes of a MemoryStore at one time; its searches return positions.
 
     Parameters
     ----------
     backends : tuple of Backend
-        Each searches one array of codes. There is one array in all, unless memory-mapped ones are
-        among them, which stay as they are.
+        Each searches one array of codes. There is only one array, unless some are memory-mapped:
+        these stay separate.
     keys : ndarray of shape (n,), int64, or None
-        A number for each code, ascending, by which it is found after others were removed; None
+        A number for each code, ascending, which identifies it even after others were removed; None
         means 0, 1, 2 ....
     ids : ndarray of shape (n,) or None
         None means that the keys are the ids.
@@ -67,7 +67,7 @@ class View:
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def slices(self, start: int, stop: int) -> list[Packed]:
-        """Some consecutive codes, in an array for each of those that they are in."""
+        """Some consecutive codes, as slices of the arrays that hold them."""
         parts = [
             backend.packed[max(start - first, 0) : max(stop - first, 0)]
             for backend, first in zip(self.backends, self._starts[:-1].tolist(), strict=True)
@@ -76,7 +76,7 @@ class View:
 
     @property
     def own(self) -> Indices:
-        """What a search for each code finds when it finds that code itself."""
+        """For each code, the result by which a search returns the code itself."""
         return np.arange(len(self))
 
     @property
@@ -135,13 +135,13 @@ class View:
 
 
 class _Growing:
-    """Makes arrays that can be appended to: most of the time only what is new is copied.
+    """Makes arrays that can be appended to; usually only new rows are copied.
 
-    An array that was handed out never changes: rows are written behind it, and once.
+    An array that was returned never changes: new rows are written after its end, only once.
     """
 
-    # Where no more than this share of the rows goes, what lies between is copied as a whole: ten
-    # times as fast.
+    # If at most this share of the rows is removed, the rows between them are copied in blocks,
+    # which is ten times as fast.
     _FEW = 0.01
 
     def __init__(self) -> None:
@@ -173,37 +173,38 @@ class _Growing:
         return self._last
 
     def _make_room(self, n: int, like: NDArray[Any]) -> None:
-        # Room that is not used yet costs no memory: the system gives it when it is written to.
+        # Unused space costs no memory: the system allocates it when it is first written to.
         self._room = np.empty((n + n // 2, *like.shape[1:]), like.dtype)
 
 
 class MemoryStore:
-    """A store in the memory of this process: what is behind ``backend="auto"``.
+    """A store in the memory of this process, as used by ``backend="auto"``.
 
-    Additions cost what they add, and removals what they remove, apart from one
-    pass over all codes when a search comes next, which costs about as much as
-    that search of one query. Threads may search and change it at the same
-    time: each search sees the codes before a change or after it, never a part.
+    The cost of an addition or a removal depends only on the number of codes
+    added or removed. After removals, the next search makes one pass over all
+    codes, which costs about as much as a search for one query. Threads may
+    search and change the store at the same time: each search sees the codes
+    either before or after a change.
 
     Parameters
     ----------
     backend : {"auto", "numpy", "faiss", "ivf"}, default="auto"
-        What computes; see :class:`~skhash.HammingNeighbors`.
+        Search method; see :class:`~skhash.HammingNeighbors`.
     n_probes : int, default=32
-        Of "ivf", see there.
+        Number of clusters that "ivf" searches.
 
     Attributes
     ----------
     n_bits : int or None
-        Length of the codes in bits; None as long as nothing was added.
+        Length of the codes in bits; None if nothing was added yet.
     exact : bool
         Whether searches for the nearest are exact.
     view : object
-        The codes at this time, for :class:`~skhash.HammingNeighbors`.
+        The current codes, for :class:`~skhash.HammingNeighbors`.
 
     See Also
     --------
-    Store : What the methods promise.
+    Store : The contract of the methods.
 
     Examples
     --------
@@ -233,12 +234,12 @@ class MemoryStore:
 
     @property
     def n_bits(self) -> int | None:
-        """Length of the codes in bits; None as long as nothing was added."""
+        """Length of the codes in bits; None if nothing was added yet."""
         return self._n_bits
 
     @property
     def view(self) -> View:
-        """What the store holds now."""
+        """The current contents of the store."""
         if self._alive is not None:
             with self._lock:
                 self._compact()
@@ -266,31 +267,31 @@ class MemoryStore:
         return self.view.codes
 
     def _clear(self) -> None:
-        """Be as if nothing had been added."""
+        """Remove everything."""
         with self._lock:
             self._n_bits: int | None = None
             self._kind: str | None = None
             self._next_key = self._next_id = 0
-            # Where ids are not the keys: the key of each.
+            # The key of each id, if ids are not the keys.
             self._key_of: dict[Any, int] | None = None
             self._codes, self._keys, self._ids = _Growing(), _Growing(), _Growing()
-            # What a file of skhash.neighbors._saving was made of that holds part of this.
+            # The folder of skhash.neighbors._saving that holds these codes or some of them.
             self._saved: Any = None
-            # Which rows of the view are not removed; those behind its end are not. None means all.
+            # Which rows of the view are not removed; rows after the end are not. None means all.
             self._alive: NDArray[np.bool_] | None = None
             self._view = View((), None, None)
 
     def replace(self, ids: Ids | None, packed: Packed, n_bits: int) -> None:
-        """Hold these codes in place of all that are there, in one change.
+        """Replace all codes by these, in one change.
 
         Parameters
         ----------
         ids : ndarray of shape (n_new,), int64 or object with str, or None
-            All different, of either kind. None means 0, 1, 2 ....
+            All different, of either type. None means 0, 1, 2 ....
         packed : ndarray of shape (n_new, n_bytes), uint8
             Their codes, which are not copied.
         n_bits : int
-            Length of the codes in bits, which may be another than before.
+            Length of the codes in bits; it may differ from before.
         """
         new = MemoryStore(self.backend, self.n_probes)
         new.add(ids, packed, n_bits)
@@ -306,20 +307,20 @@ class MemoryStore:
             All different. None means the numbers after the largest id that the
             store ever had, from 0 on.
         packed : ndarray of shape (n_new, n_bytes), uint8
-            Their codes; those that come first are not copied.
+            Their codes; the first codes of a store are not copied.
         n_bits : int
             Length of the codes in bits.
 
         Raises
         ------
         ValueError
-            If the store has one of the ids, or has ids of the other kind, or
-            codes of another length.
+            If the store already has one of the ids, or has ids of the other
+            type or codes of another length.
         """
         with self._lock:
             if self._n_bits not in (None, n_bits):
                 raise ValueError(
-                    f"the codes have {n_bits} bits, those of the store {self._n_bits}."
+                    f"the codes have {n_bits} bits, but those of the store have {self._n_bits}."
                 )
             ids = self._new_ids(ids, len(packed))
             if self._key_of is None and not self._can_be_keys(ids):
@@ -330,8 +331,8 @@ class MemoryStore:
                 known = [i for i in ids.tolist() if i in self._key_of]
                 if known:
                     raise ValueError(
-                        f"ids {name_some(known)} are in the database already: remove(ids) first to "
-                        "replace their codes, or give other ids."
+                        f"ids {name_some(known)} are already in the database: call "
+                        "remove(ids) first to replace their codes, or give other ids."
                     )
                 keys = np.arange(self._next_key, self._next_key + len(packed))
             view = self._view
@@ -360,7 +361,7 @@ class MemoryStore:
         Raises
         ------
         ValueError
-            If the store lacks one of them.
+            If one of the ids is not in the store.
         """
         with self._lock:
             rows = self._rows(ids)
@@ -381,7 +382,7 @@ class MemoryStore:
                 self._compact()
 
     def positions(self, ids: Ids) -> Indices:
-        """Where codes are in the order of the store.
+        """Positions of codes in the order of the store.
 
         Parameters
         ----------
@@ -391,7 +392,7 @@ class MemoryStore:
         Returns
         -------
         ndarray of shape (n_ids,), intp
-            -1 for an id that the store lacks.
+            -1 for an id that is not in the store.
         """
         with self._lock:
             self._compact()
@@ -410,7 +411,7 @@ class MemoryStore:
         Returns
         -------
         distances : ndarray of shape (n_queries, k), int32
-            Ascending; equal ones in the order of the store.
+            Ascending; equal distances in the order of the store.
         ids : ndarray of shape (n_queries, k), int64 or object with str
 
         Raises
@@ -420,7 +421,7 @@ class MemoryStore:
         """
         view = self.view
         if k > len(view):
-            raise ValueError(f"the store has {len(view)} codes, fewer than the {k} asked for.")
+            raise ValueError(f"the store has {len(view)} codes, fewer than the {k} requested.")
         distances, found = view.kneighbors(queries, k)
         return distances, view.ids_of(found)
 
@@ -439,8 +440,8 @@ class MemoryStore:
         Returns
         -------
         indptr : ndarray of shape (n_queries + 1,), intp
-            What was found for query i is at ``indptr[i]:indptr[i + 1]`` of the
-            others.
+            The results for query i are at ``indptr[i]:indptr[i + 1]`` of the
+            other arrays.
         distances : ndarray of shape (n_found,), int32
         ids : ndarray of shape (n_found,), int64 or object with str
         """
@@ -449,7 +450,7 @@ class MemoryStore:
         return indptr, distances, view.ids_of(found)
 
     def _contents(self) -> tuple[dict[str, Any], View]:
-        """All that the store holds: a view, and numbers for :meth:`_fill`."""
+        """The contents of the store: numbers for :meth:`_fill`, and a view."""
         with self._lock:
             numbers = {
                 "n_bits": self._n_bits,
@@ -469,7 +470,7 @@ class MemoryStore:
         next_id: int,
         saved: Any = None,
     ) -> None:
-        """Hold what another store held; see :meth:`_contents`."""
+        """Replace the contents by those of another store; see :meth:`_contents`."""
         with self._lock:
             self._clear()
             backends = tuple(self._make_backend(packed) for packed in arrays)
@@ -493,15 +494,15 @@ class MemoryStore:
         self._fill(**state["contents"])
 
     def _new_ids(self, ids: Ids | None, n: int) -> Ids:
-        """Make ids where none are given; check the kind of others."""
+        """Make ids if None is given; check the type of others."""
         if ids is None:
             if self._kind == "str":
-                raise ValueError("ids must be given: those of the database are str.")
+                raise ValueError("ids must be given: the ids of the database are str.")
             if self._next_id + n > np.iinfo(np.int64).max:
-                raise ValueError("ids must be given: there are no numbers after the largest one.")
+                raise ValueError("ids must be given: no number follows the largest id.")
             return np.arange(self._next_id, self._next_id + n)
         if self._kind not in (None, kind_of(ids)):
-            raise ValueError(f"ids must be {self._kind}, as those of the database are.")
+            raise ValueError(f"ids must be {self._kind}, as the ids of the database are.")
         return ids
 
     def _can_be_keys(self, ids: Ids) -> bool:
@@ -510,7 +511,7 @@ class MemoryStore:
         )
 
     def _separate_ids(self, dtype: Any) -> None:
-        """Keep ids beside the keys from now on."""
+        """Keep ids separate from the keys from now on."""
         self._compact()
         view = self._view
         ids = view.ids.astype(dtype)  # of another dtype only if it is empty
@@ -527,7 +528,7 @@ class MemoryStore:
         return make_backend(packed, self.backend, n_probes=self.n_probes, **change)
 
     def _alive_rows(self) -> NDArray[np.bool_]:
-        """Which rows of the view are not removed, in an array that has them all."""
+        """Which rows of the view are not removed, as an array with all rows."""
         n = len(self._view)
         if self._alive is None:
             return np.ones(n, bool)
@@ -535,7 +536,7 @@ class MemoryStore:
         return np.pad(self._alive, (0, n_more), constant_values=True) if n_more else self._alive
 
     def _rows(self, ids: Ids) -> Indices:
-        """Rows of the view where ids are, -1 for those that are not there."""
+        """Rows of ids in the view, -1 for ids that are not there."""
         if len(ids) and kind_of(ids) != (self._kind or "int"):
             return np.full(len(ids), -1, np.intp)
         keys = ids
@@ -548,7 +549,7 @@ class MemoryStore:
         return rows
 
     def _compact(self) -> None:
-        """Leave out of the view what was removed."""
+        """Drop removed codes from the view."""
         if self._alive is None:
             return
         alive, view = self._alive_rows(), self._view
@@ -562,7 +563,7 @@ class MemoryStore:
                 backend = self._make_backend(packed, before=backend, kept=kept)
             if kept.any():
                 backends.append(backend)
-        if not backends:  # nothing is left but the length of codes: ids may be of another kind
+        if not backends:  # only the length of codes is left: ids may be of another type
             self._view = View((self._make_backend(view.codes[:0].copy()),), keys[:0], None)
             self._kind = self._key_of = self._alive = None
             return
@@ -574,5 +575,5 @@ class MemoryStore:
         self._alive = None
 
 
-# Numbers from this one on are no keys, so that there is always a next key.
+# Keys are smaller than this, so that there is always a next key.
 _LARGEST_KEY = 2**62

@@ -15,13 +15,13 @@ from ._backends import Packed
 from ._ids import Ids
 from ._tables import Layout, TableStore
 
-# Rows that are sent together.
+# Number of rows that are sent together.
 _ROWS = 2**14
 
 # pgvector's largest hnsw.ef_search.
 _LARGEST_EF_SEARCH = 1000
 
-# SQLSTATE classes and codes: what the server says went wrong.
+# SQLSTATE classes and codes: the errors of the server.
 _NO_CONNECTION = ("08", "57P")
 _DISK_FULL = ("53100",)
 _FORBIDDEN = ("42501", "28")
@@ -31,45 +31,46 @@ _BAD_VALUE = ("22",)
 class PostgresStore(TableStore):
     """Codes in a table of a PostgreSQL server.
 
-    Searches are exact unless ``search="hnsw"``. A change is one transaction:
-    whoever searches at the same time sees the table before it or after it,
-    and a client that is killed, a connection that is cut or a disk that is
-    full leaves the table as it was. Several processes may search and change
+    Searches are exact unless ``search="hnsw"``. Each change is one
+    transaction: a search at the same time sees the table either before or
+    after it. If the client is killed, the connection breaks or the disk is
+    full, the table stays as it was. Several processes may search and change
     one table; changes wait for each other.
 
     Parameters
     ----------
     conninfo : str, default=""
-        Where the server is, as libpq takes it: "postgresql://user@host/database"
-        or "host=... dbname=... user=...". What is missing comes from libpq's
+        Connection string of libpq: "postgresql://user@host/database" or
+        "host=... dbname=... user=...". Missing values come from libpq's
         environment variables (``PGHOST``, ``PGPASSWORD`` ...) and its password
-        file. A password that is given here is used to connect and appears
-        nowhere else: not in messages, not in ``repr``, and not in pickles,
-        which then take the password from the environment.
+        file. A password given here is used only to connect. It does not appear
+        in messages, in ``repr`` or in pickles; an unpickled store takes the
+        password from the environment.
     table : str, default="codes"
-        Name of the table, made when the first codes come. It is looked for,
-        and made, in the schemas of ``search_path``. Its columns are ``place``
-        (the order in which the codes came), ``id``, ``code``, of type
-        bit(n_bits), and ``tags``.
+        Name of the table, which is created when the first codes are added. The
+        schemas of ``search_path`` are used to find and to create it. Its
+        columns are ``place`` (the order in which the codes were added),
+        ``id``, ``code``, of type bit(n_bits), and ``tags``.
     version : str, default=None
-        A name for what made the codes, such as that of the hasher's file. It
-        is kept as the table's comment, and a table of another version is
-        refused. None means not to look at it.
+        A name for the model that made the codes, such as the name of the
+        hasher's file. It is kept as the table's comment, and a table with
+        another version is refused. None means that the version is not checked.
     search : {"exact", "hnsw"}, default="exact"
         How :meth:`kneighbors` searches. "exact" compares all codes. "hnsw" is
-        approximate and faster: it asks an index of the extension pgvector
-        (0.8 or later), which is made where there is none, for ``ef_search``
-        codes, and puts those in order. Radius searches are always exact.
+        approximate and faster: an index of the extension pgvector (0.8 or
+        later) returns ``ef_search`` codes, which are then sorted. The index is
+        created if there is none. Radius searches are always exact.
     ef_search : int, default=200
-        Candidates of a search by HNSW, up to 1000: more find more of the
-        nearest and take longer. Searches for more neighbors are exact.
+        Number of candidates of an HNSW search, up to 1000. More candidates
+        find more of the nearest codes, but take longer. A search for more
+        neighbors than candidates is exact.
     timeout : int, default=10
         Seconds to wait for a connection.
 
     Attributes
     ----------
     n_bits : int or None
-        Length of the codes in bits; None as long as there is no table.
+        Length of the codes in bits; None if there is no table yet.
     exact : bool
         Whether :meth:`kneighbors` is exact.
 
@@ -78,10 +79,10 @@ class PostgresStore(TableStore):
     ImportError
         If psycopg is not installed: ``pip install "scikit-hash[postgres]"``.
     ConnectionError
-        If the server cannot be reached or does not let the user in, or the
-        connection breaks; the next call connects again.
+        If the server cannot be reached or refuses the user, or the connection
+        breaks; the next call connects again.
     PermissionError
-        If the user may not do this.
+        If the user has no permission for this.
     OSError
         If the server's disk is full.
     ValueError
@@ -89,17 +90,17 @@ class PostgresStore(TableStore):
 
     See Also
     --------
-    Store : What the methods promise.
+    Store : The contract of the methods.
     DuckDBStore : Codes in a file, without a server.
 
     Notes
     -----
-    Equal distances come in the order in which the codes came, as in all
-    stores.
+    Codes at equal distances are in the order in which they were added, as in
+    all stores.
 
-    The exact search computes ``bit_count(code # query)``, which no index can
-    answer. Sorting by pgvector's distance, ``code <~> query``, would be
-    answered approximately as soon as there is an HNSW index.
+    The exact search computes ``bit_count(code # query)``, for which no index
+    is used. Sorting by pgvector's distance, ``code <~> query``, would be
+    approximate as soon as there is an HNSW index.
 
     Examples
     --------
@@ -185,7 +186,7 @@ class PostgresStore(TableStore):
                 self._connection = None
 
     def _connected(self) -> Any:
-        """The connection, made if there is none or it broke."""
+        """The connection; a new one if there is none or it broke."""
         psycopg = _load_psycopg()
         if self._connection is None or self._connection.closed:
             try:
@@ -194,8 +195,8 @@ class PostgresStore(TableStore):
                 )
             except psycopg.Error as error:
                 raise ConnectionError(
-                    f"{self} cannot connect: {_said(error)}. Look whether the server runs "
-                    "there and lets this user in; the password is taken from conninfo, "
+                    f"{self} cannot connect: {_said(error)}. Check that the server runs "
+                    "there and accepts this user; the password is taken from conninfo, "
                     "PGPASSWORD or libpq's password file."
                 ) from error
             if self._connection.info.server_version < 140000:
@@ -208,8 +209,8 @@ class PostgresStore(TableStore):
         psycopg = _load_psycopg()
         with self._lock, self._translated():
             connection = self._connected()
-            # All that is read in one call is of one time. Who changes the table must see what
-            # others changed while it waited for them.
+            # All reads of one call see the table at one time. A change must see the changes of
+            # others that it waited for.
             level = psycopg.IsolationLevel
             connection.isolation_level = (
                 level.REPEATABLE_READ if mode == "read" else level.READ_COMMITTED
@@ -223,42 +224,42 @@ class PostgresStore(TableStore):
     @contextmanager
     def _changing(self) -> Iterator[Any]:
         with self._transaction("write") as c:
-            # There may be no table yet that could be locked.
+            # There may be no table yet to lock.
             c.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"skhash {self.table}"])
             yield c
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Raise what psycopg raises as errors of Python that name the store and the remedy."""
+        """Turn errors of psycopg into errors of Python that name the store and the remedy."""
         psycopg = _load_psycopg()
         try:
             yield
         except psycopg.errors.UniqueViolation as error:
             raise ValueError(
-                f"ids are in {self} already ({error.diag.message_detail}): remove(ids) first to "
-                "replace their codes, or give other ids."
+                f"ids are already in {self} ({error.diag.message_detail}): call remove(ids) first "
+                "to replace their codes, or give other ids."
             ) from error
         except psycopg.Error as error:
             state = error.sqlstate or ""
-            message = f"{self}: {_said(error)}. The table is as it was. "
+            message = f"{self}: {_said(error)}. The table is unchanged. "
             if state.startswith(_DISK_FULL):
-                raise OSError(f"{message}Make room on the disk of the server.") from error
+                raise OSError(f"{message}Free some space on the disk of the server.") from error
             if state.startswith(_FORBIDDEN):
                 raise PermissionError(
-                    f"{message}Ask the owner of the database for the right to do this."
+                    f"{message}Ask the owner of the database for the permission."
                 ) from error
             if state.startswith(_BAD_VALUE):
-                raise ValueError(f"{message}The server does not take such a value.") from error
+                raise ValueError(f"{message}The server does not accept this value.") from error
             lost = self._connection is None or self._connection.closed
             if lost or state.startswith(_NO_CONNECTION):
                 raise ConnectionError(
                     f"{self}: the connection was lost: {_said(error)}. A change is made "
-                    "wholly or not at all. The next call connects again."
+                    "completely or not at all. The next call connects again."
                 ) from error
             raise RuntimeError(message) from error
 
     def _sql(self, query: str, **numbers: int) -> Any:
-        """A query with the name of the table, quoted, and numbers where SQL takes no parameters."""
+        """A query with the quoted name of the table, and numbers where SQL allows no parameters."""
         sql = _load_psycopg().sql
         literals = {name: sql.Literal(number) for name, number in numbers.items()}
         return sql.SQL(query).format(table=sql.Identifier(self.table), **literals)
@@ -277,7 +278,9 @@ class PostgresStore(TableStore):
         kind = {"bigint": "int", "text": "str"}.get(types.get("id", ""))
         expected = {"place": "bigint", "code": "bit", "tags": "text[]"}
         if kind is None or any(types.get(name) != kind for name, kind in expected.items()):
-            raise ValueError(f"{self} was made by something else: give the name of another table.")
+            raise ValueError(
+                f"the table of {self} was not made by skhash: give the name of another table."
+            )
         return Layout(columns["code"][1], kind, version)
 
     def _create(self, c: Any, layout: Layout) -> None:
@@ -393,7 +396,7 @@ class PostgresStore(TableStore):
         found = []
         for q in _literals(queries, layout):
             rows = c.execute(approximately, [q, q, self.ef_search, k]).fetchall()
-            if len(rows) < k:  # the index lost some, or the table has no more
+            if len(rows) < k:  # the index missed some, or the table has no more
                 rows = c.execute(exactly, [q, k]).fetchall()
             found.append(rows)
         return found
@@ -411,7 +414,7 @@ class PostgresStore(TableStore):
 
 
 def _literals(queries: Packed, layout: Layout) -> Iterator[str]:
-    """Codes as the server reads them in text: 0 and 1, the first bit first."""
+    """Codes as text for the server: 0 and 1, the first bit first."""
     for bits in unpack(queries, layout.n_bits):
         yield (bits + ord("0")).tobytes().decode()
 
@@ -419,8 +422,8 @@ def _literals(queries: Packed, layout: Layout) -> Iterator[str]:
 def _row(id: int | str, code: Packed, tags: list[str] | None, n_bits: int) -> bytes:
     """A row in the format of binary COPY.
 
-    Of a bit string this has the length in bits, and the bytes, the first bit the most significant:
-    as packed codes have them.
+    A bit string is its length in bits, followed by its bytes, with the first bit the most
+    significant. Packed codes have the same order.
     """
     name = id.encode() if isinstance(id, str) else struct.pack("!q", id)
     fields = [name, struct.pack("!i", n_bits) + code.tobytes()]
@@ -439,7 +442,7 @@ _OID_OF_TEXT = 25
 
 
 def _parse(conninfo: str) -> dict[str, Any]:
-    """What a connection string says. It may hold a password: no message repeats it."""
+    """Parse a connection string. It may contain a password, so no message repeats it."""
     if not isinstance(conninfo, str):
         raise TypeError(f"conninfo must be a str, got {type(conninfo).__name__}.")
     psycopg = _load_psycopg()
@@ -447,8 +450,9 @@ def _parse(conninfo: str) -> dict[str, Any]:
         return psycopg.conninfo.conninfo_to_dict(conninfo)
     except psycopg.Error:
         raise ValueError(
-            "conninfo is not what libpq takes, such as postgresql://user@host:5432/database; "
-            "characters like @, / and % in a part of a URL must be written as %40, %2F, %25."
+            "conninfo must be a connection string of libpq, such as "
+            "postgresql://user@host:5432/database; characters like @, / and % in a part of a URL "
+            "must be written as %40, %2F, %25."
         ) from None
 
 

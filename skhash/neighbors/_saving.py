@@ -1,9 +1,9 @@
-"""The contents of a MemoryStore in one file, or in a folder to which only what is new is written.
+"""The contents of a MemoryStore in one file, or in a folder to which only changes are written.
 
-The file holds the codes, behind them the keys unless they follow each other, and the ids unless
-they are the keys. The folder holds such files, its parts, in the order of the database, and a file
-that names them, which is replaced last: until then the folder is what it was. Codes that were
-removed since a part was written stay in it, and are marked in the file that names it.
+The file holds the codes, then the keys unless they are consecutive, then the ids unless they are
+the keys. The folder holds such files, its parts, in the order of the database, and an index file
+that names them. The index file is replaced last: until then the contents of the folder do not
+change. Codes that were removed after a part was written stay in it; the index file marks them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["add_to_folder", "read_index", "write_index"]
 
 _INDEX = "index.skhn"
 _PART = re.compile(r"[0-9a-f]{16}\.part\.skhn")
-# What is new is written together with the part before it if it is more than this share of that.
+# New codes are merged with the part before them if they are more than this share of it.
 _SHARE_NEW = 0.5
-# A part is written anew if fewer than this share of its codes are left.
+# A part is written again if fewer than this share of its codes are left.
 _SHARE_LEFT = 0.5
 
 
@@ -45,7 +45,7 @@ class Part:
     keys: range | NDArray[np.int64]
 
     def alive_in(self, view: View) -> NDArray[np.bool_]:
-        """Which of its codes a view has."""
+        """Which of its codes are in a view."""
         keys = self.keys
         return (
             view.places(np.arange(keys[0], keys[-1] + 1) if isinstance(keys, range) else keys) >= 0
@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a store knows of the folder that it was last saved to, or comes from."""
+    """The folder that a store was last saved to or loaded from."""
 
     token: str
     parts: tuple[Part, ...]
@@ -67,7 +67,7 @@ def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> N
     header = {**header, "n_bits": contents["n_bits"], "n_samples": len(view)}
     plain = about == {"first_key": 0, "ids": None} and contents["next_id"] == len(view) > 0
     if plain:
-        write_bytes(path, header, arrays, version=1)  # which says all of it
+        write_bytes(path, header, arrays, version=1)  # and its header describes them
         return
     numbers = {name: contents[name] for name in ("next_key", "next_id")}
     write_bytes(path, {**header, **about, **numbers}, arrays, version=2)
@@ -76,13 +76,12 @@ def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> N
 def read_index(
     path: PathLike, *, mmap_mode: Literal["r"] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what the other two functions wrote: a header, and arguments of MemoryStore._fill.
+    """Read a file or folder of this module: a header, and arguments of MemoryStore._fill.
 
     Raises
     ------
     ValueError
-        If a file is of another kind, damaged or missing, or does not make sense; the message begins
-        with its path.
+        If a file is of another kind, damaged, missing or invalid; the message begins with its path.
     """
     if os.path.isdir(path):
         return _read_folder(Path(path), mmap_mode)
@@ -95,17 +94,17 @@ def read_index(
 
 
 def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) -> None:
-    """Bring a folder up to date, writing only what it lacks of the codes of a store.
+    """Update a folder: write only the codes of a store that it lacks.
 
-    A folder that holds something else than the store held when it was last saved there is
-    written anew. Files of other names are left alone.
+    If the folder does not hold the codes that the store last saved there, it is written again.
+    Files of other names are not changed.
 
     Raises
     ------
     ValueError
-        If the file that names the parts is damaged.
+        If the index file is damaged.
     RuntimeError
-        If another process saves there.
+        If another process saves to the folder.
     """
     folder = Path(folder)
     with folder_lock(folder):
@@ -139,7 +138,7 @@ def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) 
         names = {part.name for part in parts}
         for path in folder.iterdir():
             if _PART.fullmatch(path.name) and path.name not in names:
-                with suppress(OSError):  # Windows removes no file that is mapped
+                with suppress(OSError):  # Windows cannot remove a file that is mapped
                     path.unlink()
 
 
@@ -173,7 +172,7 @@ def _plan(view: View, known: tuple[Part, ...]) -> list[Part | tuple[int, int]]:
 
 
 def _rows(view: View, start: int, stop: int) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-    """Some codes with their keys and ids: what a header says of them, and their arrays."""
+    """Some codes with their keys and ids: their entries of a header, and their arrays."""
     keys = view.keys[start:stop]
     arrays: list[NDArray[Any]] = view.slices(start, stop)
     about: dict[str, Any] = {"first_key": int(keys[0]) if len(keys) else 0, "ids": None}
@@ -195,7 +194,7 @@ def _rows(view: View, start: int, stop: int) -> tuple[dict[str, Any], list[NDArr
 def _rows_of(
     header: dict[str, Any], payload: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Ids | None]:
-    """Codes, keys and ids as :func:`_rows` gave them, taking nothing for granted."""
+    """Codes, keys and ids from the results of :func:`_rows`, with all checks."""
     n, n_bits = (_whole(header, name) for name in ("n_samples", "n_bits"))
     n_bytes = -(-n_bits // 8)
     first, kind = header.get("first_key", 0), header.get("ids")
@@ -243,7 +242,7 @@ def _contents(
         raise ValueError("the keys of codes do not ascend.")
     numbers = keys if ids is None else ids
     if n and numbers.dtype != object and next_id <= numbers.max():
-        raise ValueError("the next id is there already.")
+        raise ValueError("the next id is already in use.")
     return {
         "arrays": arrays,
         "n_bits": header["n_bits"],
@@ -264,7 +263,7 @@ def _read_folder(
             _whole(header, name)
         named = [(str(part["name"]), part["checksum"]) for part in header["parts"]]
         if not all(_PART.fullmatch(name) for name, _ in named):
-            raise ValueError("it names files that are no parts of an index.")
+            raise ValueError("it names files that are not parts of an index.")
     parts, arrays, keys_of, ids = [], [], [], []
     for name, checksum in named:
         try:
@@ -272,10 +271,10 @@ def _read_folder(
         except FileNotFoundError as error:
             if read_bytes(path)[0].get("token") != header["token"]:  # saved again in the meantime
                 return _read_folder(folder, mmap_mode)
-            raise ValueError(f"{folder / name} is missing, which {path} names.") from error
+            raise ValueError(f"{folder / name}, which {path} names, is missing.") from error
         with _sense(folder / name):
             if about["n_bits"] != header["n_bits"]:
-                raise ValueError("its codes have another length than those of other parts.")
+                raise ValueError("the length of its codes differs from that of other parts.")
             codes, keys, own = _rows_of(about, payload)
             if not len(codes):
                 raise ValueError("it has no codes.")
@@ -308,11 +307,11 @@ def _read_folder(
 
 @contextmanager
 def _sense(path: PathLike) -> Iterator[None]:
-    """Say of which file it is that its contents are impossible."""
+    """Add the path of the file to errors about its contents."""
     try:
         yield
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} has a header that does not make sense: {error}") from error
+        raise ValueError(f"{path} has an invalid header: {error}") from error
 
 
 def _whole(header: dict[str, Any], name: str) -> int:
@@ -327,6 +326,6 @@ def _numbers(payload: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _short(keys: NDArray[np.int64]) -> range | NDArray[np.int64]:
-    """Keys that follow each other as a range, which needs no memory."""
+    """Keys as a range if they are consecutive: it needs no memory."""
     follow = keys[-1] - keys[0] == len(keys) - 1
     return range(int(keys[0]), int(keys[-1]) + 1) if follow else keys

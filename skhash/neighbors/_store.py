@@ -1,4 +1,4 @@
-"""The protocol of what keeps codes, and how HammingNeighbors looks at a store of a user."""
+"""The protocol of stores of codes, and how HammingNeighbors uses the store of a user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Store", "check_store"]
 
 
 class Store(Protocol):
-    """What keeps the codes of :class:`~skhash.HammingNeighbors` and searches them.
+    """Interface of a store, which keeps and searches codes for :class:`~skhash.HammingNeighbors`.
 
     Any object with these members can be given as ``backend=``: it need not
     derive from this class. It may keep its codes in this process, as
@@ -25,27 +25,27 @@ class Store(Protocol):
 
     The contract, which all methods share:
 
-    - Codes come packed, as :func:`skhash.codes.pack` makes them, in arrays of
-      shape (n, ceil(n_bits / 8)), uint8; all of a store have the same number
-      of bits.
+    - Codes are packed, as returned by :func:`skhash.codes.pack`, in arrays of
+      shape (n, ceil(n_bits / 8)), uint8. All codes of a store have the same
+      number of bits.
     - Each code has an id, and an id has one code. All ids of a store are int
-      (of 64 bits) or all are str. Arrays of them are int64, or object with str.
-    - The order of the store is that in which its codes were added, also after
-      some were removed; a code that was removed and added again is the last.
-      A table needs a column for that, a number that only grows.
-    - Searches are exact. Distances are Hamming distances in bits; equal ones
-      come in the order of the store. A store that can also answer approximately
-      does so only where it was asked to, and then has an attribute ``exact`` of
+      (of 64 bits) or all are str. Arrays of ids are int64, or object with str.
+    - The order of the store is the order in which its codes were added, even
+      after some were removed. A code that was removed and added again is the
+      last. A table needs a column for this order: a number that only grows.
+    - Searches are exact. Distances are Hamming distances in bits; equal
+      distances are in the order of the store. A store may offer approximate
+      searches if the user asks for them; its attribute ``exact`` is then
       False.
     - A method that raises leaves the store as it was.
 
-    The tests of this package hold a function, ``check_store`` in
-    ``tests/_stores.py``, that puts a store through all of this.
+    The function ``check_store`` in ``tests/_stores.py`` of this package tests
+    whether a store keeps this contract.
 
     Attributes
     ----------
     n_bits : int or None
-        Length of the codes in bits; None as long as nothing was added.
+        Length of the codes in bits; None if nothing was added yet.
 
     See Also
     --------
@@ -54,7 +54,7 @@ class Store(Protocol):
 
     @property
     def n_bits(self) -> int | None:
-        """Length of the codes in bits; None as long as nothing was added."""
+        """Length of the codes in bits; None if nothing was added yet."""
 
     def __len__(self) -> int:
         """Number of codes."""
@@ -81,8 +81,8 @@ class Store(Protocol):
         Parameters
         ----------
         ids : ndarray of shape (n_new,), int64 or object with str, or None
-            All different. None asks for the next numbers: those from 0 in an
-            empty store, else those after the largest id.
+            All different. None means the next numbers: from 0 in an empty
+            store, otherwise after the largest id.
         packed : ndarray of shape (n_new, n_bytes), uint8
             Their codes.
         n_bits : int
@@ -91,8 +91,8 @@ class Store(Protocol):
         Raises
         ------
         ValueError
-            If the store has one of the ids, or has ids of the other kind, or
-            codes of another length.
+            If the store already has one of the ids, or has ids of the other
+            type or codes of another length.
         """
 
     def remove(self, ids: Ids) -> None:
@@ -106,20 +106,20 @@ class Store(Protocol):
         Raises
         ------
         ValueError
-            If the store lacks one of them.
+            If one of the ids is not in the store.
         """
 
     def replace(self, ids: Ids | None, packed: Packed, n_bits: int) -> None:
-        """Hold these codes in place of all that are there, in one change.
+        """Replace all codes by these, in one change.
 
         Parameters
         ----------
         ids : ndarray of shape (n_new,), int64 or object with str, or None
-            All different, of either kind. None means 0, 1, 2 ....
+            All different, of either type. None means 0, 1, 2 ....
         packed : ndarray of shape (n_new, n_bytes), uint8
             Their codes.
         n_bits : int
-            Length of the codes in bits, which may be another than before.
+            Length of the codes in bits; it may differ from before.
         """
 
     def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Ids]:
@@ -135,7 +135,7 @@ class Store(Protocol):
         Returns
         -------
         distances : ndarray of shape (n_queries, k), int32
-            Ascending; equal ones in the order of the store.
+            Ascending; equal distances in the order of the store.
         ids : ndarray of shape (n_queries, k), int64 or object with str
 
         Raises
@@ -159,8 +159,8 @@ class Store(Protocol):
         Returns
         -------
         indptr : ndarray of shape (n_queries + 1,), intp
-            What was found for query i is at ``indptr[i]:indptr[i + 1]`` of the
-            others.
+            The results for query i are at ``indptr[i]:indptr[i + 1]`` of the
+            other arrays.
         distances : ndarray of shape (n_found,), int32
         ids : ndarray of shape (n_found,), int64 or object with str
         """
@@ -170,17 +170,17 @@ _NAMES = [name for name in vars(Store) if not name.startswith("_")] + ["__len__"
 
 
 def check_store(store: Any) -> None:
-    """Raise TypeError, naming what is missing, if an object is no store."""
+    """Raise a TypeError that names the missing members if an object is not a store."""
     missing = sorted(name for name in _NAMES if not hasattr(store, name))
     if missing:
         raise TypeError(
-            f"backend must be a name or a store, and {type(store).__name__} lacks "
+            f"backend must be a name or a store, but {type(store).__name__} lacks "
             f"{', '.join(missing)}; see skhash.neighbors.Store."
         )
 
 
 class IsStore(HasMethods):
-    """Constraint of a parameter to stores, which names what an object lacks to be one."""
+    """Constraint of a parameter to stores; the error names the missing members."""
 
     def __init__(self) -> None:
         super().__init__(_NAMES)
@@ -189,8 +189,8 @@ class IsStore(HasMethods):
         if isinstance(val, str):
             if is_url(val) and holds_password(val):
                 raise ValueError(
-                    "backend must not hold a password, as parameters are printed and saved: leave "
-                    "it to PGPASSWORD or libpq's password file, or give PostgresStore(...)."
+                    "backend must not contain a password, as parameters are printed and saved: "
+                    "leave it to PGPASSWORD or libpq's password file, or give PostgresStore(...)."
                 )
             return is_url(val)
         check_store(val)
@@ -201,9 +201,9 @@ class IsStore(HasMethods):
 
 
 class StoreView:
-    """A store of a user, as HammingNeighbors looks at it: what it finds are ids."""
+    """A store of a user, as HammingNeighbors uses it; its searches return ids."""
 
-    takes_threads = False  # it may serve one only
+    takes_threads = False  # it may support only one
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -223,7 +223,7 @@ class StoreView:
 
     @property
     def own(self) -> Ids:
-        """What a search for each code finds when it finds that code itself."""
+        """For each code, the result by which a search returns the code itself."""
         return self.ids
 
     @cached_property

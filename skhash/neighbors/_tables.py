@@ -1,8 +1,8 @@
-"""TableStore: what stores in tables of databases share. Subclasses speak the database's language.
+"""TableStore: the common part of stores in database tables. Subclasses contain the SQL.
 
-A table has one row a code, with the columns ``place``, a number that grows with every code, ``id``,
-bigint or text, and ``tags``, texts, beside the code itself. It is made when the first codes come:
-they decide how wide it is, and the kind of ids.
+A table has one row per code. Besides the code, its columns are ``place``, a number that grows with
+every code, ``id``, bigint or text, and ``tags``, texts. The table is created when the first codes
+are added: they define its width and the type of ids.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Layout", "TableStore"]
 
 
 class Layout(NamedTuple):
-    """What a table is made for."""
+    """Type of the ids, length and version of the codes in a table."""
 
     n_bits: int
     kind: str  # of ids: "int" or "str"
@@ -32,8 +32,8 @@ class Layout(NamedTuple):
 class TableStore(ABC):
     """A store in a table; see the subclasses.
 
-    Every method is one transaction: whatever stops it leaves the table as it was, and a search sees
-    the table at one time. ``c`` is a cursor of that transaction.
+    Every method is one transaction: if it fails, the table stays as it was, and a search sees the
+    table at one time. ``c`` is a cursor of that transaction.
     """
 
     exact = True
@@ -52,11 +52,11 @@ class TableStore(ABC):
 
     @abstractmethod
     def _changing(self) -> AbstractContextManager[Any]:
-        """A transaction that is the only one to change the table."""
+        """A transaction; only one at a time can change the table."""
 
     @abstractmethod
     def _read_layout(self, c: Any) -> Layout | None:
-        """None if there is no table; ValueError if it is of another program."""
+        """None if there is no table; ValueError if it was made by another program."""
 
     @abstractmethod
     def _create(self, c: Any, layout: Layout) -> None: ...
@@ -76,7 +76,7 @@ class TableStore(ABC):
     def _append(
         self, c: Any, layout: Layout, ids: Ids, packed: Packed, tags: list[list[str]] | None
     ) -> None:
-        """Add rows; ValueError if an id is there already."""
+        """Add rows; ValueError if an id is already there."""
 
     @abstractmethod
     def _delete(self, c: Any, ids: list[Any]) -> list[Any]:
@@ -115,7 +115,7 @@ class TableStore(ABC):
 
     @property
     def n_bits(self) -> int | None:
-        """Length of the codes in bits; None as long as there is no table."""
+        """Length of the codes in bits; None if there is no table yet."""
         with self._reading() as c:
             layout = self._layout(c)
         return layout and layout.n_bits
@@ -125,7 +125,7 @@ class TableStore(ABC):
             return self._count(c) if self._layout(c) else 0
 
     def ids(self) -> Ids:
-        """All ids, in the order in which they came.
+        """All ids, in the order in which they were added.
 
         Returns
         -------
@@ -136,7 +136,7 @@ class TableStore(ABC):
             return _array(self._ids(c), layout) if layout else np.empty(0, np.int64)
 
     def codes(self) -> Packed:
-        """All codes, packed, in the order in which they came.
+        """All codes, packed, in the order in which they were added.
 
         Returns
         -------
@@ -180,26 +180,26 @@ class TableStore(ABC):
         *,
         tags: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Add codes at the end; the table is made if there is none.
+        """Add codes at the end; the table is created if there is none.
 
         Parameters
         ----------
         ids : sequence of int or of str of shape (n_new,), or None
-            All different. None asks for the next numbers: those from 0 in an
-            empty table, else those after the largest id.
+            All different. None means the next numbers: from 0 in an empty
+            table, otherwise after the largest id.
         packed : ndarray of shape (n_new, n_bytes), uint8
             Their codes.
         n_bits : int
             Length of the codes in bits.
         tags : sequence of shape (n_new,) of sequences of str, default=None
-            Tags to keep with the codes, for :meth:`tags` and for searches of
-            one's own in SQL.
+            Tags to keep with the codes, for :meth:`tags` and for your own SQL
+            queries.
 
         Raises
         ------
         ValueError
-            If the table has one of the ids, or has ids of the other kind, or
-            codes of another length or version.
+            If the table already has one of the ids, or has ids of the other
+            type or codes of another length or version.
         """
         with self._changing() as c:
             self._add(c, ids, packed, n_bits, tags)
@@ -212,16 +212,16 @@ class TableStore(ABC):
         *,
         tags: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Make the table anew with these codes, in one transaction.
+        """Create the table again with these codes, in one transaction.
 
         Parameters
         ----------
         ids : sequence of int or of str of shape (n_new,), or None
-            All different, of either kind. None means 0, 1, 2 ....
+            All different, of either type. None means 0, 1, 2 ....
         packed : ndarray of shape (n_new, n_bytes), uint8
             Their codes.
         n_bits : int
-            Length of the codes in bits, which may be another than before.
+            Length of the codes in bits; it may differ from before.
         tags : sequence of shape (n_new,) of sequences of str, default=None
             Tags to keep with the codes.
         """
@@ -238,24 +238,24 @@ class TableStore(ABC):
         *,
         tags: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Remove codes and add others of the same ids at the end, in one transaction.
+        """Remove codes and add new codes with the same ids at the end, in one transaction.
 
         Parameters
         ----------
         ids : sequence of int or of str of shape (n_old,)
             All different.
         packed : ndarray of shape (n_old, n_bytes), uint8
-            Their codes from now on.
+            The new codes.
         n_bits : int
             Length of the codes in bits.
         tags : sequence of shape (n_old,) of sequences of str, default=None
-            Their tags from now on.
+            The new tags.
 
         Raises
         ------
         ValueError
-            If the table lacks one of the ids, or has codes of another length or
-            version.
+            If one of the ids is not in the table, or the table has codes of
+            another length or version.
         """
         with self._changing() as c:
             self._remove(c, check_ids(ids))
@@ -272,7 +272,7 @@ class TableStore(ABC):
         Raises
         ------
         ValueError
-            If the table lacks one of them.
+            If one of the ids is not in the table.
         """
         ids = check_ids(ids)
         if not len(ids):
@@ -293,7 +293,7 @@ class TableStore(ABC):
         Returns
         -------
         distances : ndarray of shape (n_queries, k), int32
-            Ascending; equal ones in the order of the table.
+            Ascending; equal distances in the order of the table.
         ids : ndarray of shape (n_queries, k), int64 or object with str
 
         Raises
@@ -306,7 +306,7 @@ class TableStore(ABC):
             found = self._nearest(c, layout, queries, k)
         for rows in found:
             if len(rows) < k:
-                raise ValueError(f"{self} has {len(rows)} codes, fewer than the {k} asked for.")
+                raise ValueError(f"{self} has {len(rows)} codes, fewer than the {k} requested.")
         distances, ids = _columns(found, layout)
         return distances.reshape(-1, k), ids.reshape(-1, k)
 
@@ -325,8 +325,8 @@ class TableStore(ABC):
         Returns
         -------
         indptr : ndarray of shape (n_queries + 1,), intp
-            What was found for query i is at ``indptr[i]:indptr[i + 1]`` of the
-            others.
+            The results for query i are at ``indptr[i]:indptr[i + 1]`` of the
+            other arrays.
         distances : ndarray of shape (n_found,), int32
         ids : ndarray of shape (n_found,), int64 or object with str
         """
@@ -351,8 +351,8 @@ class TableStore(ABC):
             raise ValueError(f"{self} has no codes yet.")
         if queries.shape[1] != -(-layout.n_bits // 8):
             raise ValueError(
-                f"queries have {queries.shape[1]} bytes, but the codes of {self} {layout.n_bits} "
-                "bits: encode them with the model that made the table."
+                f"queries have {queries.shape[1]} bytes, but the codes of {self} have "
+                f"{layout.n_bits} bits: encode them with the model that made the table."
             )
         return layout
 
@@ -377,13 +377,14 @@ class TableStore(ABC):
         layout = self._layout(c)
         if layout and layout.n_bits != n_bits:
             raise ValueError(
-                f"the codes have {n_bits} bits, those of {self} {layout.n_bits}: use another table."
+                f"the codes have {n_bits} bits, but those of {self} have {layout.n_bits}: use "
+                "another table."
             )
         kind = "int" if ids is None else kind_of(ids)
         if layout and layout.kind != kind:
             if self._count(c):
                 given = f"ids must be {layout.kind}" if ids is not None else "ids must be given"
-                raise ValueError(f"{given}: those of {self} are {layout.kind}.")
+                raise ValueError(f"{given}: the ids of {self} are {layout.kind}.")
             self._drop(c)
             layout = None
         if layout is None:

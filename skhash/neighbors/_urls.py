@@ -12,7 +12,7 @@ _OPTIONS = {"table", "version", "search", "ef_search"}
 
 
 def is_url(backend: Any) -> bool:
-    """Whether a parameter is meant as the URL of a store."""
+    """Whether a parameter is the URL of a store."""
     return isinstance(backend, str) and "://" in backend
 
 
@@ -30,9 +30,9 @@ def open_store(url: str) -> PostgresStore | DuckDBStore:
     ----------
     url : str
         "postgresql://user@host:5432/database" or "duckdb:///path/of/file"
-        ("duckdb:////..." for an absolute path). Behind a "?" come parameters of
-        the store, as in "postgresql://host/photos?table=codes&search=hnsw",
-        and of libpq.
+        ("duckdb:////..." for an absolute path). Parameters of the store, and
+        of libpq, follow after a "?", as in
+        "postgresql://host/photos?table=codes&search=hnsw".
 
     Returns
     -------
@@ -41,9 +41,9 @@ def open_store(url: str) -> PostgresStore | DuckDBStore:
     Raises
     ------
     ValueError
-        If the URL is of neither kind.
+        If the URL has neither form, or a parameter is unknown.
     ImportError, OSError
-        As those classes raise.
+        As raised by these classes.
 
     Examples
     --------
@@ -67,6 +67,5 @@ def open_store(url: str) -> PostgresStore | DuckDBStore:
             raise ValueError(f"a DuckDBStore has no parameter {sorted(unknown)[0]!r}.")
         return DuckDBStore(unquote(parts.path[1:]), **options)
     raise ValueError(
-        "the URL of a store begins with postgresql:// or is duckdb:///file; "
-        f"this one begins with {parts.scheme!r}."
+        f"url must begin with postgresql:// or be duckdb:///file; it begins with {parts.scheme!r}."
     )

@@ -71,20 +71,32 @@ def run_head(
     ndarray of shape (n_samples, n_bits) of the same dtype
         Outputs. Their signs do not depend on which samples are computed together.
     """
-    target = resolve_device(device)
-    dtype = torch.from_numpy(features[:0].copy()).dtype
-    module = placed(head, target, dtype=dtype)
+    forward = _forward(head, features, device)
 
-    @torch.no_grad()
     def compute(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        outputs = module(torch.tensor(rows, device=target)).cpu().numpy()
+        outputs = forward(rows)
         return outputs, doubtful_rows(outputs)
 
     return settled_values(compute, features, block_rows=_HEAD_BATCH)
 
 
+def _forward(
+    head: nn.Module, features: Features, device: str
+) -> Callable[[NDArray[Any]], NDArray[np.floating[Any]]]:
+    """A head as a function of rows of features."""
+    target = resolve_device(device)
+    module = placed(head, target, dtype=torch.from_numpy(features[:0].copy()).dtype)
+
+    @torch.no_grad()
+    def forward(rows: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        inputs = torch.tensor(np.ascontiguousarray(rows), device=target)
+        return module(inputs).cpu().numpy()
+
+    return forward
+
+
 class HeadRows(Rows):
-    """Outputs of a head, computed when they are read.
+    """Outputs of a head, computed when they are read; their signs are not settled.
 
     Parameters
     ----------
@@ -97,12 +109,12 @@ class HeadRows(Rows):
     """
 
     def __init__(self, head: nn.Module, features: Features, *, device: str) -> None:
-        self._head, self._features, self._device = head, features, device
+        self._features, self._forward = features, _forward(head, features, device)
         n_outputs = self._read(slice(0, 1)).shape[1]
-        super().__init__((len(features), n_outputs), features.dtype)
+        super().__init__((len(features), n_outputs), features.dtype, features.shape[1])
 
     def _read(self, rows: Any) -> NDArray[Any]:
-        return run_head(self._head, self._features[rows], device=self._device)
+        return self._forward(self._features[rows])
 
 
 def doubtful_rows(outputs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .._rows import Features, column_means, squares_about
+from .._rows import Features, squares_about, summarise_columns
 
 __all__ = ["HashHead"]
 
@@ -66,7 +66,7 @@ class HashHead(nn.Module):
         random_state: int = 0,
     ) -> None:
         super().__init__()
-        mean = column_means(features)
+        mean = summarise_columns(features).mean
         scale = np.sqrt(squares_about(features, mean) / math.prod(features.shape))
         if scale <= 1e-7 * np.abs(mean).max():  # the resolution of float32
             raise ValueError(

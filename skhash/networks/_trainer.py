@@ -58,7 +58,7 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def shared_out(self, among: Processes) -> TrainingSet:
+    def _shared_out(self, among: Processes) -> TrainingSet:
         """The same set, whose batches have the inputs of this process's share and all targets.
 
         Where there are fewer samples than processes, the share is one that is not its own.
@@ -265,7 +265,7 @@ class HashNet(NeuralNet):
         """Training and validation part; each process has its share of their batches."""
         train, valid = super().get_split_datasets(X, y, **fit_params)
         job = processes()
-        return train.shared_out(job), None if valid is None else valid.shared_out(job)
+        return train._shared_out(job), None if valid is None else valid._shared_out(job)
 
     @staticmethod
     def _check_epoch(number: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The classes that files may name, and where they live: nothing else is ever imported."""
+"""The classes that files may name, and their modules: nothing else is imported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SKLEARN = {
     ),
     "sklearn.random_projection": ("GaussianRandomProjection", "SparseRandomProjection"),
 }
-# What fitted estimators are made of. Files name these without their modules, which may change.
+# Parts of fitted estimators. Files name these without their modules, which may change.
 _PARTS = {
     "skhash._kernel_features": ("KernelFeatures",),
     "skhash.semantic._embedding": ("TagEmbedding",),
@@ -74,7 +74,7 @@ _ALLOWED = {
 
 
 def class_name(cls: type, kind: str) -> str | None:
-    """What files call a class of a kind: "estimator", "part" or "module"; None if they may not."""
+    """The name in files of a class of a kind: "estimator", "part" or "module"; or None."""
     for public, (_, name) in _ALLOWED[kind].items():
         if name == cls.__name__ and _load(kind, public) is cls:
             return public
@@ -87,13 +87,13 @@ def find_class(public: str, kind: str) -> type:
     Raises
     ------
     ValueError
-        If it is none that files may name; it is not even imported then.
+        If files may not name it; then it is not imported.
     """
     cls = _load(kind, public) if public in _ALLOWED[kind] else None
     if cls is None:
         raise ValueError(
-            f"it names {public!r}, which is no {kind} that skhash.load makes; do not use it if "
-            "you do not know where it comes from, else upgrade scikit-hash"
+            f"it names {public!r}, which skhash.load does not accept as {kind}; do not use it if "
+            "you do not know its origin, otherwise upgrade scikit-hash"
         )
     return cls
 

@@ -1,8 +1,8 @@
-"""save and load: the files that estimators are kept in.
+"""save and load: files of estimators.
 
-A file is a zip archive as ``numpy.savez`` writes it, followed by a digest of all of it. Its member
-``model.json`` says what the estimator is made of, see :mod:`skhash.persistence._objects`; the other
-members are the arrays, whose data begin at multiples of 64 bytes and are used where they are read.
+A file is a zip archive as written by ``numpy.savez``, followed by a digest of its bytes. Its member
+``model.json`` describes the estimator, see :mod:`skhash.persistence._objects`. The other members
+are the arrays. Their data begin at multiples of 64 bytes and are used without a copy.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "save"]
 
-# Of the layout of files, and of what the attributes of estimators mean: to be raised where an older
-# release would misread a file.
+# Version of the layout of files, and of the meaning of the attributes of estimators. Increase it if
+# an older release would misread a file.
 _FORMAT = 1
 _MODEL = "model.json"
 _NEEDED = ("numpy", "scipy", "scikit-learn")
@@ -71,29 +71,29 @@ _INPUTS = {
 def save(estimator: Any, path: PathLike, *, backbone: str = "weights") -> None:
     """Save an estimator to a file, without pickle.
 
-    The file holds data alone: parameters, and what was learned. A file that is
-    there already is replaced when the new one is complete.
+    The file holds only data: parameters, and what was learned. An existing
+    file is replaced when the new one is complete.
 
     Parameters
     ----------
     estimator : estimator
-        Any of skhash, fitted or not, or a scikit-learn Pipeline of them and
-        the usual scalers and projections.
+        An estimator of skhash, fitted or not, or a scikit-learn Pipeline of
+        these and of the usual scalers and projections.
     path : path
-        Where to.
+        Where to write.
     backbone : {"weights", "digest"}, default="weights"
-        What to keep of a torchvision network that is not trained: its
+        What to store of a torchvision network that is not trained: its
         weights, or only its name and a digest of its weights, which makes the
-        file small. :func:`load` then takes the weights from torchvision, or
-        from a file that it is given.
+        file small. :func:`load` then gets the weights from torchvision, or
+        from a given file.
 
     Raises
     ------
     TypeError
-        If the estimator holds something else than data, as a function or a
-        callback; the message names the parameter.
+        If the estimator holds something other than data, such as a function or
+        a callback; the message names the parameter.
     OSError
-        If the file cannot be written; what was there stays.
+        If the file cannot be written; an existing file stays.
 
     See Also
     --------
@@ -101,8 +101,9 @@ def save(estimator: Any, path: PathLike, *, backbone: str = "weights") -> None:
 
     Notes
     -----
-    Of a network of your own the weights are stored and not the code: give it
-    to :func:`load` again. Paths, as of ``cache``, are stored as they are.
+    Of a network of your own only the weights are stored, not the code: give
+    the network to :func:`load`. Paths, such as ``cache``, are stored
+    unchanged.
 
     Examples
     --------
@@ -142,36 +143,37 @@ def load(
     modules: nn.Module | Iterable[nn.Module] | None = None,
     weights: PathLike = "DEFAULT",
 ) -> Any:
-    """Load an estimator that :func:`save` has saved.
+    """Load an estimator from a file of :func:`save`.
 
-    Nothing in the file is executed: it can name classes of a fixed list only,
-    and their constructors are not called. Networks are loaded to the CPU,
-    wherever they were trained.
+    Nothing in the file is executed: it can name only classes of a fixed list,
+    and their constructors are not called. Networks are loaded to the CPU, even
+    if they were trained on another device.
 
     Parameters
     ----------
     path : path
         The file.
     modules : nn.Module or iterable of nn.Module, default=None
-        Networks of your own that the estimator holds, given again; each is
-        copied, and the copy gets the weights of the file.
+        Networks of your own that the estimator contains. Each is copied, and
+        the copy gets the weights of the file.
     weights : "DEFAULT" or path, default="DEFAULT"
         Weights of a backbone that was saved with ``backbone="digest"``:
-        "DEFAULT" downloads those of torchvision, a path names a state dict.
+        "DEFAULT" downloads the weights of torchvision; a path names a state
+        dict.
 
     Returns
     -------
     estimator
-        As it was saved.
+        The estimator as it was saved.
 
     Raises
     ------
     ValueError
-        If the file is damaged, no file of :func:`save`, or from a newer
-        release, names what is not allowed, or needs other networks or weights
-        than are given. The message begins with the path.
+        If the file is damaged, not from :func:`save` or from a newer release,
+        names classes that are not allowed, or needs other networks or weights
+        than those given. The message begins with the path.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
 
     See Also
     --------
@@ -180,15 +182,15 @@ def load(
     try:
         content = read_checked(path)
     except ValueError as error:
-        raise ValueError(f"{error} Save the estimator again, or copy the file anew.") from error
+        raise ValueError(f"{error} Save the estimator again, or copy the file again.") from error
     name = os.fspath(path)
     try:
         with zipfile.ZipFile(content) as archive:
             about = json.loads(archive.read(_MODEL))
             if about["format"] > _FORMAT:
                 raise ValueError(
-                    f"it was saved by skhash {about['skhash']} in format {about['format']}, and "
-                    f"this is skhash {skhash.__version__}, which reads up to format {_FORMAT}; "
+                    f"it was saved by skhash {about['skhash']} in format {about['format']}, but "
+                    f"this skhash {skhash.__version__} reads up to format {_FORMAT}; "
                     "upgrade scikit-hash, or save it again with this release"
                 )
 
@@ -200,25 +202,24 @@ def load(
         kind = next(k for k in (ValueError, OSError, ImportError) if isinstance(error, k))
         text = str(error).rstrip(".")
         raise kind(f"{name} cannot be loaded: {text}.") from error
-    except Exception as error:  # what no release wrote may make sense of any kind
+    except Exception as error:  # files that no release wrote can cause any error
         raise ValueError(
-            f"{name} is no file of skhash.save, or makes no sense ({error!r}): save the estimator "
-            "again."
+            f"{name} is not a valid file of skhash.save ({error!r}): save the estimator again."
         ) from error
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an estimator is, without what it is made of.
+    """A summary of an estimator, without its contents.
 
     Attributes
     ----------
     digest : str
-        Differs where files of :func:`save` would differ, but for the versions in them.
+        Differs if files of :func:`save` would differ in more than the versions in them.
     input : str
-        What it takes: "images", "features", ...
+        Kind of its samples: "images", "features", ...
     given : str or None
-        A network of the user's own, which :func:`load` must be given again.
+        A network of the user, which must be given to :func:`load`.
     """
 
     digest: str
@@ -253,8 +254,8 @@ def _write_array(
 ) -> None:
     """Add an array to an archive, its data at a multiple of the alignment."""
     info = zipfile.ZipInfo(name)
-    # Before the data of a member come its header, its name and what is extra: this padding, under
-    # the number that Android's zipalign uses, and sizes of 64 bits.
+    # The data of a member follow its header, its name and its extra fields: this padding, under the
+    # number that Android's zipalign uses, and 64-bit sizes.
     start = position + _LOCAL_HEADER.size + len(name) + _PADDING.size + _ZIP64_SIZE
     n_bytes = -start % _ALIGNMENT
     info.extra = _PADDING.pack(0xD935, n_bytes) + bytes(n_bytes)
@@ -294,7 +295,7 @@ def _libraries(writer: Writer) -> tuple[str, ...]:
 
 
 def _input(estimator: Any) -> str:
-    """What kind of samples an estimator takes."""
+    """The kind of samples of an estimator."""
     if hasattr(estimator, "steps"):
         return _input(estimator.steps[0][1])
     for name in ("estimator_", "estimator", "hasher_"):

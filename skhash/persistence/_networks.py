@@ -1,4 +1,4 @@
-"""Networks as nodes: weights as arrays, and the names of what they are the weights of."""
+"""Networks as nodes: weights as arrays, and the names of their models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._objects import Node, Reader, Writer
 
 __all__ = ["make_network", "network_node"]
 
-# What every module has, and is stored on its own or not at all.
+# Attributes of every module, which are stored separately or not at all.
 _BARE = vars(nn.Module())
 _OUTPUTS = ("pool", "fc6", "fc7", None)
 _TENSORS = ("_parameters", "_buffers", "_modules")
@@ -42,14 +42,14 @@ def network_node(writer: Writer, value: Any, path: str) -> Node | None:
 
 
 def make_network(reader: Reader, node: Node) -> Any:
-    """Make what :func:`network_node` described."""
+    """Make the object that :func:`network_node` described."""
     match node:
         case {"tensor": place, "dtype": dtype}:
             tensor = torch.from_numpy(reader.array(place))
             return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
         case {"backbone": net, "settings": settings, "scales": scales, "trainable": trainable}:
             backbone = Backbone(reader.value(net), **reader.values(settings))
-            # Of the precision that they had.
+            # With their original precision.
             backbone.mean, backbone.std = (reader.value(scales[key]) for key in ("mean", "std"))
             backbone.set_trainable(reader.value(trainable))
             return backbone.eval()
@@ -129,7 +129,7 @@ def _torchvision_node(writer: Writer, net: nn.Module, path: str) -> Node | None:
 
 
 def _recognise(net: nn.Module) -> tuple[str, str | None] | None:
-    """Which model of torchvision a network is, its weights aside, and what its output is."""
+    """The torchvision model that a network is, apart from its weights, and its output."""
     if not type(net).__module__.startswith("torchvision.models."):
         return None
     from ..networks._torchvision import models
@@ -143,7 +143,8 @@ def _recognise(net: nn.Module) -> tuple[str, str | None] | None:
         for name in models.list_models(module=models)
         if models.get_model_builder(name).__module__ == type(net).__module__
     }
-    # The smallest first that has as many: it lacks no more than the classifier.
+    # Models with at least as many parameters, the smallest first: only the classifier may be
+    # missing.
     for name in sorted((n for n in sizes if sizes[n] >= n_parameters), key=sizes.__getitem__):
         whole = {k: tensor.shape for k, tensor in blank_network(name, None).state_dict().items()}
         for output in _OUTPUTS if shapes.items() <= whole.items() else ():
@@ -168,13 +169,13 @@ def _with_digest(name: str, output: str, digest: str, weights: Any) -> nn.Module
     if _weights_digest(net) != digest:
         raise ValueError(
             f"it was saved with other weights of {name!r} than weights={weights!r}; give the path "
-            "of those that the hasher was fitted with"
+            "of the weights that the hasher was fitted with"
         )
     return net
 
 
 def _timm_node(writer: Writer, net: Any, path: str) -> Node | None:
-    """Describe a model of timm by its name, if that and the size of images are all it is."""
+    """Describe a timm model by its name, if its name and image size define it."""
     if not type(net).__module__.startswith("timm.models."):
         return None
     name = net.pretrained_cfg["architecture"]
@@ -201,7 +202,7 @@ def _given_node(writer: Writer, module: nn.Module, path: str) -> Node:
 
 
 def _given_again(modules: list[Any], name: str, state: dict[str, torch.Tensor]) -> nn.Module:
-    """A copy of the module, among those given, that weights are of."""
+    """A copy of the given module that the weights belong to."""
     shapes = {key: tensor.shape for key, tensor in state.items()}
     for module in (*modules, *(m.net for m in modules if isinstance(m, Backbone))):
         own = {key: tensor.shape for key, tensor in module.state_dict().items()}
@@ -210,7 +211,7 @@ def _given_again(modules: list[Any], name: str, state: dict[str, torch.Tensor]) 
             module.load_state_dict(state)
             return module
     raise ValueError(
-        f"it holds the weights of a network of your own, {name}, which must be given again: "
-        f"skhash.load(path, modules={name}(...)), with the sizes that it had"
+        f"it holds the weights of a network of your own, {name}, which must be given: "
+        f"skhash.load(path, modules={name}(...)), with its original sizes"
         + (f"; none of the {len(modules)} given fits" if modules else "")
     )

@@ -1,8 +1,8 @@
 """Estimators as data that JSON and arrays can hold, and back.
 
-A model becomes a list of nodes, each a dictionary that says what it is made of: values that JSON
-has, and references to nodes before it. The last one is the estimator. What two objects share is one
-node, and is shared again when it is read.
+A model becomes a list of nodes. Each node is a dictionary of JSON values and references to earlier
+nodes. The last node is the estimator. An object that is used twice is one node, and is again one
+object when it is read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Node = dict[str, Any]
 
 _ATOMS = (type(None), bool, int, float, str)
 _SPARSE = ("csr_array", "csr_matrix", "csc_array", "csc_matrix")
-# Numbers, strings and times; of these arrays are nothing but bytes.
+# Numbers, strings and times: arrays of these contain only bytes.
 _PLAIN = "biufcSUmM"
 _REFERENCE = "@"
 _ROUTED = ("fit", "partial_fit", "predict", "transform", "inverse_transform", "score")
@@ -49,23 +49,23 @@ class Writer:
     nodes : list of dict
         All nodes, each after those it refers to.
     arrays : list of ndarray
-        Arrays that nodes name by number; equal ones are one.
+        Arrays that nodes refer to by number; equal arrays are stored once.
     """
 
     def __init__(self, backbone: str) -> None:
         self.backbone = backbone
         self.nodes: list[Node] = []
         self.arrays: list[NDArray[Any]] = []
-        self._done: dict[int, tuple[Any, Node]] = {}  # with the object, so that its id stays its
+        self._done: dict[int, tuple[Any, Node]] = {}  # with the object, to keep its id unique
         self._places: dict[Any, int] = {}
 
     def write(self, value: Any, path: str) -> Any:
-        """Make what a node holds of a value; ``path`` tells in messages where it is.
+        """Convert a value for a node; messages name its place by ``path``.
 
         Raises
         ------
         TypeError
-            If it is, or holds, something else than data.
+            If it is, or contains, something other than data.
         """
         if type(value) in _ATOMS:
             return value
@@ -76,7 +76,7 @@ class Writer:
         return self._done[id(value)][1]
 
     def write_all(self, values: dict[str, Any], path: str) -> dict[str, Any]:
-        """Make what a node holds of named values."""
+        """Convert named values for a node."""
         return {name: self.write(value, f"{path}.{name}") for name, value in values.items()}
 
     def add(self, node: Node) -> Node:
@@ -156,9 +156,9 @@ class Reader:
     arrays : callable
         Returns an array, given its number.
     modules : list of nn.Module
-        Networks of the user, given again.
+        Networks given by the user.
     weights : "DEFAULT" or path
-        Of a backbone that was stored by the digest of its weights.
+        Weights of a backbone that was stored by a digest.
     """
 
     def __init__(self, arrays: Callable[[int], NDArray[Any]], modules: list[Any], weights: Any):
@@ -173,16 +173,16 @@ class Reader:
         Raises
         ------
         ValueError
-            If a node names what may not be made.
+            If a node names a class that is not allowed.
         Exception
-            Of many kinds, if nodes make no sense.
+            Of any kind, if nodes are invalid.
         """
         for node in nodes:
             self._made.append(self._make(node))
         return self._made[-1]
 
     def value(self, written: Any) -> Any:
-        """What a node holds: a value that JSON has, or what an earlier node made."""
+        """A value in a node: a JSON value, or the object of an earlier node."""
         if isinstance(written, dict):
             return self._made[range(len(self._made))[written[_REFERENCE]]]
         if type(written) not in _ATOMS:
@@ -190,7 +190,7 @@ class Reader:
         return written
 
     def values(self, written: dict[str, Any]) -> dict[str, Any]:
-        """Named values that a node holds."""
+        """Named values in a node."""
         return {name: self.value(value) for name, value in written.items()}
 
     def _make(self, node: Node) -> Any:
@@ -215,7 +215,7 @@ class Reader:
             case {"sparse": name, "shape": shape, "parts": places} if name in _SPARSE:
                 parts = tuple(self.array(place) for place in places)
                 matrix = getattr(sp, name)(parts, shape=tuple(shape))
-                matrix.check_format(full_check=True)  # scipy trusts it from now on
+                matrix.check_format(full_check=True)  # scipy does not check it later
                 return matrix
             case {"random": state}:
                 random = np.random.RandomState(0)
@@ -242,23 +242,23 @@ class Reader:
         unknown = params.keys() - set(cls._get_param_names())
         if unknown:
             raise ValueError(
-                f"its {name} has a parameter {min(unknown)!r}, which the installed one lacks; "
-                "upgrade the package it is of"
+                f"its {name} has a parameter {min(unknown)!r}, which the installed version lacks; "
+                "upgrade its package"
             )
-        # Parameters that came later have their defaults.
+        # Parameters that were added later get their defaults.
         later = {
             parameter: known[parameter].default
             for parameter in cls._get_param_names()
             if parameter not in params
         }
         estimator = cls.__new__(cls)
-        # scikit-learn's compares versions here, and warns of others.
+        # scikit-learn's own method compares versions here, and warns if they differ.
         estimator.__setstate__({**later, **params, **state})
         return estimator
 
 
 def _route(estimator: Any, requests: dict[str, dict[str, Any]]) -> None:
-    """Ask for metadata as the estimator did that was saved."""
+    """Set the metadata requests of the saved estimator."""
     with sklearn.config_context(enable_metadata_routing=True):
         for method in requests.keys() & set(_ROUTED):
             getattr(estimator, f"set_{method}_request")(**requests[method])
@@ -267,17 +267,17 @@ def _route(estimator: Any, requests: dict[str, dict[str, Any]]) -> None:
 def _refusal(value: Any, path: str) -> TypeError:
     kind = type(value)
     if ".callbacks" in path:
-        remedy = "call set_params(callbacks=None) first; they serve in fit alone"
+        remedy = "call set_params(callbacks=None) first; only fit uses callbacks"
     elif path == "ImageSearch.photos_":
-        remedy = "a search that has photos is written to a folder, by its own save(folder)"
+        remedy = "save a search that has photos to a folder, by its method save(folder)"
     elif isinstance(value, BaseEstimator):
         others = ", ".join(name for names in SKLEARN.values() for name in names)
-        remedy = f"skhash.save takes the estimators of skhash, and of scikit-learn {others}"
+        remedy = f"skhash.save supports the estimators of skhash, and of scikit-learn {others}"
     elif inspect.isroutine(value) or isinstance(value, type):
-        remedy = "give data in its place, such as a dict of vectors or the path of a file of them"
+        remedy = "give data instead, such as a dict of vectors or the path of a file of vectors"
     else:
         remedy = "use numbers, strings, arrays, or lists and dicts of them"
     return TypeError(
-        f"{path} is of type {kind.__module__}.{kind.__qualname__}, which is no data that a file "
-        f"can hold: {remedy}."
+        f"{path} is of type {kind.__module__}.{kind.__qualname__}, which a file "
+        f"cannot hold: {remedy}."
     )

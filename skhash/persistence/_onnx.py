@@ -1,4 +1,4 @@
-"""Hashers as ONNX models: what they compute, written as modules of torch, which it exports."""
+"""Hashers as ONNX models: their computations as modules of torch, which exports them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _METADATA = "skhash"
     {"estimator": [BaseEstimator], "path": [str, os.PathLike]}, prefer_skip_nested_validation=True
 )
 def to_onnx(estimator: Any, path: PathLike) -> None:
-    """Write a fitted hasher as an ONNX model, which other programs run without torch.
+    """Write a fitted hasher as an ONNX model, which other programs can run without torch.
 
     The model turns photos, or features, into packed codes, as
     ``skhash.codes.pack(hasher.transform(X))`` does.
@@ -45,14 +45,15 @@ def to_onnx(estimator: Any, path: PathLike) -> None:
     Parameters
     ----------
     estimator : estimator
-        A fitted hasher, whose bits are signs of outputs of a network, or of
-        affine functions, their cosines or kernels of features: all of skhash
-        are. Or a Pipeline of :class:`~skhash.ImageFeatures`, StandardScaler
-        (both may be missing) and such a hasher.
+        A fitted hasher whose bits are signs of the outputs of a network, or of
+        affine functions of features, their cosines or kernels. All hashers of
+        skhash are of this kind. Or a Pipeline of
+        :class:`~skhash.ImageFeatures`, StandardScaler (both optional) and such
+        a hasher.
     path : path
-        Where to. What must be done with a photo first is written beside it, to
-        the same name with ``.json`` at the end, and into the model's metadata
-        under the key "skhash". Files that are there already are replaced when
+        Where to write. The preprocessing of photos is written to a file beside
+        it, with the same name and ``.json`` at the end, and into the metadata
+        of the model under the key "skhash". Existing files are replaced when
         the new ones are complete.
 
     Raises
@@ -62,17 +63,17 @@ def to_onnx(estimator: Any, path: PathLike) -> None:
     NotFittedError
         If it is not fitted.
     ValueError
-        If a network of your own cannot be translated, as one whose computation
-        depends on the values that it is given.
+        If a network of your own cannot be translated, for example if its
+        computation depends on the values of its input.
     ImportError
         If onnx or onnxscript is not installed, ``pip install
         "scikit-hash[onnx]"``, or torch is older than 2.13.
     OSError
-        If a file cannot be written; what was there stays.
+        If a file cannot be written; existing files stay.
 
     See Also
     --------
-    save : Keep an estimator for skhash.
+    save : Save an estimator for skhash.
 
     Notes
     -----
@@ -81,10 +82,10 @@ def to_onnx(estimator: Any, path: PathLike) -> None:
     shape (n, n_features); n is any number. The output is "codes", uint8 of
     shape (n, ceil(n_bits / 8)), first bit highest. The opset is 20.
 
-    Networks compute in float32, whatever ``amp`` says, and what follows in
-    float64. A value whose sign hangs on rounding may have another one by
-    another runtime; hashers decide these anew, one sample at a time, and a
-    model cannot. They are rare: a bit in some million.
+    Networks compute in float32, regardless of ``amp``, and later steps in
+    float64. If the sign of a value depends on rounding, another runtime may
+    return another bit. Hashers compute such values again, one sample at a
+    time; a model cannot. Such bits are rare: about one in a million.
 
     Examples
     --------
@@ -111,10 +112,10 @@ def to_onnx(estimator: Any, path: PathLike) -> None:
     module = nn.Sequential(values, _Packed(n_bits))
     try:
         model = onnx_model(module, example, names=(name, "codes"), any_number=True)
-    except Exception as error:  # whatever exporters raise
+    except Exception as error:  # exporters raise errors of any kind
         raise ValueError(
             f"{type(estimator).__name__} cannot be written as ONNX: {cause_of(error)}. Change the "
-            "network of your own so that torch.onnx.export(..., dynamo=True) takes it."
+            "network of your own so that torch.onnx.export(..., dynamo=True) accepts it."
         ) from error
     about = {
         "skhash": skhash.__version__,
@@ -139,7 +140,7 @@ def _dtype(tensor: torch.Tensor) -> str:
 
 
 def _stages(estimator: Any) -> tuple[Backbone | None, list[nn.Module]]:
-    """What an estimator computes, up to its decision function, and the network it begins with."""
+    """The computation of an estimator up to its decision function, and its network, if any."""
     steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
     steps = [step for step in steps if step is not None and step != "passthrough"]
     backbone: Backbone | None = None
@@ -151,7 +152,7 @@ def _stages(estimator: Any) -> tuple[Backbone | None, list[nn.Module]]:
             check_is_fitted(step)
             decide = _DECISIONS.get(type(hasher).decision_function)
             if decide is None:
-                raise _refusal(step, "has a decision function of its own")
+                raise _refusal(step, "has its own decision function")
             stages.append(decide(hasher))
             network = getattr(hasher, "backbone_", None)
         elif isinstance(step, ImageFeatures) and not (i or last):
@@ -162,10 +163,10 @@ def _stages(estimator: Any) -> tuple[Backbone | None, list[nn.Module]]:
             stages.append(_Scaled(step))
             network = None
         else:
-            raise _refusal(step, "is none of these, or in another place")
+            raise _refusal(step, "is not one of these, or not in this order")
         if network is not None:
             if i:
-                raise _refusal(step, "takes photos, and is not the first step")
+                raise _refusal(step, "takes photos, but is not the first step")
             backbone = network
             stages.insert(0, _Photos(network))
     return backbone, stages
@@ -173,13 +174,13 @@ def _stages(estimator: Any) -> tuple[Backbone | None, list[nn.Module]]:
 
 def _refusal(step: Any, fault: str) -> TypeError:
     return TypeError(
-        "to_onnx takes the hashers of skhash, and Pipelines of ImageFeatures, StandardScaler and "
+        "to_onnx supports hashers of skhash, and Pipelines of ImageFeatures, StandardScaler and "
         f"a hasher; {type(step).__name__} {fault}."
     )
 
 
-# What estimators compute. Numbers are what hashers have, in float64; so are results, which
-# therefore depend least on the order of sums, of which every runtime has its own.
+# The computations of estimators. Numbers and results are float64, so results depend little on the
+# order of sums, which differs between runtimes.
 
 
 def _constant(values: Any) -> nn.Parameter:
@@ -198,7 +199,7 @@ class _Photos(nn.Module):
 
 
 class _Scaled(nn.Module):
-    """What StandardScaler makes of features; it rounds to their precision after each step."""
+    """Features scaled as by StandardScaler, which rounds to their precision after each step."""
 
     def __init__(self, scaler: StandardScaler) -> None:
         super().__init__()
@@ -290,7 +291,7 @@ def _tag_itq(hasher: TagITQ) -> nn.Module:
     return _Sum(affine, kernels)
 
 
-# By what decides bits, so that a subclass that decides in another way is no mistake.
+# By decision function, so that a subclass with another one is not converted wrongly.
 _DECISIONS: dict[Any, Callable[[Any], nn.Module]] = {
     CosineHasher.decision_function: lambda h: _Affine(h.coef_, h.intercept_, h.offset_),
     DeepHasher.decision_function: lambda h: _Head(h.head_),

@@ -1,7 +1,7 @@
-"""The command line: a folder of photos to a search, and questions to it.
+"""The command line: make a search from a folder of photos, and query it.
 
-Here are the options, and what becomes of answers and errors; what the commands do is in
-``_tasks.py``, which is imported when one runs.
+This module has the options, and prints results and errors. The commands are in ``_tasks.py``, which
+is imported only when a command runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EXAMPLES = """\
   scikit-hash search my-search photo.jpg --page answers.html
   scikit-hash words my-search "sunset beach"
 """
-# What a shell reports of a program that Ctrl-C has ended.
+# Exit code of a program that Ctrl-C has ended.
 _INTERRUPTED = 130
 
 
@@ -39,21 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, default=None
-        Those of the command line; None takes the process's own.
+        Arguments of the command line; None means those of the process.
 
     Returns
     -------
     int
-        The exit code: 0, also if some photos could not be read; 1 after an error;
-        130 after Ctrl-C. Wrong options leave by ``SystemExit`` with 2.
+        The exit code: 0, also if some photos could not be read; 1 after an
+        error; 130 after Ctrl-C. Wrong options raise ``SystemExit`` with code
+        2.
     """
     args = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names of files may be no text of this terminal
+        if hasattr(stream, "reconfigure"):  # the terminal may be unable to show file names
             stream.reconfigure(errors="backslashreplace")
     args.progress = not args.quiet and (args.verbose or sys.stderr.isatty())
     try:
-        # Answers alone go to the standard output.
+        # Only results go to the standard output.
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.showwarning = lambda message, *_, **__: remark(args, in_options(message))
             from . import _tasks
@@ -61,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data, lines = getattr(_tasks, args.command)(args)
         print(json.dumps(data, indent=1) if args.json else "\n".join(lines), flush=True)
     except KeyboardInterrupt:
-        print("\nscikit-hash: interrupted; what was saved before is as it was.", file=sys.stderr)
+        print("\nscikit-hash: interrupted; what was saved before is unchanged.", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # whoever reads this has read enough
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -88,54 +89,52 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = command("fit", _photos, _reading, help="learn from a folder of photos, and index it")
     fit.add_argument("--out", metavar="FOLDER", required=True, help="folder to save the search in")
-    fit.add_argument("--force", action="store_true", help="replace the search that is there")
+    fit.add_argument("--force", action="store_true", help="replace an existing search")
     fit.add_argument(
         "--method",
         choices=METHODS,
         metavar="NAME",
-        help=f"what learns the codes, of {', '.join(METHODS)} (default: TagITQ; without tags ITQ)",
+        help=f"method of learning: {', '.join(METHODS)} (default: TagITQ; without tags ITQ)",
     )
     fit.add_argument("--bits", type=_count, default=64, help="length of a code (default: 64)")
     fit.add_argument(
         "--backbone",
         default="efficientnet_lite0",
         metavar="NAME",
-        help="network that looks at the photos: efficientnet_lite0, 1 or 2, a model of torchvision "
+        help="network that computes features: efficientnet_lite0, 1 or 2, a model of torchvision "
         "such as vgg16, or timm/NAME (default: efficientnet_lite0)",
     )
     fit.add_argument(
         "--weights",
         default="DEFAULT",
         metavar="FILE",
-        help="its weights, .pth or .safetensors (default: its own, installed or downloaded once)",
+        help="weights of the network, .pth or .safetensors (default: installed or downloaded once)",
     )
     fit.add_argument(
         "--random-state",
         type=int,
         default=0,
         metavar="SEED",
-        help="seed of all chance (default: 0)",
+        help="seed of all random choices (default: 0)",
     )
 
-    add = command(
-        "add", _folder, _photos, _reading, help="index those photos of a folder that are new"
-    )
+    add = command("add", _folder, _photos, _reading, help="index the new photos of a folder")
     add.add_argument(
-        "--prefix", default="", metavar="TEXT", help="what their names begin with, such as 2024/"
+        "--prefix", default="", metavar="TEXT", help="text to put before their names, such as 2024/"
     )
 
-    remove = command("remove", _folder, help="take photos out of a search")
-    remove.add_argument("names", nargs="+", metavar="NAME", help="name, as answers print it")
+    remove = command("remove", _folder, help="remove photos from a search")
+    remove.add_argument("names", nargs="+", metavar="NAME", help="name, as results show it")
 
     search = command(
-        "search", _folder, _queries, _finding, _reading, help="find the photos most like others"
+        "search", _folder, _queries, _finding, _reading, help="find photos similar to others"
     )
     words = command("words", _folder, _finding, help="find photos by words")
     words.add_argument(
         "queries",
         nargs="+",
         metavar="WORDS",
-        help='words of a query: "sunset beach", or "sunset, golden gate" where tags have blanks',
+        help='words of a query: "sunset beach", or "sunset, golden gate" if tags have spaces',
     )
     for finder in (search, words):
         _add_number(finder, 10, "how many photos to find (default: 10)")
@@ -143,15 +142,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_number(tags, 5, "how many tags to suggest at most (default: 5)")
 
     evaluate = command(
-        "evaluate", _folder, help="measure how well photos find those of the same labels"
+        "evaluate", _folder, help="measure how well photos find others with the same labels"
     )
     evaluate.add_argument(
         "--labels",
         required=True,
         metavar="TABLE",
-        help="table with columns 'file', as answers name the photos, and 'labels'",
+        help="table with the columns 'file' (names as results show them) and 'labels'",
     )
-    command("info", _folder, help="say what a search holds")
+    command("info", _folder, help="show what a search contains")
     return parser
 
 
@@ -164,18 +163,18 @@ def _group() -> argparse.ArgumentParser:
 
 def _folder() -> argparse.ArgumentParser:
     group = _group()
-    group.add_argument("folder", metavar="FOLDER", help="folder of the search: --out of fit")
+    group.add_argument("folder", metavar="FOLDER", help="folder of the search (--out of fit)")
     return group
 
 
 def _photos() -> argparse.ArgumentParser:
     group = _group()
-    group.add_argument("photos", metavar="PHOTOS", help="folder of photos, and folders in it")
+    group.add_argument("photos", metavar="PHOTOS", help="folder of photos, with its subfolders")
     group.add_argument(
         "--tags",
         metavar="TABLE",
         help="table of their tags (CSV, TSV, JSON Lines or Parquet) with columns 'file' and 'tags' "
-        "(default: the keywords that the photos carry)",
+        "(default: the keywords in the photos)",
     )
     return group
 
@@ -188,15 +187,13 @@ def _queries() -> argparse.ArgumentParser:
 
 def _reading() -> argparse.ArgumentParser:
     group = _group()
-    group.add_argument(
-        "--cache", metavar="FOLDER", help="folder that keeps what the network sees in a photo"
-    )
+    group.add_argument("--cache", metavar="FOLDER", help="folder that keeps the features of photos")
     group.add_argument(
         "--workers",
         type=_count_or_none,
         default=0,
         metavar="N",
-        help="processes that read photos (default: 0, reads in this one)",
+        help="processes that read photos (default: 0, only this one)",
     )
     return group
 
@@ -207,7 +204,7 @@ def _finding() -> argparse.ArgumentParser:
         "--having", action="append", metavar="TAG", help="only photos with this tag (repeatable)"
     )
     group.add_argument(
-        "--page", type=Path, metavar="FILE", help="write a page of the photos found, as HTML"
+        "--page", type=Path, metavar="FILE", help="write the photos found to an HTML page"
     )
     return group
 
@@ -216,7 +213,7 @@ def _output() -> argparse.ArgumentParser:
     group = _group()
     group.add_argument("--json", action="store_true", help="print the result as JSON")
     volume = group.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="store_true", help="progress, also into a file")
+    volume.add_argument("-v", "--verbose", action="store_true", help="show progress even in a file")
     volume.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks")
     return group
 
@@ -227,7 +224,7 @@ def _add_number(parser: argparse.ArgumentParser, default: int, help: str) -> Non
 
 def _count(text: str, least: int = 1) -> int:
     if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"must be a number, at least {least}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least {least}, got {text!r}")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""From photos to decision values, by any hasher; photos that cannot be read are told apart."""
+"""Decision values of photos, by any hasher, and which photos can be read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BACKBONE = "efficientnet_lite0"
 
 
 def default_hasher(X: Any, tags: TagMatrix, *, images: bool) -> Any:
-    """The hasher of those who choose none, for such photos; not fitted."""
+    """The default hasher for these photos, not fitted."""
     if tell_apart(tags):
         from ..social import TagITQ
 
@@ -45,7 +45,7 @@ def default_hasher(X: Any, tags: TagMatrix, *, images: bool) -> Any:
 
 
 def tell_apart(tags: TagMatrix) -> bool:
-    """Whether not all photos that have tags have the same."""
+    """Whether the tags differ between the photos that have tags."""
     n_tagged = np.count_nonzero(np.diff(tags.indicator.indptr))
     counts = np.bincount(tags.indicator.indices)
     return bool((counts[counts > 0] < n_tagged).any())
@@ -59,8 +59,8 @@ def learn_hasher(
     Parameters
     ----------
     hasher : estimator
-        Has ``fit`` and ``decision_function``. In a ``FrozenEstimator`` it is
-        used as it is.
+        It has ``fit`` and ``decision_function``. A ``FrozenEstimator`` is used
+        as it is.
     X : features, or images
         The photos.
     tags : TagMatrix or None
@@ -75,7 +75,7 @@ def learn_hasher(
     values : ndarray of shape (n_readable, n_bits)
         Decision values of the photos that can be read.
     readable : ndarray of shape (n_samples,), bool
-        Which these are.
+        Which photos can be read.
     """
     frozen = isinstance(hasher, FrozenEstimator)
     fitted = copy.deepcopy(hasher.estimator) if frozen else clone(hasher)
@@ -91,7 +91,7 @@ def _fit(hasher: Any, X: Any, tags: TagMatrix | None) -> None:
     if not _starts_with_images(hasher):
         hasher.fit(X, tags)
         return
-    # Step by step, as what comes after the features takes no rows of images that were not read.
+    # Step by step: the steps after the features get no rows for images that were not read.
     features = hasher[0].fit_transform(X)
     readable = ~np.isnan(features).any(axis=1)
     rest = hasher[1:].fit(
@@ -101,7 +101,7 @@ def _fit(hasher: Any, X: Any, tags: TagMatrix | None) -> None:
 
 
 def decision_values(hasher: Any, X: Any, *, images: bool) -> tuple[Values, Readable]:
-    """Decision values of the photos that can be read, and which these are.
+    """Decision values of the photos that can be read, and a mask of these photos.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def decision_values(hasher: Any, X: Any, *, images: bool) -> tuple[Values, Reada
                 readable = ~np.isnan(values).all(axis=1)
                 return values[readable], readable
             features = hasher[0].transform(X)
-        except ImageReadError:  # not one can be
+        except ImageReadError:  # none can be read
             return np.empty((0, 0)), np.zeros(len(X), bool)
         readable = ~np.isnan(features).any(axis=1)
         return np.asarray(hasher[1:].decision_function(features[readable])), readable
@@ -149,7 +149,7 @@ def _starts_with_images(hasher: Any) -> bool:
 @contextmanager
 def _reading(images: bool) -> Iterator[None]:
     """Read images once, and leave it to the caller to report those that cannot be read."""
-    if not images:  # and so no torch is needed
+    if not images:  # then torch is not needed
         yield
         return
     from ..networks._extract import computing_once, without_warnings_of_unreadable
@@ -159,7 +159,7 @@ def _reading(images: bool) -> Iterator[None]:
 
 
 def reason_unreadable(image: Any) -> str:
-    """Why an image could not be read, found by reading it once more."""
+    """Why an image could not be read; the image is read again for this."""
     from ..images import ImageReadError, read_thumbnail
 
     try:

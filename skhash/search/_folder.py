@@ -1,8 +1,8 @@
-"""A search as a folder: what is written is whole, or as it was before.
+"""A search as a folder: a save is complete, or changes nothing.
 
-``search.json`` names the folder beside it that holds everything else. A save writes a new one,
-then replaces ``search.json``, then removes the old one: at any time ``search.json`` names one that
-is complete.
+``search.json`` names a subfolder that holds everything else. A save writes a new subfolder, then
+replaces ``search.json``, then removes the old subfolder. At any time ``search.json`` names a
+complete subfolder.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from ._photos import Photos
 
 __all__ = ["read_folder", "read_manifest", "write_folder"]
 
-# To be raised where an older release would misread a folder.
+# Increase this if an older release would misread a folder.
 _FORMAT = 1
 _MANIFEST = "search.json"
 _PREFIX = "data-"
-# Nothing else in the folder is ours to remove.
+# Only these entries of the folder may be removed.
 _OURS = re.compile(r"data-[0-9a-f]{16}")
 _MODEL = "model.skhash"
 _CODES = "codes.npy"
@@ -51,11 +51,11 @@ def write_folder(
     Parameters
     ----------
     folder : path
-        Where to.
+        Where to write.
     model : ImageSearch
         The search without its photos.
     photos : Photos
-        These.
+        Its photos.
     backbone : str
         As in :func:`skhash.save`.
     replaces : str or None
@@ -120,9 +120,9 @@ def _lines(photos: Photos) -> Iterator[bytes]:
 
 
 def _remove_others(folder: Path) -> str | None:
-    """Remove what other saves have left, and return the current version.
+    """Remove what earlier saves left, and return the current version.
 
-    The lock says that none of them is at work.
+    The lock ensures that no other save is running.
     """
     try:
         current = read_manifest(folder)["data"]
@@ -135,14 +135,14 @@ def _remove_others(folder: Path) -> str | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What ``search.json`` says.
+    """Read ``search.json``.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If it does not exist.
     ValueError
-        If it is no such file, or one of a newer release.
+        If it is another file, or from a newer release.
     """
     path = folder / _MANIFEST
     with open_regular(path) as file:
@@ -152,13 +152,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         form = about["format"]
         if form > _FORMAT:
             raise ValueError(
-                f"it was saved by skhash {about['skhash']} in format {form}, and this is skhash "
-                f"{skhash.__version__}, which reads up to format {_FORMAT}; upgrade scikit-hash"
+                f"it was saved by skhash {about['skhash']} in format {form}, but this skhash "
+                f"{skhash.__version__} reads up to format {_FORMAT}; upgrade scikit-hash"
             )
         if not _OURS.fullmatch(about["data"]):
-            raise ValueError("it names no folder of its own")
+            raise ValueError("it does not name a subfolder")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no file of ImageSearch.save: {error!s:.300}.") from error
+        raise ValueError(f"{path} is not a file of ImageSearch.save: {error!s:.300}.") from error
     return about
 
 
@@ -197,7 +197,7 @@ def read_folder(
             model, columns = _read_data(folder, about, modules=modules, weights=weights)
             return model, columns, about["data"]
         except FileNotFoundError:
-            # Another process may have saved in the meantime, and removed what was to be read.
+            # Another process may have saved in the meantime, and removed the files to read.
             before, about = about, read_manifest(folder)
             if about["data"] == before["data"]:
                 raise
@@ -233,7 +233,7 @@ def _read_data(
             "directions": directions,
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{data} holds no search, or makes no sense: {error!r}") from error
+        raise ValueError(f"{data} is not a valid search: {error!r}") from error
     return skhash.load(data / _MODEL, modules=modules, weights=weights), columns
 
 

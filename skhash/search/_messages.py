@@ -1,4 +1,4 @@
-"""What the command line says besides answers, in words that its users can follow."""
+"""Messages of the command line, with options in place of Python arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 __all__ = ["in_options", "remark"]
 
-# What the library says of its arguments, and the same of options; first the longer ones.
+# Messages of the library about arguments, and the same about options; longer patterns first.
 _OPTIONS = {
     r"give the path of a state dict as weights, or weights=None for random ones": (
         "or give a file by --weights, or another network by --backbone"
@@ -38,7 +38,7 @@ def in_options(message: object) -> str:
     Parameters
     ----------
     message : str or exception
-        What the library says.
+        Message of the library.
 
     Returns
     -------
@@ -51,6 +51,6 @@ def in_options(message: object) -> str:
 
 
 def remark(args: argparse.Namespace, text: str) -> None:
-    """Say something that is neither answer nor error, unless nobody wants to hear it."""
+    """Print a remark, which is neither a result nor an error, unless --quiet is given."""
     if not args.quiet:
         print(f"scikit-hash: {text}", file=sys.stderr, flush=True)

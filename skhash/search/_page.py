@@ -1,4 +1,4 @@
-"""Answers as HTML: a page that needs nothing else, and a part of one for notebooks."""
+"""Results as HTML: a page without other files, and a part of a page for notebooks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["fragment", "page", "thumbnail"]
 
 _N_TAGS = 8
-_N_QUERIES = 5  # of a notebook, which keeps what it shows
+_N_QUERIES = 5  # in a notebook, whose file keeps its output
 _SIZES = {"page": 320, "fragment": 160}  # of thumbnails, in pixels
 
-# Colours are mixed from that of the text, and so suit any background, light or dark.
+# Colours are mixed from the colour of the text, so they suit light and dark backgrounds.
 _STYLE = """
 .skhash-search section { margin: 0 0 2.5rem; }
 .skhash-search .query { display: flex; gap: 1rem; align-items: center; margin: 0 0 1rem; }
@@ -63,7 +63,7 @@ def page(result: SearchResult, title: str) -> str:
 
 
 def fragment(result: SearchResult) -> str:
-    """What a notebook shows: the first few queries."""
+    """The first few queries, for a notebook."""
     n_shown = min(len(result), _N_QUERIES)
     sections = "".join(_section(result, query, _SIZES["fragment"]) for query in range(n_shown))
     if n_shown < len(result):
@@ -103,7 +103,7 @@ def _card(hit: Hit, size: int) -> str:
 
 
 def _image(source: Any, described: str, size: int) -> str:
-    """An image as an element, or nothing if there is none that can be read."""
+    """An image element, or nothing if there is no image that can be read."""
     jpeg = None if source is None else thumbnail(source, size)
     if jpeg is None:
         return ""
@@ -119,7 +119,7 @@ def thumbnail(source: Any, size: int) -> bytes | None:
     source : path, PIL image or ndarray of uint8
         The image.
     size : int
-        The longer side at most, in pixels.
+        Largest length of the longer side, in pixels.
 
     Returns
     -------

@@ -24,17 +24,17 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Photos:
-    """Everything a search knows about its photos.
+    """The photos of a search: ids, files, tags and codes.
 
-    A search that changes gets another such table, in one assignment: whoever
-    has one sees ids, codes and tags that belong together.
+    A change of the search makes a new table and assigns it in one step. So the
+    ids, codes and tags of a table always belong together.
 
     Parameters
     ----------
     ids : ndarray of shape (n_photos,), int64 or object (str)
         Names of the photos, all different.
     paths : ndarray of shape (n_photos,), object
-        Their files, None where a photo came without one.
+        Their files, None for a photo without a file.
     tags : TagMatrix
         Their tags.
     codes : ndarray of shape (n_photos, n_bytes), uint8
@@ -42,9 +42,9 @@ class Photos:
     directions : ndarray of shape (n_photos, n_bits), float16, or None
         Decision values, scaled to length 1, if they are kept.
     neighbors : HammingNeighbors
-        What searches: see :meth:`indexed`.
+        Index of the codes; see :meth:`indexed`.
     store : Store, default=None
-        What searches all photos in its place: it has the same ids and codes.
+        A store with the same ids and codes, which searches all photos instead.
     """
 
     ids: Ids
@@ -69,15 +69,15 @@ class Photos:
         Raises
         ------
         ValueError
-            If there is no photo of such an id; the message names it.
+            If no photo has such an id; the message names it.
         """
         unknown = [name for name in ids.tolist() if name not in self.row_of]
         if unknown:
-            raise ValueError(f"ids has names of no photo in the search: {name_some(unknown)}.")
+            raise ValueError(f"ids has names that are not in the search: {name_some(unknown)}.")
         return np.array([self.row_of[name] for name in ids.tolist()], np.intp)
 
     def indexed(self, **columns: Any) -> Self:
-        """These photos, with some columns replaced, ready to be searched."""
+        """These photos with some columns replaced, and an index of them."""
         photos = replace(self, **columns, neighbors=clone(self.neighbors))
         if len(photos) and self.store is None:
             photos.neighbors.fit(photos.codes)
@@ -98,7 +98,7 @@ class Photos:
         return self.take(np.delete(np.arange(len(self)), rows))
 
     def join(self, more: Photos) -> Self:
-        """These photos, and then others, which may have other tags."""
+        """These photos followed by others, which may have other tags."""
         directions = None
         if self.directions is not None and more.directions is not None:
             directions = np.concatenate([self.directions, more.directions])
@@ -124,7 +124,7 @@ class Photos:
         return np.flatnonzero(n_found == len(columns))
 
     def tagged(self) -> Rows:
-        """Rows of the photos that have a tag at all."""
+        """Rows of the photos that have any tag."""
         return np.flatnonzero(np.diff(self.tags.indicator.indptr))
 
     def nearest(
@@ -137,9 +137,9 @@ class Photos:
         codes : ndarray of shape (n_queries, n_bytes), uint8
             Packed codes.
         n_neighbors : int
-            How many; where there are fewer, all.
+            Number of photos to find; all if there are fewer.
         among : ndarray of int, default=None
-            Rows to choose from, ascending; None is all.
+            Rows to choose from, ascending; None means all.
 
         Returns
         -------
@@ -166,7 +166,7 @@ class Photos:
     def _nearest_in_store(
         self, store: Store, codes: NDArray[np.uint8], n: int
     ) -> tuple[NDArray[np.int32], Rows] | None:
-        """What the store answers; None if it does not hold these photos, or no longer."""
+        """The results of the store; None if it does not hold exactly these photos."""
         try:
             distances, ids = store.kneighbors(codes, n)
         except ValueError:

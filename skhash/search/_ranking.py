@@ -1,4 +1,4 @@
-"""Which photos are nearest: by codes, and if wanted by real numbers after that."""
+"""The nearest photos by codes, and optionally their ranking by decision values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Found = tuple[NDArray[Any], Rows]
 
 @dataclass(frozen=True)
 class Queries:
-    """What to search for.
+    """Queries in the form that a search needs.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Queries:
     directions : ndarray of shape (n_queries, n_bits), float32, or None
         Decision values, scaled to length 1.
     rows : ndarray of shape (n_queries,), int, or None
-        Rows of queries that are photos of the search: they do not find
+        Rows of queries that are photos of the search; these do not find
         themselves.
     """
 
@@ -62,23 +62,23 @@ def nearest_photos(
     Parameters
     ----------
     photos : Photos
-        What is searched.
+        The photos to search.
     queries : Queries
-        What for.
+        The queries.
     n_neighbors : int
-        How many photos to find; where there are fewer, all.
+        Number of photos to find; all if there are fewer.
     n_candidates : int, default=0
-        How many of the nearest by codes are ranked anew by directions, for each
-        photo wanted; 0 is none. Needs photos that have directions.
+        Number of candidates by codes, per requested photo, that are ranked
+        again by directions; 0 means none. Needs photos with directions.
     among : ndarray of int, default=None
-        Rows to choose from, ascending; None is all.
+        Rows to choose from, ascending; None means all.
 
     Returns
     -------
     list of (distances, rows)
-        For each query: Hamming distances in bits, int32; if ranked anew
+        For each query: Hamming distances in bits, int32; if ranked again,
         ``n_bits * (1 - cosine) / 2``, float32, which is the Hamming distance
-        if all values are as far from 0.
+        if all values have the same absolute value.
     """
     rescore = n_candidates > 0 and photos.directions is not None
     n_wanted = (n_neighbors + (queries.rows is not None)) * (n_candidates if rescore else 1)

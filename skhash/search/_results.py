@@ -1,4 +1,4 @@
-"""What a search answers."""
+"""The results of a search."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Hit", "SearchResult", "number", "shortened"]
 
 
 class Hit(NamedTuple):
-    """A photo that was found, as :func:`skhash.ImageSearch.query` answers it.
+    """A photo found by :func:`skhash.ImageSearch.query`.
 
     Attributes
     ----------
     id : str or int
-        Its name.
+        Name of the photo.
     distance : float or int
-        From the query, in bits.
+        Distance from the query, in bits.
     tags : list
         Its tags.
     path : str or None
-        Its file, if it came as a file.
+        Its file, if it was given as a file.
     """
 
     id: str | int
@@ -35,30 +35,30 @@ class Hit(NamedTuple):
 
 
 class SearchResult(Sequence["list[Hit]"]):
-    """Answers to queries, as :func:`skhash.ImageSearch.query` gives them.
+    """Results of queries, as returned by :func:`skhash.ImageSearch.query`.
 
     A sequence with a list of :class:`Hit` for each query, nearest first. The
-    same in columns: ``ids``, ``distances`` and ``tags``. In a notebook it shows
-    the photos.
+    attributes ``ids``, ``distances`` and ``tags`` hold the same data. In a
+    notebook it shows the photos.
 
     Attributes
     ----------
     queries : list of str
-        What was searched with: files, words, ids or row numbers.
+        Names of the queries: files, words, ids or row numbers.
     ids : list of ndarray
         For each query the ids of the photos found, int64 or object (str).
     distances : list of ndarray
-        Their distances in bits: int32, or float32 if they were ranked anew by
+        Their distances in bits: int32, or float32 if they were ranked again by
         decision values.
     tags : list of list of list
         Their tags.
     paths : list of list of (str or None)
-        Their files, where they came as files.
+        Their files, if they were given as files.
     query_images : list
         For each query its image, or None.
     """
 
-    # How many queries, and how many photos of each, the text shows.
+    # Number of queries, and of photos per query, in the text.
     _shown = 5
 
     def __init__(
@@ -102,13 +102,13 @@ class SearchResult(Sequence["list[Hit]"]):
         return "\n".join(lines)
 
     def to_frame(self) -> Any:
-        """Put the answers into a data frame; needs pandas.
+        """Return the results as a data frame; needs pandas.
 
         Returns
         -------
         pandas.DataFrame
-            A row per photo found, its rank (from 1) the index; columns "query",
-            "id", "distance", "tags" and "path".
+            One row per photo found, with its rank (from 1) as index; columns
+            "query", "id", "distance", "tags" and "path".
         """
         from ..metrics._report import data_frame
 
@@ -131,7 +131,7 @@ class SearchResult(Sequence["list[Hit]"]):
         Returns
         -------
         matplotlib Figure
-            A row of photos for each query, which comes first.
+            One row for each query: its image, then the photos found.
 
         Raises
         ------
@@ -158,14 +158,14 @@ class SearchResult(Sequence["list[Hit]"]):
         return figure
 
     def to_html(self, path: PathLike, *, title: str = "Photos found") -> None:
-        """Write a page that a browser shows, photos included, which needs nothing else.
+        """Write the results as an HTML page that contains the photos.
 
         Parameters
         ----------
         path : path
-            The file; one that is there is replaced when the new one is
-            complete. The page has small copies of the photos, so that it can be
-            moved and sent.
+            The file; an existing file is replaced when the new one is
+            complete. The page contains small copies of the photos, so it can
+            be moved and sent.
         title : str, default="Photos found"
             Title of the page.
 
@@ -186,12 +186,12 @@ class SearchResult(Sequence["list[Hit]"]):
 
 
 def number(distance: float) -> str:
-    """A distance as it is shown: whole bits, or with one decimal."""
+    """A distance as text: whole bits, or with one decimal."""
     return f"{distance:.1f}" if isinstance(distance, float) else str(distance)
 
 
 def shortened(name: str, length: int = 18) -> str:
-    """The end of a name, where those of files differ."""
+    """The end of a name, where the names of files differ."""
     return name if len(name) <= length else "…" + name[1 - length :]
 
 

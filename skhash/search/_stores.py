@@ -1,4 +1,4 @@
-"""A store that holds what a search holds: ids, codes and, in a table, tags."""
+"""Stores that keep the photos of a search: ids, codes and, in a table, tags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["add_to_store", "fill_store", "match_store", "open_backend", "update_
 
 
 def open_backend(backend: Any) -> Store | None:
-    """The store that the parameter ``backend`` names, or is; None if it names another backend."""
+    """The store given as ``backend``, itself or by URL; None if ``backend`` is another name."""
     if not isinstance(backend, str):
         store: Store = backend
         return store
@@ -23,7 +23,7 @@ def open_backend(backend: Any) -> Store | None:
 
 
 def fill_store(store: Store, photos: Photos) -> None:
-    """Have a store hold these photos, in place of all others."""
+    """Replace the contents of a store by these photos."""
     store.replace(photos.ids, photos.codes, _n_bits(photos), **_tags(store, photos))
 
 
@@ -33,7 +33,7 @@ def add_to_store(store: Store, photos: Photos) -> None:
 
 
 def update_store(store: Store, photos: Photos) -> None:
-    """Have a store hold new codes of photos that it has."""
+    """Replace the codes of photos that are in a store."""
     if isinstance(store, TableStore):
         store.update(photos.ids, photos.codes, _n_bits(photos), **_tags(store, photos))
         return
@@ -48,12 +48,12 @@ def update_store(store: Store, photos: Photos) -> None:
 
 
 def match_store(store: Store, photos: Photos) -> None:
-    """Give an empty store these photos.
+    """Check that a store holds these photos; an empty store is filled with them.
 
     Raises
     ------
     ValueError
-        If it holds others.
+        If it holds other photos.
     """
     if store.n_bits is None or not len(store):
         fill_store(store, photos)

@@ -1,4 +1,4 @@
-"""Tags for photos, by votes of the photos that are most like them."""
+"""Tags for photos, by votes of the most similar photos."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["TagSuggestion", "vote"]
 
 
 class TagSuggestion(NamedTuple):
-    """A tag that may fit a photo, as :func:`skhash.ImageSearch.suggest_tags` makes it.
+    """A tag suggested for a photo by :func:`skhash.ImageSearch.suggest_tags`.
 
     Attributes
     ----------
     tag : str
         The tag.
     score : float
-        Share of the nearest photos that have it, less the share of all photos
-        that have it: in (0, 1].
+        Share of the nearest photos that have it, minus the share of all photos
+        that have it; in (0, 1].
     """
 
     tag: Any
@@ -37,7 +37,7 @@ def vote(photos: Photos, voters: list[Rows], *, n_tags: int) -> list[list[TagSug
     voters : list of ndarray of int
         For each query, rows of photos that have tags.
     n_tags : int
-        How many tags at most.
+        Largest number of tags.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the commands do: each returns what it prints, as data and as lines of text."""
+"""The commands: each returns its results as data and as lines of text."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from ._results import SearchResult, number
 
 Answer = tuple[Any, list[str]]
 
-# Of those that learn from tags, `fit` says so where there are none.
+# Methods that learn from tags: `fit` refuses them if there are none.
 _NEED_TAGS = {"TagITQ", "TagITQHasher", "DSTDHLinear", "DSTDHHasher", "SAH", "WMH"}
 _N_SIMILAR = 3
 _N_COMMON_TAGS = 10
 
 
-# Photos come and go.
+# Changes of the photos.
 
 
 class _Folder(NamedTuple):
-    """Photos of a folder: files, names and tags of each, and names of those that are not there."""
+    """Photos of a folder: their files, names and tags, and the names of missing photos."""
 
     files: list[str]
     names: list[str]
@@ -54,7 +54,7 @@ def fit(args: argparse.Namespace) -> Answer:
     if not n_tagged:
         _say_what_tags_are_for(args)
     elif not args.method and not tell_apart(encode_tags(photos.tags)):
-        args.method = "ITQ"  # from tags that are the same for all nothing is learned
+        args.method = "ITQ"  # nothing is learned from tags that are all the same
     hasher = _make_hasher(args, tagged=n_tagged > 0)
     remark(args, f"{len(photos.files)} photos, {n_tagged} of them with tags")
     search = ImageSearch(hasher)
@@ -81,8 +81,8 @@ def add(args: argparse.Namespace) -> Answer:
             new.append(row)
         elif path_of[name] != os.path.abspath(file):
             raise ValueError(
-                f"{args.folder} has another photo of the name {name!r}: {path_of[name]}. Give the "
-                "new ones other names by --prefix TEXT, or take that one out by `scikit-hash "
+                f"{args.folder} has another photo with the name {name!r}: {path_of[name]}. Give "
+                "the new photos other names by --prefix TEXT, or remove that photo by `scikit-hash "
                 "remove`."
             )
     search.skipped_ = []
@@ -92,12 +92,12 @@ def add(args: argparse.Namespace) -> Answer:
         _save(search, args.folder)
     data, lines = _report(args.folder, search, photos.missing)
     n_added, n_known = len(new) - len(search.skipped_), len(photos.names) - len(new)
-    known = f"; {n_known} were there already" if n_known else ""
+    known = f"; {n_known} were already there" if n_known else ""
     return data | {"n_added": n_added}, [*lines, f"{n_added} photos added{known}."]
 
 
 def remove(args: argparse.Namespace) -> Answer:
-    """Take photos out."""
+    """Remove photos."""
     search = _load(args)
     names: list[Any] = list(dict.fromkeys(args.names))
     if search.ids_.dtype != object and all(name.isdecimal() for name in names):
@@ -106,7 +106,7 @@ def remove(args: argparse.Namespace) -> Answer:
         if name not in search:
             raise ValueError(
                 f"{args.folder} has no photo {name!r}{_similar(name, search.ids_.tolist())}; "
-                "photos have the names that `scikit-hash search` prints."
+                "give names as `scikit-hash search` prints them."
             )
     search.remove(names)
     _save(search, args.folder)
@@ -116,7 +116,7 @@ def remove(args: argparse.Namespace) -> Answer:
 
 
 def _check_free(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that holds something else, or a search that is to stay."""
+    """Refuse a folder that holds something else, or a search unless ``force``."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -133,7 +133,7 @@ def _check_free(folder: Path, *, force: bool) -> None:
     else:
         if not force:
             raise ValueError(
-                f"{folder} holds a search already: replace it with --force, add to it by "
+                f"{folder} already holds a search: replace it with --force, add to it by "
                 "`scikit-hash add`, or give --out another folder."
             )
 
@@ -147,7 +147,7 @@ def _read_folder(args: argparse.Namespace, prefix: str = "") -> _Folder:
 
     missing = names(data.dropped.get("missing", ()))
     if not len(data.images):
-        raise ValueError(f"{args.tags} names no photo that is in {folder}: none is there.")
+        raise ValueError(f"{args.tags} names no photo that is in {folder}.")
     return _Folder(data.images.tolist(), names(data.images), data.tags.tolist(), missing)
 
 
@@ -155,7 +155,7 @@ def _make_hasher(args: argparse.Namespace, *, tagged: bool) -> Any:
     name = args.method or ("TagITQ" if tagged else "ITQ")
     if name in _NEED_TAGS and not tagged:
         raise ValueError(
-            f"--method {name} learns from tags, and there are none: give --tags TABLE, or "
+            f"--method {name} learns from tags, but there are none: give --tags TABLE, or "
             "--method ITQ."
         )
     hasher = getattr(skhash, name)(args.bits)
@@ -172,7 +172,7 @@ def _make_hasher(args: argparse.Namespace, *, tagged: bool) -> Any:
 
 
 def _with_reading(hasher: Any, *, cache: str | None, workers: int, verbose: bool) -> Any:
-    """Set how a hasher reads photos, which is no part of what it has learned."""
+    """Set how a hasher reads photos; this does not change its codes."""
     reader = hasher[0] if hasattr(hasher, "steps") else hasher
     values = {"cache": cache, "num_workers": workers, "verbose": int(verbose)}
     reader.set_params(**{name: values[name] for name in values if name in reader.get_params()})
@@ -180,16 +180,16 @@ def _with_reading(hasher: Any, *, cache: str | None, workers: int, verbose: bool
 
 
 def _say_what_tags_are_for(args: argparse.Namespace) -> None:
-    whose = f"{args.tags} has no tags" if args.tags else f"the photos of {args.photos} carry none"
+    whose = f"{args.tags} has no tags" if args.tags else f"{args.photos} has no keywords"
     remark(
         args,
-        f"no tags: {whose}. It learns from what is to be seen alone, so that photos of the same "
-        "things are found less well, and none by words; --tags TABLE gives tags.",
+        f"no tags: {whose}. Codes are learned from the images alone: similar photos are "
+        "found less well, and search by words is not possible. Give tags by --tags TABLE.",
     )
 
 
 def _quietly(change: Any, *arguments: Any) -> None:
-    """Change a search; the photos that it skips are listed at the end instead."""
+    """Change a search without warnings of skipped photos, which are listed at the end."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\d+ of \d+ photos cannot be read, and are")
         change(*arguments)
@@ -215,11 +215,11 @@ def _load(args: argparse.Namespace) -> ImageSearch:
 
 
 def _report(folder: str, search: ImageSearch, missing: list[str]) -> Answer:
-    """What a search has after a change, and which photos it lacks and why."""
+    """Report on a search after a change: its size, and the photos left out, with reasons."""
     skipped = [{"photo": name, "reason": reason} for name, reason in search.skipped_]
     lines = []
     if skipped:
-        lines.append(f"{len(skipped)} photos skipped, as they cannot be read:")
+        lines.append(f"{len(skipped)} photos skipped because they cannot be read:")
         lines += [f"   {photo['photo']}: {photo['reason']}" for photo in skipped]
     if missing:
         lines.append(f"{len(missing)} photos of the table are missing or empty:")
@@ -238,7 +238,7 @@ def _report(folder: str, search: ImageSearch, missing: list[str]) -> Answer:
     return data, lines
 
 
-# Questions and answers.
+# Queries.
 
 
 def search(args: argparse.Namespace) -> Answer:
@@ -253,8 +253,8 @@ def words(args: argparse.Namespace) -> Answer:
     known = {str(word) for word in search.words_}
     if not known:
         raise ValueError(
-            f"{args.folder} was learned without tags and knows no words: `scikit-hash fit` with "
-            "--tags TABLE learns them."
+            f"{args.folder} was fitted without tags and knows no words: run `scikit-hash fit` with "
+            "--tags TABLE."
         )
     queries = [_words_of(query, known) for query in args.queries]
     unknown = sorted({word for query in queries for word in query} - known)
@@ -287,21 +287,21 @@ def tags(args: argparse.Namespace) -> Answer:
 
 
 def _check_files(files: list[str]) -> None:
-    """Refuse a photo that is not there before the network is loaded."""
+    """Refuse missing photos before the network is loaded."""
     for file in files:
         if not os.path.exists(file):
             raise FileNotFoundError(f"there is no file {file!r}.")
 
 
 def _words_of(query: str, known: set[str]) -> list[str]:
-    """The words of a query: one, if it is a tag; else what stands between commas or blanks."""
+    """The words of a query: all of it if it is a tag, else its parts between commas or spaces."""
     if "," not in query:
         return [clean_tag(query)] if clean_tag(query) in known else query.split()
     return [clean_tag(word) for word in query.split(",") if word.strip()]
 
 
 def _similar(name: str, names: Iterable[Any]) -> str:
-    """Names that are written much like another."""
+    """Names that are spelled like another, for a message."""
     similar = difflib.get_close_matches(str(name), [str(one) for one in names], _N_SIMILAR)
     return f" (similar: {', '.join(similar)})" if similar else ""
 
@@ -324,11 +324,11 @@ def _found(args: argparse.Namespace, result: SearchResult) -> Answer:
     return data, lines
 
 
-# What is in it, and how good it is.
+# Contents and quality.
 
 
 def evaluate(args: argparse.Namespace) -> Answer:
-    """Measure how well photos find others of the same labels."""
+    """Measure how well photos find others with the same labels."""
     search = _load(args)
     labels_of = read_labels(Path(args.labels))
     ids = search.ids_.tolist()
@@ -351,7 +351,7 @@ def evaluate(args: argparse.Namespace) -> Answer:
     data: dict[str, Any] = {"n_photos": len(rows), "n_without_labels": n_without}
     lines = [f"Searched with each of {len(rows)} photos, among the others."]
     if n_without:
-        lines.append(f"{n_without} photos have no labels there, and do not count.")
+        lines.append(f"{n_without} photos have no labels there, and are not counted.")
     lines.append(f"{'':<16}{'found':>8}{'by chance':>12}")
     for name, measure in measures.items():
         assert measure.chance is not None
@@ -362,7 +362,7 @@ def evaluate(args: argparse.Namespace) -> Answer:
 
 
 def info(args: argparse.Namespace) -> Answer:
-    """Say what a search holds."""
+    """Show what a search contains."""
     search = _load(args)
     about = read_manifest(Path(args.folder))
     tags = search.photos_.tags

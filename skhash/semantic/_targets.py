@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state, metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import ParametersMixin
-from .._rows import Rows, column_means
+from .._rows import Rows, summarise_columns
 from .._sklearn import fit_context
 from ..tags import encode_tags, project_tags
 from ._embedding import EMBEDDING_TYPES, Embedding, TagEmbedding
@@ -185,7 +185,9 @@ class SemanticTargets(
         # The mean of the images with tags: the vectors of the others are 0.
         n_tagged = max(int(np.count_nonzero(np.diff(indicator.indptr))), 1)
         directions = _MeanVectors(indicator, table)
-        self.mean_ = (column_means(directions) * (len(directions) / n_tagged)).astype(np.float32)
+        self.mean_ = (summarise_columns(directions).mean * (len(directions) / n_tagged)).astype(
+            np.float32
+        )
         return self._describe(indicator, table)
 
     @property

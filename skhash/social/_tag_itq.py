@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from .._decisions import affine_values, settled_values
 from .._kernel_features import KernelFeatures
 from .._ridge import RidgePath
-from .._rows import Features, Rows, column_range
+from .._rows import Features, Rows, summarise_columns
 from .._sklearn import Interval, StrOptions, fit_context
 from .._spectrum import fix_signs
 from ..base import LinearHasher, check_features, check_n_samples, warn_constant_bits
@@ -278,8 +278,8 @@ class TagITQ(TagCodesMixin, LinearHasher):
             "y does not distinguish the images (no tags, the same tags for all, or features that "
             "do not vary); use ITQ, which needs no tags."
         )
-        low, high = column_range(data)
-        if not tags.indicator.nnz or (low == high).all():
+        columns = summarise_columns(data)
+        if not tags.indicator.nnz or (columns.low == columns.high).all():
             raise ValueError(nothing)
         random_state = check_random_state(self.random_state)
         self.targets_ = SemanticTargets(self.target, random_state=random_state)

@@ -1,4 +1,4 @@
-"""Hashers that learn from labels: similar is what shares one."""
+"""Hashers that learn from labels: samples that share a label are similar."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Supervised hashers that are networks."""
+"""Supervised hashers with a network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["DRSCHHasher", "DSHHasher", "KSHHasher"]
 
 
 class DSHHasher(DeepHasher):
-    """Deep supervised hashing: outputs of similar images close, of others apart.
+    """Deep supervised hashing: similar images have close outputs, others distant ones.
 
     The contrastive loss of Liu, Wang, Shan and Chen, "Deep supervised hashing
-    for fast image retrieval", CVPR 2016, on the outputs of a network that are
-    pulled to +-1.
+    for fast image retrieval", CVPR 2016, on the outputs of a network, which
+    are kept near +-1.
 
     Parameters
     ----------
@@ -29,24 +29,24 @@ class DSHHasher(DeepHasher):
         Length of the codes.
     margin : float, default=2.0
         Squared distance, in units of ``n_bits``, beyond which dissimilar pairs
-        are left alone. At outputs of +-1 it is 4 times the part of the bits
-        that differ, so 2 asks for half of them, as the paper does.
+        have no loss. For outputs of +-1 it is 4 times the share of the bits
+        that differ, so 2 requires half of the bits to differ, as in the paper.
     quantization : float, default=0.01
-        Weight of the pull of outputs to +-1.
+        Weight of the distance of outputs from +-1.
     weight_decay : float, default=3.0
-        As in DeepHasher. Distances can grow without bound where inner products
-        of tanh outputs cannot, so more of it is needed.
+        As in DeepHasher. Distances can grow without bound, unlike inner
+        products of tanh outputs, so more weight decay is needed.
     balance_pairs : bool, default=True
         Whether the similar and the dissimilar pairs of a batch have equal
-        weight; the paper weights every pair alike, which turns to constant bits
-        where one kind is rare.
+        total weight. In the paper every pair has the same weight, which leads
+        to constant bits if one kind is rare.
     **network
         Parameters of DeepHasher.
 
     See Also
     --------
-    KSHHasher : Inner products of codes against similarities.
-    DRSCHHasher : Triplets.
+    KSHHasher : Inner products of codes fitted to similarities.
+    DRSCHHasher : Triplets instead of pairs.
 
     Notes
     -----
@@ -108,14 +108,14 @@ class KSHHasher(DeepHasher):
         Length of the codes.
     balance_pairs : bool, default=True
         Whether the similar and the dissimilar pairs of a batch have equal
-        weight; without it bits turn constant where one kind is rare.
+        total weight. Otherwise bits become constant if one kind is rare.
     **network
         Parameters of DeepHasher.
 
     See Also
     --------
     KSH : The kernel form of the paper.
-    DSHHasher : Distances in place of inner products.
+    DSHHasher : Distances instead of inner products.
 
     Examples
     --------
@@ -149,9 +149,9 @@ class KSHHasher(DeepHasher):
 class DRSCHHasher(DeepHasher):
     """Deep regularized similarity comparison hashing: triplets, weighted bits.
 
-    Learns a weight per bit beside the network: the codes of a similar pair are
-    to differ by less weight than those of a dissimilar pair. Comparing codes by
-    plain Hamming distance drops the weights.
+    Learns the network and a weight per bit. The weighted distance of a similar
+    pair should be smaller than that of a dissimilar pair. The plain Hamming
+    distance of codes ignores the weights.
 
     Zhang, Lin, Zhang, Zuo and Zhang, "Bit-scalable deep hashing with regularized
     similarity learning for image retrieval and person re-identification", IEEE
@@ -162,26 +162,27 @@ class DRSCHHasher(DeepHasher):
     n_bits : int, default=64
         Length of the codes.
     margin : float, default=1.0
-        By how much the dissimilar pair is to be farther apart, in units of
-        ``n_bits``: squared distance of codes in [0, bit weight]. The authors'
-        code starts from 5 at any length, which for long codes leaves most
-        triplets alone.
+        Required difference between the distances of the dissimilar and the
+        similar pair, in units of ``n_bits``. These are squared distances of
+        codes in [0, bit weight]. The authors' code starts from 5 for all
+        lengths; then most triplets of long codes have no effect.
     smoothing : float, default=0.001
-        Weight of the Laplacian term, which pulls similar codes together.
+        Weight of the Laplacian term, which makes codes of similar samples
+        similar.
     batch_size : int, default=64
-        Samples a training step; its triplets grow with the cube.
+        Samples per training step; the number of triplets grows with the cube.
     **network
         Parameters of DeepHasher.
 
     Attributes
     ----------
     bit_weights_ : ndarray of shape (n_bits,)
-        Absolute weight of each bit, where shorter codes are wanted the order in
-        which to keep bits.
+        Absolute weight of each bit. If shorter codes are needed, keep the bits
+        with the largest weights.
 
     See Also
     --------
-    DSHHasher : Pairs in place of triplets.
+    DSHHasher : Pairs instead of triplets.
 
     Examples
     --------
@@ -224,5 +225,5 @@ class DRSCHHasher(DeepHasher):
     def bit_weights_(self) -> NDArray[np.float32]:
         """Absolute weight of each bit."""
         if not isinstance(self.loss_, DRSCHLoss):
-            raise AttributeError("bit_weights_ are learned from labels, and there were none.")
+            raise AttributeError("bit_weights_ are learned from labels, but there were none.")
         return self.loss_.bit_weights.detach().abs().numpy()

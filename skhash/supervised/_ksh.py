@@ -1,4 +1,4 @@
-"""KSH, supervised hashing with kernels."""
+"""KSH: supervised hashing with kernels."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class KSH(KernelHasher):
 
     Bits are signs of ``coef_ @ (k(x) - kernel_mean_)``, with k(x) the Gaussian
     kernel of x to ``n_anchors`` training samples. They are learned one after
-    another so that the inner products of codes come near ``n_bits * S``, S = 1
-    for pairs of training samples that share a label and -1 for others: each bit
-    fits what the bits before it have left over, first with signs relaxed to
-    values (an eigenvector), then to a sigmoid.
+    another so that the inner products of codes are close to ``n_bits * S``,
+    where S is 1 for pairs of training samples that share a label and -1 for
+    others. Each bit fits the residual of the bits before it, first with signs
+    relaxed to values (an eigenvector), then to a sigmoid.
 
     Liu, Wang, Ji, Jiang and Chang, "Supervised hashing with kernels", CVPR 2012.
 
@@ -40,32 +40,34 @@ class KSH(KernelHasher):
     n_bits : int, default=64
         Length of the codes.
     n_anchors : int, default=300
-        Training samples, drawn at random, whose kernels are the features.
+        Number of training samples, drawn at random, whose kernels are the
+        features.
     n_pair_samples : int, default=2000
-        Labelled training samples, drawn at random, whose pairs are fitted: time
-        and memory grow with the square.
+        Number of labelled training samples, drawn at random, whose pairs are
+        fitted. Time and memory grow with its square.
     max_iter : int, default=500
-        Most iterations of the sigmoid's optimisation per bit.
+        Largest number of iterations per bit, when the sigmoid is optimised.
     random_state : int, RandomState instance or None, default=None
-        Determines anchors and samples.
+        Seed of the anchors and samples.
 
     Attributes
     ----------
     anchors_ : ndarray of shape (n_anchors, n_features)
-        Samples the kernels refer to.
+        Samples of the kernels.
     gamma_ : float
-        The kernel is ``exp(-gamma_ |x - anchor|^2)``, gamma_ half the inverse of
-        the mean squared distance of training samples and anchors.
+        The kernel is ``exp(-gamma_ |x - anchor|^2)``, where gamma_ is half the
+        inverse of the mean squared distance of training samples and anchors.
     kernel_mean_ : ndarray of shape (n_anchors,)
         Mean kernels of the training samples.
     coef_ : ndarray of shape (n_bits, n_anchors)
         Weights of the kernels.
     objective_ : ndarray of shape (n_bits,)
-        Mean square of what ``n_bits * S`` less the sum of b b' over the bits b
-        so far leaves, over ``n_bits`` squared; at the last bit the objective
+        Mean square of the residual after each bit, divided by ``n_bits``
+        squared. The residual is ``n_bits * S`` minus the sum of b b' over the
+        bits b so far. The last value is the objective
         ``|| H H' / n_bits - S ||_F^2 / n^2``.
     n_iter_ : int
-        Most iterations that a bit's optimisation took.
+        Largest number of iterations for a bit.
     n_features_in_ : int
         Number of features.
 
@@ -116,8 +118,8 @@ class KSH(KernelHasher):
             Features.
         y : labels or tags of n_samples images
             In any form that :func:`skhash.tags.encode_tags` takes. Two samples
-            are similar if they share one; the pairs of a sample without any are
-            unknown and left out.
+            are similar if they share a label. Pairs with a sample without
+            labels are unknown and left out.
 
         Returns
         -------
@@ -132,7 +134,7 @@ class KSH(KernelHasher):
         X = check_features(self, X, reset=True)
         check_n_samples(X)
         if (X[0] == X).all():
-            raise ValueError("X has features that do not vary; codes cannot tell images apart.")
+            raise ValueError("X has features that do not vary; fit on samples that differ.")
         labels, rows = labelled_rows(y, len(X), self)
         rng = check_random_state(self.random_state)
         self._draw_anchors(X, rng)
@@ -146,7 +148,7 @@ class KSH(KernelHasher):
         self.coef_ = self._learn_bits(centred, similarity).astype(X.dtype)
         warn_constant_bits(
             sign_bits(centred @ self.coef_.T),
-            "the labels or features do not tell enough apart; lower n_bits.",
+            "the labels or features distinguish too few samples; lower n_bits.",
         )
         return self
 
@@ -205,7 +207,7 @@ def _mean_square_distance(
 ) -> float:
     """Mean squared distance of all pairs of a sample and an anchor."""
     centre = anchors.mean(axis=0, dtype=np.float64)
-    # About the anchors' own mean the products of samples and anchors have mean 0.
+    # Relative to the mean of the anchors, the products of samples and anchors have mean 0.
     squares = (
         float(np.square(X[block] - centre).sum()) for block in gen_batches(len(X), _BLOCK_ROWS)
     )

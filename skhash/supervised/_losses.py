@@ -14,7 +14,7 @@ __all__ = ["DRSCHLoss", "DSHLoss", "KSHLoss", "similar_pairs"]
 
 
 def similar_pairs(labels: torch.Tensor) -> torch.Tensor:
-    """Which samples share a label.
+    """Find the pairs of samples that share a label.
 
     Parameters
     ----------
@@ -37,9 +37,8 @@ def squared_distances(outputs: torch.Tensor) -> torch.Tensor:
 def _pair_weights(similar: torch.Tensor, balance_pairs: bool) -> torch.Tensor:
     """Weights of pairs, zero on the diagonal, of mean 1 off it.
 
-    If ``balance_pairs``, similar and dissimilar pairs of the batch weigh the same in
-    all. Where one kind is rare, the other would otherwise be served best by
-    constant bits.
+    If ``balance_pairs``, similar and dissimilar pairs of the batch have the same total weight.
+    Otherwise constant bits would be best if one kind is rare.
     """
     off_diagonal = ~torch.eye(len(similar), dtype=torch.bool, device=similar.device)
     weights = off_diagonal.to(torch.get_default_dtype())
@@ -66,12 +65,12 @@ class DSHLoss(nn.Module):
     Parameters
     ----------
     margin : float
-        Squared distance beyond which dissimilar pairs are left alone; it is 4
+        Squared distance beyond which dissimilar pairs have no loss; it is 4
         times a Hamming distance where outputs are near +-1.
     quantization : float, default=0.01
-        Weight of the pull of outputs to +-1.
+        Weight of the distance of outputs from +-1.
     balance_pairs : bool, default=True
-        Whether similar and dissimilar pairs have equal weight in all.
+        Whether similar and dissimilar pairs have equal total weight.
     """
 
     def __init__(
@@ -95,12 +94,12 @@ class DSHLoss(nn.Module):
         return contrast + self.quantization * (outputs.abs() - 1).abs().sum() / n
 
     def extra_repr(self) -> str:
-        """Parameters, as the representation shows them."""
+        """Parameters in the representation."""
         return f"{self.margin}, {self.quantization}, balance_pairs={self.balance_pairs}"
 
 
 class KSHLoss(nn.Module):
-    """Code inner products against similarities, for outputs H in [-1, 1].
+    """Distance of inner products of codes from similarities, for outputs H in [-1, 1].
 
     ``|| H H' / n_bits - S ||_F^2 / n^2`` over a batch of n, with S = 1 for
     similar pairs and -1 for the others: the objective of Liu, Wang, Ji, Jiang
@@ -109,8 +108,8 @@ class KSHLoss(nn.Module):
     Parameters
     ----------
     balance_pairs : bool, default=True
-        Whether the pairs of two samples are weighted so that similar and
-        dissimilar ones have equal weight in all.
+        Whether similar and dissimilar pairs of two samples have equal total
+        weight.
     """
 
     def __init__(self, balance_pairs: bool = True) -> None:
@@ -126,7 +125,7 @@ class KSHLoss(nn.Module):
         return (weights * (outputs @ outputs.T / outputs.shape[1] - target).square()).mean()
 
     def extra_repr(self) -> str:
-        """Parameters, as the representation shows them."""
+        """Parameters in the representation."""
         return f"balance_pairs={self.balance_pairs}"
 
 
@@ -152,7 +151,7 @@ class DRSCHLoss(nn.Module):
     n_bits : int
         Number of bits.
     margin : float
-        By how much the dissimilar one is to be farther.
+        Required difference of the distances.
     smoothing : float, default=0.001
         Weight of the Laplacian term.
     """
@@ -176,5 +175,5 @@ class DRSCHLoss(nn.Module):
         return comparison + self.smoothing * (similar * distances).sum() / 2 / n**2
 
     def extra_repr(self) -> str:
-        """Parameters, as the representation shows them."""
+        """Parameters in the representation."""
         return f"{len(self.bit_weights)}, {self.margin}, {self.smoothing}"

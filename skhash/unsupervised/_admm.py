@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 __all__ = ["smooth_codes", "smoothness", "to_sphere"]
 
-# Steps of L-BFGS an iteration, and how many of them it remembers: each costs two copies of B.
+# Steps of L-BFGS per iteration, and how many it stores: each stored step needs two copies of B.
 _INNER_STEPS = 5
 _INNER_MEMORY = 5
 
@@ -19,11 +19,11 @@ _INNER_MEMORY = 5
 def smoothness(
     B: NDArray[np.float64], graph: Any, bit_balance: float, decorrelation: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """How much codes differ along a graph, with penalties, and the gradient of that.
+    """Objective of codes that are smooth on a graph, with penalties, and its gradient.
 
     ``tr(B'(I - S)B) + bit_balance / n ||B'1||^2 + decorrelation / n ||B'B - n I||_F^2``
-    for n samples: every term grows as n does, so that weights mean the same for
-    any number of samples.
+    for n samples. Every term grows linearly with n, so the weights have the
+    same meaning for any number of samples.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def smoothness(
 
 
 def to_sphere(M: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Nearest point of the sphere on which the corners of the cube [-1, 1]^{n x r} lie."""
+    """Nearest point of the sphere through the corners of the cube [-1, 1]^{n x r}."""
     return M * (np.sqrt(M.size) / (np.linalg.norm(M) or 1.0))
 
 
@@ -74,9 +74,9 @@ def smooth_codes(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Solve for binary codes that are smooth on a graph, balanced and decorrelated.
 
-    Minimises :func:`smoothness` over codes in {-1, 1}, which are the points that
-    the box [-1, 1] and the sphere of radius ``sqrt(n r)`` share, by ADMM: with
-    ``Z1`` held in the box and ``Z2`` on the sphere,
+    Minimises :func:`smoothness` over codes in {-1, 1} by ADMM. These codes are
+    the intersection of the box [-1, 1] and the sphere of radius ``sqrt(n r)``.
+    With ``Z1`` in the box and ``Z2`` on the sphere,
 
     - ``Z1 = clip(B + Y1 / admm_penalty, -1, 1)``, ``Z2 = B + Y2 / admm_penalty`` scaled to the
       sphere;
@@ -87,7 +87,7 @@ def smooth_codes(
     Parameters
     ----------
     codes : ndarray of shape (n_samples, n_bits), float64
-        Start, in {-1, 1}.
+        Initial codes, in {-1, 1}.
     graph : LinearOperator of shape (n_samples, n_samples)
         The symmetric affinity.
     bit_balance, decorrelation : float, default=5.0
@@ -95,9 +95,9 @@ def smooth_codes(
     admm_penalty : float, default=0.01
         Weight of the distances from box and sphere.
     dual_step : float, default=1e-3
-        Step of the multipliers.
+        Step size of the multipliers.
     max_iter : int, default=50
-        Most iterations.
+        Largest number of iterations.
     tol : float, default=1e-4
         Stop once the relative change of B is below this.
     report : callable, default=None
@@ -106,7 +106,7 @@ def smooth_codes(
     Returns
     -------
     codes : ndarray of shape (n_samples, n_bits), float64
-        The signs of the last B, 1 for 0.
+        The signs of the last B; the sign of 0 is 1.
     objective : ndarray of shape (n_iter,), float64
         The objective of B after each iteration, before its signs are taken.
     """

@@ -17,7 +17,7 @@ __all__ = ["CosineHasher"]
 class CosineHasher(LinearHasher):
     """Base of hashers whose bits are signs of cosines of affine functions of the features.
 
-    A subclass sets in ``fit``, by :meth:`_set_waves`,
+    In ``fit``, a subclass sets by :meth:`_set_waves`
 
     - ``coef_``, ndarray of shape (n_bits, n_features),
     - ``intercept_``, ndarray of shape (n_bits,),

@@ -1,4 +1,4 @@
-"""DeepBit, even bits that survive a small turn of the image."""
+"""DeepBit: balanced bits that are stable under small rotations of the image."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _ROTATION = 1e-3  # the paper's weight
 
 
 class DeepBit(DeepHasher):
-    """DeepBit: bits that are even, sure and the same for an image turned a little [1]_.
+    """DeepBit: bits that are balanced, well quantised and stable under rotation [1]_.
 
     A network with outputs f = max(h, 0) and bits b = 1 where f >= 1/2, else 0,
-    is trained to minimise, with f^k of the image turned by -10, -5, 5 and 10
-    degrees::
+    is trained. With f^k for the image rotated by -10, -5, 5 and 10 degrees, it
+    minimises::
 
         bit_balance || mean_i b_i - 1/2 ||^2 + quantization mean_i || b_i - f_i ||^2
         + rotation mean_i sum_k exp(-(angle_k / 5)^2 / 2) || f_i^k - f_i ||^2
 
-    Afterwards a bit is 1 where its output is at least ``threshold_``, the mean
-    over the training samples.
+    After training, a bit is 1 if its output is at least ``threshold_``, the
+    mean over the training samples.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ class DeepBit(DeepHasher):
     bit_balance : float, default=1.0
         Weight of the term that makes a bit 1 for half of the samples.
     quantization : float, default=1.0
-        Weight of the pull of outputs to their bits.
+        Weight of the distance between outputs and their bits.
     rotation : float, default=None
-        Weight of the likeness of an image and its turned versions. None is
-        0.001 where X is images; features cannot be turned, and the term is left
-        out. 0 leaves it out for images too, which makes training much cheaper:
-        with it, a backbone that is not trained sees every image 5 times, and
-        the features of all versions are in memory; one that is trained sees it
-        5 times an epoch.
+        Weight of the distance between an image and its rotated versions. None
+        means 0.001 if X is images; features cannot be rotated, so the term is
+        left out for them. 0 leaves it out for images too, which makes training
+        much cheaper. With the term, a backbone that is not trained processes
+        every image 5 times, and the features of all versions are in memory; a
+        trained backbone processes every image 5 times per epoch.
     weight_decay : float, default=10.0
         As in DeepHasher.
     **network
@@ -64,21 +64,20 @@ class DeepBit(DeepHasher):
     threshold_ : ndarray of shape (n_bits,), float32
         Mean output of the training samples (of up to 1,024 if the backbone is
         trained). The decision function is h - threshold_, which has the same
-        signs as f - threshold_ and ranks samples where f is 0 as well.
+        signs as f - threshold_, and also ranks samples with f = 0.
 
     See Also
     --------
-    skhash.LSH : Random projections, from which this starts.
+    skhash.LSH : Random projections, with which this starts.
 
     Notes
     -----
-    Nothing in this objective asks bits to differ from each other or images to
-    keep their similarities; that comes from the random weights at the start,
-    and from weight decay, which drives weights to directions in which the
-    features vary. The default weights of the terms are those of the authors'
-    program, as is the threshold. Turned images are mirrored at their edges.
-
-    In the bit balance, b has no gradient of its own; the one of f takes its place.
+    No term of this objective makes bits differ from each other, or keeps the
+    similarities of images. These come from the random initial weights, and
+    from weight decay, which moves weights to directions in which the features
+    vary. The default weights of the terms and the threshold are those of the
+    authors' program. Rotated images are mirrored at their edges. In the bit
+    balance, b has no gradient; the gradient of f is used instead.
 
     References
     ----------
@@ -120,11 +119,11 @@ class DeepBit(DeepHasher):
         self.rotation = rotation
 
     def learn(self, X: Any, y: Any) -> None:
-        """Train the network on images and their turned versions."""
+        """Train the network on images and their rotated versions."""
         data = self.open_inputs(X)
         if self.rotation and not isinstance(data, Images):
             raise ValueError(
-                f"rotation={self.rotation} needs images to turn, but X is features; leave "
+                f"rotation={self.rotation} needs images to rotate, but X is features; give "
                 "rotation=None, or fit on images."
             )
         inputs = self.build(data)
@@ -148,15 +147,15 @@ class DeepBit(DeepHasher):
         return self._extract(turned, cache=self.cache, verbose=self.verbose)[0]
 
     def _set_threshold(self, inputs: Features | Images) -> None:
-        """Cut outputs at their mean."""
+        """Set the thresholds of the outputs to their means."""
         outputs = run_head(self.head_, self.sample_features(inputs), device=self.device)
         self.threshold_ = np.maximum(outputs, 0).mean(axis=0)
-        # Thresholds are positive, where max(h, 0) and h lie on the same side of them.
+        # Thresholds are positive, so max(h, 0) and h are on the same side of them.
         self.head_.lower(self.threshold_)
 
 
 def turn(images: torch.Tensor, angle: float) -> torch.Tensor:
-    """Turn images about their centres.
+    """Rotate images about their centres.
 
     Parameters
     ----------
@@ -168,7 +167,7 @@ def turn(images: torch.Tensor, angle: float) -> torch.Tensor:
     Returns
     -------
     Tensor of the same shape and dtype
-        Interpolated linearly; what lies outside an image is its mirror image.
+        Interpolated linearly; the outside of an image is its mirror image.
     """
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device)
@@ -178,7 +177,7 @@ def turn(images: torch.Tensor, angle: float) -> torch.Tensor:
 
 
 class _TurnedImages(Images):
-    """Images turned by an angle."""
+    """Images rotated by an angle."""
 
     def __init__(self, images: Images, angle: float) -> None:
         vars(self).update(vars(images))
@@ -200,7 +199,7 @@ class _TurnedImages(Images):
 
 
 class _TurningNet(HashNet):
-    """A trainer that runs the network on the turned images of a batch as well."""
+    """A trainer that also runs the network on the rotated images of a batch."""
 
     def infer(self, x: Any, **fit_params: Any) -> torch.Tensor:
         """Outputs of shape (n, 1 + n_angles, n_bits)."""

@@ -1,4 +1,4 @@
-"""GreedyHash, signs with a gradient that goes straight through them."""
+"""GreedyHash: signs with a straight-through gradient."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ __all__ = ["GreedyHash"]
 
 
 class GreedyHash(DeepHasher):
-    """GreedyHash: codes as alike as the images' features, learned through the sign [1]_.
+    """GreedyHash: codes as similar as the features of images, learned through the sign [1]_.
 
-    The network is trained so that the cosine of two images' codes comes near
-    that of their features, which are fixed. With b = sign(h) for outputs h, it
-    minimises over the pairs (i, j) of a batch's two halves::
+    The network is trained so that the cosine of the codes of two images is
+    close to the cosine of their features, which are fixed. With b = sign(h)
+    for outputs h, it minimises over the pairs (i, j) of the two halves of a
+    batch::
 
         mean_ij (cos(b_i, b_j) - cos(f_i, f_j))^2 + quantization mean | |h| - 1 |^3
 
-    Codes are not relaxed: the sign is taken in the forward pass and left out
-    in the backward pass.
+    Codes are not relaxed: the sign is used in the forward pass and ignored in
+    the backward pass.
 
-    The features are X; with images, those of the backbone as it is before
-    training, computed once, whether it is trained or not.
+    The features are X. For images they are the features of the backbone before
+    training, computed once, even if the backbone is trained.
 
     Parameters
     ----------
     n_bits : int, default=64
         Length of the codes.
     quantization : float, default=0.1
-        Weight of the pull of outputs to +-1.
+        Weight of the distance of outputs from +-1.
     center : bool, default=True
-        Whether cosines are those of centred features. Those of features that
-        are not negative, as most networks give, are large for all pairs, and
-        codes that follow them have uneven bits.
+        Whether to centre features for their cosines. Most networks return
+        features that are not negative. Without centring, the cosines of such
+        features are large for all pairs, and bits are not balanced.
     weight_decay : float, default=30.0
         As in DeepHasher.
     **network
@@ -51,12 +52,13 @@ class GreedyHash(DeepHasher):
 
     Notes
     -----
-    This departs from the paper and its program in three points. All pairs of
-    the two halves of a batch are compared, not the first of one with the first
-    of the other and so on, which has the same mean and less noise. Features are
-    centred. And the head is trained by AdamW with much weight decay, by default
-    on features; the program trains all of AlexNet by SGD with lr 1e-4, momentum
-    0.9, weight decay 5e-4 and batches of 32 (``optimizer="sgd"``).
+    This differs from the paper and its program in three points. All pairs of
+    the two halves of a batch are compared, not only the first of one half with
+    the first of the other and so on; this has the same mean and less noise.
+    Features are centred. The head is trained by AdamW with much weight decay,
+    by default on features; the program trains all of AlexNet by SGD with lr
+    1e-4, momentum 0.9, weight decay 5e-4 and batches of 32
+    (``optimizer="sgd"``).
 
     References
     ----------

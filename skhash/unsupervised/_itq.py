@@ -27,7 +27,7 @@ def itq_rotation(
     n_iter: int = 50,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
-    """Rotate projected data so that its signs lose little.
+    """Rotate projected data so that its signs have a small quantisation error.
 
     Alternates the two exact minimisers of ``||B - V R||_F^2`` over codes ``B``
     in {-1, 1} and orthogonal ``R``, from a random rotation.
@@ -39,7 +39,7 @@ def itq_rotation(
     n_iter : int, default=50
         Number of alternations.
     random_state : int, RandomState instance or None, default=None
-        Draws the first rotation.
+        Seed of the first rotation.
 
     Returns
     -------
@@ -47,11 +47,11 @@ def itq_rotation(
         The rotation: codes are the signs of ``V @ R``. Its rows are
         orthonormal, but zero for dimensions in which V is all zero.
     losses : ndarray of shape (n_iter,), float64
-        The quantisation loss after each alternation; it never rises.
+        The quantisation loss after each alternation; it never increases.
     """
     rng = check_random_state(random_state)
     n_samples, n_bits = V.shape
-    # Rows of R that meet only zeros have no say; without them few dimensions cost little.
+    # Rows of R for dimensions of zeros have no effect; without them few dimensions cost little.
     used = V.any(axis=0)
     if not used.all():
         V = V[:, used]
@@ -101,7 +101,7 @@ def itq_projection(
     n_iter : int, default=50
         Number of ITQ's alternations.
     random_state : int, RandomState instance or None, default=None
-        Draws the first rotation.
+        Seed of the first rotation.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def itq_codes(
     n_iter: int = 50,
     random_state: int | np.random.RandomState | None = None,
 ) -> NDArray[np.float64]:
-    """Codes in {-1, 1} that :class:`ITQ` gives its training samples, for others to start from.
+    """Codes in {-1, 1} of :class:`ITQ` for its training samples, as a start for other methods.
 
     The parameters are those of :func:`itq_projection`.
     """
@@ -145,7 +145,7 @@ class ITQ(LinearHasher):
     max_iter : int, default=50
         Number of alternations between codes and rotation.
     random_state : int, RandomState instance or None, default=None
-        Draws the first rotation.
+        Seed of the first rotation.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The losses of the unsupervised hashers that are networks, one small class each.
+"""The losses of the unsupervised hashers with a network, one small class each.
 
 All take the outputs of the head for a batch, shape (n, n_bits), and the targets
 of the same rows.
@@ -44,15 +44,15 @@ def straight_through_sign(values: torch.Tensor) -> torch.Tensor:
 
 
 class GreedyHashLoss(nn.Module):
-    """Similarities of codes against those of fixed features.
+    """Distance between similarities of codes and similarities of fixed features.
 
     With b = sign(h) for outputs h, features f and their centre c, over the
     pairs of a sample i of the first half of a batch and j of the second::
 
         mean_ij (cos(b_i, b_j) - cos(f_i - c, f_j - c))^2 + quantization mean | |h| - 1 |^3
 
-    The gradient passes through the sign as if it were not there. Each half of a
-    batch of odd size has all its pairs; a batch of one has none.
+    The gradient ignores the sign. All pairs of the two halves are used, also
+    if the batch has an odd size; a batch of one sample has no pairs.
 
     Su, Zhang, Han and Tian, "Greedy hash: towards fast optimization for accurate
     hash coding in CNN", NeurIPS 2018, section 4.2.
@@ -60,9 +60,9 @@ class GreedyHashLoss(nn.Module):
     Parameters
     ----------
     centre : Tensor of shape (n_features,)
-        Where the angles between features are measured from.
+        Origin of the angles between features.
     quantization : float, default=0.1
-        Weight of the pull of outputs to +-1.
+        Weight of the distance of outputs from +-1.
     """
 
     centre: torch.Tensor
@@ -82,22 +82,22 @@ class GreedyHashLoss(nn.Module):
         return similarity + self.quantization * ((outputs.abs() - 1).abs() ** 3).mean()
 
     def extra_repr(self) -> str:
-        """Parameters, as the representation shows them."""
+        """Parameters in the representation."""
         return f"quantization={self.quantization}"
 
 
 class DeepBitLoss(nn.Module):
-    """Evenness, quantisation and rotation invariance of bits.
+    """Balance, quantisation and rotation invariance of bits.
 
     With f = max(h, 0) for outputs h, b = 1 where f >= 0.5, else 0, and f^k for
-    the output of a sample's image turned by the k-th angle, divided by the
-    number of bits::
+    the output for the image rotated by the k-th angle, divided by the number
+    of bits::
 
         bit_balance || mean_i b_i - 1/2 ||^2 + quantization mean_i || b_i - f_i ||^2
         + rotation mean_i sum_k exp(-(angle_k / 5)^2 / 2) || f_i^k - f_i ||^2
 
-    In the bit balance the gradient passes through b as if it were f, without which
-    the term had none; in the quantisation b is a fixed target.
+    In the bit balance the gradient of f is used for b, which has none; in the
+    quantisation b is a fixed target.
 
     Lin, Lu, Chen and Zhou, "Learning compact binary descriptors with
     unsupervised deep neural networks", CVPR 2016.
@@ -111,9 +111,9 @@ class DeepBitLoss(nn.Module):
     rotation : float, default=0.001
         Weight of the third.
     angles : sequence of float, default=()
-        Angles in degrees by which images are turned; the outputs have shape
-        (n, 1 + n_angles, n_bits) then, with the upright image first, and
-        (n, n_bits) without.
+        Angles of rotation in degrees. With angles, the outputs have shape (n,
+        1 + n_angles, n_bits), with the upright image first; without angles,
+        (n, n_bits).
     """
 
     def __init__(
@@ -144,12 +144,12 @@ class DeepBitLoss(nn.Module):
         return (loss + self.rotation * (weights * moved).sum()) / n_bits
 
     def extra_repr(self) -> str:
-        """Parameters, as the representation shows them."""
+        """Parameters in the representation."""
         return f"{self.bit_balance}, {self.quantization}, {self.rotation}, angles={self.angles}"
 
 
 class UHBDNNLoss(nn.Module):
-    """What the encoder of UH-BDNN minimises, given codes B.
+    """The loss of the encoder of UH-BDNN, given codes B.
 
     For outputs H of a batch of n::
 
@@ -157,8 +157,8 @@ class UHBDNNLoss(nn.Module):
         + bit_balance n_samples / 2 || mean_i h_i ||^2
 
     Do, Doan and Cheung, "Learning to hash with binary deep neural network",
-    ECCV 2016, Eq. 4; for all samples as one batch it is the paper's, as its
-    bit_balance / 2m ||H'1||^2 grows with the number m of samples.
+    ECCV 2016, Eq. 4. For all samples in one batch it is the loss of the paper,
+    whose bit_balance / 2m ||H'1||^2 grows with the number m of samples.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class UHBDNNLoss(nn.Module):
     quantization : float, default=0.05
         Weight of the distance to the codes, the paper's lambda 2.
     decorrelation : float, default=0.01
-        Weight of the uncorrelatedness of bits, lambda 3.
+        Weight of the decorrelation of bits, lambda 3.
     bit_balance : float, default=5e-07
         Weight of the balance of bits, lambda 4.
     """
@@ -199,5 +199,5 @@ class UHBDNNLoss(nn.Module):
         ) / 2
 
     def extra_repr(self) -> str:
-        """Parameters, as the representation shows them."""
+        """Parameters in the representation."""
         return f"{self.n_samples}, {self.quantization}, {self.decorrelation}, {self.bit_balance}"

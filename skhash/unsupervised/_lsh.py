@@ -27,7 +27,7 @@ def random_projection(
     n_bits : int
         Number of directions.
     rng : RandomState
-        Draws them.
+        Random numbers.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def random_projection(
         Entries from N(0, 1), zero for features that do not vary.
     """
     components = rng.standard_normal((n_bits, X.shape[1]))
-    # Centred, a constant feature is 0 but for rounding, which must not decide a bit.
+    # After centring, a constant feature is 0 up to rounding, which must not decide a bit.
     components[:, X.min(axis=0) == X.max(axis=0)] = 0
     return X.mean(axis=0, dtype=np.float64), components
 
@@ -45,16 +45,16 @@ def random_projection(
 class LSH(LinearHasher):
     """Locality-sensitive hashing: signs of random projections of centred features.
 
-    The chance that two samples differ in a bit is their angle, seen from the
-    mean, over pi [1]_. Nothing is learned but the mean, so codes may be longer
-    than there are features.
+    The probability that two samples differ in a bit is their angle, measured
+    from the mean, divided by pi [1]_. Only the mean is learned, so codes may
+    have more bits than there are features.
 
     Parameters
     ----------
     n_bits : int, default=64
         Length of a code.
     random_state : int, RandomState instance or None, default=None
-        Draws the projections.
+        Seed of the projections.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class LSH(LinearHasher):
 
     See Also
     --------
-    PCAH : Principal directions in place of random ones.
+    PCAH : Principal directions instead of random ones.
 
     References
     ----------
@@ -99,7 +99,7 @@ class LSH(LinearHasher):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Draw the projections and take the mean of the features.
+        """Draw the projections and compute the mean of the features.
 
         Parameters
         ----------

@@ -21,21 +21,21 @@ __all__ = ["LSMH", "factorise"]
 class LSMH(LinearHasher):
     r"""Latent semantic minimal hashing: factors of the features, rotated towards codes.
 
-    After the description in the literature [1]_, for want of the authors'
-    program: the features are factored into n_bits latent factors V that a
-    rotation brings near to the corners of a cube,
+    This follows the description in the literature [1]_, as the authors'
+    program is not available. The features are factored into n_bits latent
+    factors V, which a rotation moves close to the corners of a cube,
 
     .. math::
         \min_{U, V, R, B} \|X - V U\|_F^2 + \alpha (\|U\|_F^2 + \|V\|_F^2)
         + \beta \|B - V R\|_F^2,
         \quad R' R = I, \quad B \in \{-1, 1\}^{n \times r}
 
-    with samples as rows of X, which are centred and scaled to a mean square
-    norm of n_bits, that of the codes. Factors, rotation and codes are learned
-    together, each exactly in turn while the others rest, so the objective never
-    rises. A new sample x has the factors that the same objective gives without
-    its code, ``v = x U' (U U' + alpha I)^-1``, and the code is the sign of
-    ``v R``.
+    with samples as rows of X, centred and scaled to a mean square norm of
+    n_bits, like the codes. Factors, rotation and codes are learned in turn:
+    each is solved for exactly while the others are fixed, so the objective
+    never increases. The factors of a new sample x minimise the same objective
+    without the codes, ``v = x U' (U U' + alpha I)^-1``, and its code is the
+    sign of ``v R``.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ class LSMH(LinearHasher):
     alpha : float, default=0.03
         Weight of the ridge on both factors, positive.
     beta : float, default=0.03
-        Weight of the distance between rotated factors and codes. Large, the
-        codes hardly leave those of the start and the factors describe codes
-        rather than features.
+        Weight of the distance between rotated factors and codes. If it is
+        large, the codes hardly change from the initial codes, and the factors
+        describe codes rather than features.
     max_iter : int, default=50
         Number of rounds.
     random_state : int, RandomState instance or None, default=None
-        Draws the first rotation.
+        Seed of the first rotation.
 
     Attributes
     ----------
@@ -64,8 +64,8 @@ class LSMH(LinearHasher):
     rotation_ : ndarray of shape (n_bits, n_bits), dtype of X
         R.
     codes_ : ndarray of shape (n_samples, n_bits), uint8
-        B, as 0 and 1: the codes learned for the training samples, near to but
-        not the same as ``transform`` gives them.
+        B, as 0 and 1: the learned codes of the training samples, similar but
+        not equal to those of ``transform``.
     objective_ : ndarray of shape (n_iter_,), float64
         The objective after each round.
     n_iter_ : int
@@ -77,13 +77,14 @@ class LSMH(LinearHasher):
 
     See Also
     --------
-    ITQ : Principal components, and the rotation afterwards.
+    ITQ : Principal components first, then the rotation.
 
     Notes
     -----
-    The description has ``beta = 1`` and leaves the scale of the features open,
-    on which the weight of the codes then depends; here the scale is fixed and
-    the weight is a parameter. V starts from the principal components.
+    The description has ``beta = 1`` and does not define the scale of the
+    features, on which the weight of the codes then depends. Here the scale is
+    fixed and the weight is a parameter. V starts from the principal
+    components.
 
     References
     ----------
@@ -187,7 +188,7 @@ def factorise(
     n_iter : int
         Number of rounds, each of which minimises over U, V, R and B in turn.
     random_state : int, RandomState instance or None, default=None
-        Draws the first rotation.
+        Seed of the first rotation.
 
     Returns
     -------

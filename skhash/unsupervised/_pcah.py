@@ -1,4 +1,4 @@
-"""Principal component hashing, and the projection that the methods built on it share."""
+"""Principal component hashing, and the projection that other methods use too."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def principal_projection(
     mean : ndarray of shape (n_features,), dtype of X
         Mean of each feature.
     components : ndarray of shape (n_bits, n_features), dtype of X
-        Eigenvectors of the covariance as rows, by falling variance, the entry
-        of largest magnitude positive. Rows of directions in which X does not
-        vary are zero.
+        Eigenvectors of the covariance as rows, by decreasing variance, with
+        the entry of largest magnitude positive. Rows of directions in which X
+        does not vary are zero.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class PCAH(LinearHasher):
     Attributes
     ----------
     coef_ : ndarray of shape (n_bits, n_features), dtype of X
-        Eigenvectors of the covariance of the features, by falling variance;
+        Eigenvectors of the covariance of the features, by decreasing variance;
         zero beyond its rank.
     intercept_ : ndarray of shape (n_bits,), dtype of X
         Minus the projected mean.
@@ -78,7 +78,7 @@ class PCAH(LinearHasher):
 
     See Also
     --------
-    ITQ : The same projection, rotated to lose less in the signs.
+    ITQ : The same projection, rotated for a smaller quantisation error.
 
     References
     ----------

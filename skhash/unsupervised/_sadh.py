@@ -20,13 +20,13 @@ __all__ = ["SADHHasher"]
 
 
 class SADHParameters(SmoothingParameters, NetworkParameters, total=False):
-    """Parameters that SADHHasher hands on, for type checkers."""
+    """Parameters that SADHHasher passes on, for type checkers."""
 
 
 class SADHHasher(SmoothCodes, DeepHasher):
     r"""Similarity-adaptive discrete hashing: codes, network and graph in turn [1]_.
 
-    A round solves for codes B of the n training samples that change little
+    Each round solves for codes B of the n training samples that change little
     between neighbours on an anchor graph S, and whose bits are balanced and
     uncorrelated,
 
@@ -35,22 +35,22 @@ class SADHHasher(SmoothCodes, DeepHasher):
         \min_{B \in \{-1, 1\}^{n \times r}} \operatorname{tr}(B^\top (I - S) B)
         + \frac{\rho_3}{n} \|B^\top 1\|^2 + \frac{\rho_4}{n} \|B^\top B - n I\|_F^2,
 
-    by ADMM, with {-1, 1} as what a box and a sphere share, and trains the
-    network on them by the squared error of its tanh outputs. The graph of the
-    first round is that of the features, and B starts from their ITQ codes; the
-    graphs of later rounds are those of the network's outputs, so that the
-    similarities adapt to what it has learned.
+    by ADMM, with {-1, 1} as the intersection of a box and a sphere. Then it
+    trains the network on these codes by the squared error of its tanh outputs.
+    The graph of the first round is that of the features, and B starts from
+    their ITQ codes. The graphs of later rounds are those of the network's
+    outputs, so the similarities adapt to what the network has learned.
 
     Parameters
     ----------
     n_bits : int, default=64
         Length of the codes; at most the number of samples and of features.
     n_rounds : int, default=2
-        Rounds of codes and network.
+        Number of rounds of codes and network.
     weight_decay : float, default=30.0
-        As in DeepHasher. The default is for a linear head, which with less of
-        it learns whatever the codes of the training samples happen to be; one
-        with hidden layers wants less.
+        As in DeepHasher. The default is for a linear head, which overfits the
+        codes of the training samples with less weight decay. A head with
+        hidden layers needs less.
     **others
         Parameters of the code solver, as in SADHLinear, and of the network, as
         in DeepHasher.
@@ -64,25 +64,25 @@ class SADHHasher(SmoothCodes, DeepHasher):
         The objective of the relaxed codes after each iteration of ADMM, of all
         rounds.
     history_ : list of dict
-        What skorch recorded in each epoch, with the round.
+        Records of skorch for each epoch, with the round.
     n_iter_ : int
         Number of iterations of ADMM in all rounds.
 
     See Also
     --------
     SADHLinear : The codes of one round, learned by ridge regression.
-    skhash.DSTDHHasher : Codes from tags besides.
+    skhash.DSTDHHasher : Codes that are also learned from tags.
 
     Notes
     -----
-    The paper begins by training the network on the first codes and takes its
-    graph from the last hidden layer, which the network here has only with
-    ``hidden_layers`` or a trained backbone; the outputs stand in for it. On the
-    weights of the penalties see SADHLinear.
+    The paper first trains the network on the initial codes, and its graph is
+    that of the last hidden layer. Here the network has such a layer only with
+    ``hidden_layers`` or a trained backbone, so its outputs are used instead.
+    For the weights of the penalties see SADHLinear.
 
-    A ``checkpoint`` holds the network after every epoch of every round. The
-    codes are not in it: a resumed ``fit`` solves those of completed rounds
-    again, which repeats exactly, and does not train them.
+    A ``checkpoint`` contains the network after every epoch of every round, but
+    not the codes. A resumed ``fit`` solves for the codes of completed rounds
+    again, with the same result, and does not train the network on them again.
 
     References
     ----------

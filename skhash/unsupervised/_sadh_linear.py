@@ -1,4 +1,4 @@
-"""Similarity-adaptive discrete hashing: what its two forms share, and the linear one."""
+"""Similarity-adaptive discrete hashing: the common part of its two forms, and the linear form."""
 
 from __future__ import annotations
 
@@ -36,28 +36,29 @@ class SmoothingParameters(TypedDict, total=False):
 
 
 class SmoothCodes(ParametersMixin):
-    """Mixin of the hashers that learn codes which are smooth on an anchor graph.
+    """Mixin of hashers whose learned codes are smooth on an anchor graph.
 
-    It comes before the hasher's other base; ``**others`` are its parameters.
+    It comes before the other base of the hasher; ``**others`` are parameters
+    of that base.
 
     Parameters
     ----------
     n_anchors : int, default=500
-        Anchors of the graph, at most ``n_samples`` of which are used. It compares
-        samples by their angle, seen from the origin: centre features that lie
-        far from it.
+        Number of anchors of the graph; at most ``n_samples`` are used. The
+        graph compares samples by their angle at the origin: centre features
+        that are far from it.
     n_nearest_anchors : int, default=2
-        Number of anchors that a sample is tied to.
+        Number of anchors that a sample is connected to.
     bit_balance : float, default=5.0
         Weight rho_3 of the balance of bits.
     decorrelation : float, default=5.0
-        Weight rho_4 of their decorrelation.
+        Weight rho_4 of the decorrelation of bits.
     admm_penalty : float, default=0.01
         Weight of ADMM's distances from box and sphere (rho_1 and rho_2).
     dual_step : float, default=1e-3
-        Step of ADMM's multipliers.
+        Step size of ADMM's multipliers.
     max_iter : int, default=50
-        Most iterations of ADMM; 0 keeps the codes that it starts from.
+        Largest number of iterations of ADMM; 0 keeps the initial codes.
     tol : float, default=1e-4
         Stop ADMM once the relative change of the relaxed codes is below this.
 
@@ -144,9 +145,9 @@ class SADHLinear(SmoothCodes, LinearHasher):
         \min_{B \in \{-1, 1\}^{n \times r}} \operatorname{tr}(B^\top (I - S) B)
         + \frac{\rho_3}{n} \|B^\top 1\|^2 + \frac{\rho_4}{n} \|B^\top B - n I\|_F^2,
 
-    by ADMM, with {-1, 1} as what a box and a sphere share, from the codes of
-    ITQ. A ridge regression from features to codes then gives codes to new
-    samples.
+    by ADMM, with {-1, 1} as the intersection of a box and a sphere. It starts
+    from the codes of ITQ. A ridge regression from features to codes then
+    encodes new samples.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ class SADHLinear(SmoothCodes, LinearHasher):
         Length of a code; at most the number of samples and of features.
     ridge : float or "auto", default="auto"
         Strength of the ridge regression, in units of the mean variance of the
-        features. "auto" takes the strength of least generalised
+        features. "auto" selects the strength with the smallest generalised
         cross-validation error.
     random_state : int, RandomState instance or None, default=None
         Seed of ITQ's rotation and of k-means.
@@ -185,13 +186,13 @@ class SADHLinear(SmoothCodes, LinearHasher):
     See Also
     --------
     SADHHasher : A network that learns the codes, and a graph that follows the network.
-    ITQ : The start.
+    ITQ : The initial codes.
 
     Notes
     -----
-    The released program weights both penalties by 1e-3 without dividing them by
-    n; at the 5,000 samples it was written for that is 5 here. The solver keeps
-    some thirty arrays of shape (n_samples, n_bits).
+    The released program weights both penalties by 1e-3 without dividing them
+    by n; for the 5,000 samples that it was written for, this is 5 here. The
+    solver keeps about thirty arrays of shape (n_samples, n_bits).
 
     References
     ----------

@@ -19,7 +19,7 @@ from ..codes import sign_bits
 
 __all__ = ["SGH"]
 
-# The features are scaled block by block, so that samples are never copied whole.
+# The features are scaled block by block, so that there is never a copy of all samples.
 _BLOCK_ROWS = 16_384
 # Directions of the kernels with less than this share of the variance of the first are rounding.
 _MIN_SHARE = 1e-8
@@ -30,26 +30,26 @@ class SGH(KernelHasher):
 
     Bits are the signs of ``coef_ @ (k(x) - kernel_mean_)``, with k(x) the
     Gaussian kernel of x to ``n_anchors`` training samples. They are learned
-    one after another to lessen
+    one after another to minimise
 
     .. math:: \| r \tilde S - B B' \|_F^2, \quad \tilde S_{ij} = 2 e^{-\|x_i - x_j\|^2 / 2} - 1
 
     with codes B in {-1, 1} of r bits and features x centred and scaled to norm
-    1 at most [1]_. Each bit takes the values, before the sign, that the
-    residual left by the other bits correlates with most (an eigenvector); after
-    all bits, each is learned once more, in random order, against all others.
-    The n x n matrix is never formed: as ``2 x_i'x_j / 2`` lies in [-1, 1],
-    where ``e^z`` is nearly ``(e + 1/e) / 2 + z (e - 1/e) / 2``,
-    it is a product ``P Q'`` of n x (n_features + 2) matrices. Time and memory
-    grow linearly with n.
+    1 at most [1]_. The values of each bit, before the sign, have the largest
+    correlation with the residual of the other bits (an eigenvector). After all
+    bits, each is learned once more, in random order, given all others. The n x
+    n matrix is never formed: as ``2 x_i'x_j / 2`` lies in [-1, 1], where
+    ``e^z`` is nearly ``(e + 1/e) / 2 + z (e - 1/e) / 2``, it is a product
+    ``P Q'`` of n x (n_features + 2) matrices. Time and memory grow linearly
+    with n.
 
     Parameters
     ----------
     n_bits : int, default=64
         Length of a code.
     n_anchors : int, default=300
-        Training samples, drawn at random, whose kernels are the features; all
-        if there are fewer.
+        Number of training samples, drawn at random, whose kernels are the
+        features; all if there are fewer.
     gamma : float or "median", default="median"
         The kernel is ``exp(-gamma d^2)``. "median" is ``1 / (2 m)``, m the
         median squared distance of training samples (at most 1,000, drawn at
@@ -57,13 +57,13 @@ class SGH(KernelHasher):
     scaling : {"rows", "all"}, default="rows"
         Scale every centred sample to norm 1, or all by the largest norm.
     random_state : int, RandomState instance or None, default=None
-        Draws anchors, the samples of the median, and the order of the second
-        pass.
+        Seed of the anchors, the samples of the median, and the order of the
+        second pass.
 
     Attributes
     ----------
     anchors_ : ndarray of shape (n_anchors, n_features), dtype of X
-        Samples the kernels refer to.
+        Samples of the kernels.
     gamma_ : float
         The gamma used.
     kernel_mean_ : ndarray of shape (n_anchors,), dtype of X
@@ -81,11 +81,12 @@ class SGH(KernelHasher):
 
     Notes
     -----
-    The authors' program is ``scaling="all"``. There the sample of largest norm
-    brings all others near the centre, where all are alike; scaled one by one,
-    samples compare by their angle, and codes of network features are clearly
-    better. In place of a ridge of 1e-6 on the kernels' Gram matrix, directions
-    in which the kernels vary by little more than rounding are left out.
+    The authors' program has ``scaling="all"``. There a sample with a large
+    norm moves all others close to the centre, where all are similar. With
+    "rows", samples are compared by their angle, and codes of network features
+    are clearly better. Instead of a ridge of 1e-6 on the Gram matrix of the
+    kernels, directions in which the kernels vary by little more than rounding
+    are left out.
 
     References
     ----------
@@ -161,7 +162,7 @@ class SGH(KernelHasher):
         """``features' r S~ features``, with S~ approximated by P Q'.
 
         P = [sqrt(e - 1/e) g x, sqrt(e + 1/e) g, 1] with g = exp(-|x|^2 / 2), and Q is the same
-        but for its last column, -1. Features have mean 0, so the last columns have no part.
+        except for its last column, -1. Features have mean 0, so the last columns have no effect.
         """
         # The norm is taken in float64, block by block.
         batches = list(gen_batches(len(X), _BLOCK_ROWS))
@@ -204,7 +205,7 @@ class SGH(KernelHasher):
 def _whitening(kernel: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Matrix that makes the columns of centred kernels orthonormal.
 
-    It has fewer columns than rows where the kernels vary in fewer directions.
+    It has fewer columns than rows if the kernels vary in fewer directions.
     """
     gram = np.zeros((kernel.shape[1],) * 2)
     for block in gen_batches(len(kernel), _BLOCK_ROWS):

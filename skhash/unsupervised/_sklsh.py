@@ -17,21 +17,22 @@ from ._lsh import random_projection
 
 __all__ = ["SKLSH"]
 
-_MAX_DRAWS = 30  # of a bit, until it tells two training samples apart
+_MAX_DRAWS = 30  # of a bit, until it differs between two training samples
 
 
 class SKLSH(CosineHasher):
     r"""Locality-sensitive hashing for the Gaussian kernel: signs of random waves.
 
     Bits are the signs of ``cos(w'x + b) + t`` with w from N(0, 2 gamma I), b
-    uniform in [0, 2 pi] and t uniform in [-1, 1] [1]_. The chance that two
-    samples differ in a bit depends on their distance d alone, through the kernel
-    ``k(d) = exp(-gamma d^2)``:
+    uniform in [0, 2 pi] and t uniform in [-1, 1] [1]_. The probability that
+    two samples differ in a bit depends only on their distance d, through the
+    kernel ``k(d) = exp(-gamma d^2)``:
 
     .. math:: \frac{8}{\pi^2} \sum_{m=1}^\infty \frac{1 - k(m d)}{4 m^2 - 1}
 
-    It rises from 0 for equal samples to 4 / pi^2 for distant ones. Nothing but
-    the bandwidth is learned, so codes may be longer than there are features.
+    It increases from 0 for equal samples to 4 / pi^2 for distant ones. Only
+    the bandwidth is learned, so codes may have more bits than there are
+    features.
 
     Parameters
     ----------
@@ -40,10 +41,11 @@ class SKLSH(CosineHasher):
     gamma : float or "median", default="median"
         The kernel is ``exp(-gamma d^2)``. "median" is ``1 / (2 m)``, m the
         median squared distance of training samples (at most 1,000, drawn at
-        random). The wrong scale makes codes worthless: with a gamma far too
-        large no two samples are alike, and all codes are at the same distance.
+        random). A wrong scale makes codes useless: with a gamma that is much
+        too large, no two samples are similar, and all codes are at the same
+        distance.
     random_state : int, RandomState instance or None, default=None
-        Draws waves, and the samples of the median.
+        Seed of the waves, and of the samples of the median.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class SKLSH(CosineHasher):
         Frequencies w, zero for features that are constant over the training
         samples.
     intercept_ : ndarray of shape (n_bits,), dtype of X
-        Phases b, less the projected mean.
+        Phases b, minus the projected mean.
     offset_ : ndarray of shape (n_bits,), dtype of X
         Thresholds t.
     n_features_in_ : int
@@ -67,10 +69,11 @@ class SKLSH(CosineHasher):
 
     Notes
     -----
-    The thresholds make some bits rare. Those that are the same in all training
-    samples, more of them the fewer the samples, are drawn again, unlike in
-    [1]_: they would tell nothing. The authors' program takes gamma as given; 1 on features of large
-    norm is what gives the chance-level rows of some published tables.
+    With these thresholds some bits are rarely different. Unlike in [1]_, bits
+    that are the same in all training samples are drawn again, as they carry no
+    information; with fewer samples there are more such bits. The authors'
+    program leaves the choice of gamma to the user. A gamma of 1 on features
+    with a large norm explains the chance-level rows of some published tables.
 
     References
     ----------
@@ -129,7 +132,7 @@ class SKLSH(CosineHasher):
             n_draws = int(constant.sum())
             mean, directions = random_projection(X, n_draws, rng)
             coef[constant] = np.sqrt(2 * self.gamma_) * directions
-            # Phases count from the mean, so that a shift of all features changes nothing.
+            # Phases are relative to the mean, so that a shift of all features changes nothing.
             phases = rng.uniform(0, 2 * np.pi, n_draws)
             intercept[constant] = phases - coef[constant] @ mean
             offset[constant] = rng.uniform(-1, 1, n_draws)
@@ -137,5 +140,5 @@ class SKLSH(CosineHasher):
             constant = (codes == codes[0]).all(axis=0)
             if not constant.any():
                 break
-        warn_constant_bits(codes, "the samples hardly differ; fit on more, or raise gamma.")
+        warn_constant_bits(codes, "the samples hardly differ; fit on more, or increase gamma.")
         return self

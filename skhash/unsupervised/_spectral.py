@@ -19,18 +19,19 @@ __all__ = ["SpectralHashing"]
 class SpectralHashing(CosineHasher):
     r"""Spectral hashing: signs of the smoothest waves along principal components.
 
-    Codes that are balanced, uncorrelated and alike for similar samples are
-    eigenvectors of a graph Laplacian, thresholded. For samples uniform in a
-    box those are known [1]_: along side j, from a to b, the eigenfunctions
+    Codes that are balanced, uncorrelated and similar for similar samples are
+    thresholded eigenvectors of a graph Laplacian. For samples that are uniform
+    in a box they are known [1]_: along side j, from a to b, the eigenfunctions
 
     .. math::
         \Phi_{jk}(x) = \sin\left(\frac{\pi}{2} + \frac{k \pi}{b - a} (x - a)\right),
         \quad k = 1, 2, \ldots
 
-    have eigenvalues that rise with the frequency k / (b - a). The box is that
-    of the training samples' principal components, and the bits are the signs of
-    the n_bits eigenfunctions of lowest frequency. Long directions thus get
-    several bits, and codes may be longer than there are features.
+    have eigenvalues that increase with the frequency k / (b - a). The box is
+    that of the principal components of the training samples, and the bits are
+    the signs of the n_bits eigenfunctions with the lowest frequencies. So long
+    directions get several bits, and codes may have more bits than there are
+    features.
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ class SpectralHashing(CosineHasher):
     directions_ : ndarray of shape (n_bits,), int
         Number of the principal component of each bit, from 0.
     modes_ : ndarray of shape (n_bits,), int
-        Number k of half waves that it has over the box; 0 if no feature varies.
+        Number k of half waves of each bit over the box; 0 if no feature
+        varies.
     n_features_in_ : int
         Number of features seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -56,7 +58,7 @@ class SpectralHashing(CosineHasher):
 
     See Also
     --------
-    PCAH : A bit for each principal component, its sign.
+    PCAH : One bit for each principal component, its sign.
 
     Notes
     -----
@@ -115,7 +117,7 @@ class SpectralHashing(CosineHasher):
             -frequencies * low[self.directions_],
             np.zeros(self.n_bits),
         )
-        warn_constant_bits(codes, "the samples differ too little; fit on more that differ.")
+        warn_constant_bits(codes, "the samples differ too little; fit on samples that differ more.")
         return self
 
 

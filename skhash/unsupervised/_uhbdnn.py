@@ -21,30 +21,30 @@ from ._losses import UHBDNNLoss
 
 __all__ = ["UHBDNN", "Decoder", "descend_codes"]
 
-_ITQ_ITERATIONS = 20  # codes that are improved later need no more
+_ITQ_ITERATIONS = 20  # enough, as the codes are improved later
 _SWEEPS = 10
-_BLOCK_ROWS = 8192  # so that features are never copied whole
+_BLOCK_ROWS = 8192  # so that there is never a copy of all features
 
 
 class UHBDNN(DeepHasher):
     """UH-BDNN: a deep network whose codes reconstruct the features [1]_.
 
-    An encoder with sigmoid hidden layers gives outputs H for m samples X, and a
-    linear decoder reconstructs X from codes B in {-1, 1}, which H is to equal.
-    The objective is, with rows for samples::
+    An encoder with sigmoid hidden layers computes outputs H for m samples X. A
+    linear decoder reconstructs X from codes B in {-1, 1}, and H should be
+    equal to B. With samples as rows, the objective is::
 
         1/2m ||X - B W - c||^2 + ridge/2 ||W||^2 + quantization/2m ||H - B||^2
         + decorrelation/2 ||H'H / m - I||^2 + bit_balance/2m ||H'1||^2
 
-    B starts from ITQ and is held fixed while the encoder is trained and the
-    decoder solved for; then, with these fixed, B is improved bit by bit, each
-    bit of each sample set to the better of its two values (discrete coordinate
-    descent, 10 sweeps); and so on for ``n_rounds`` rounds. New samples are
+    B starts from ITQ. In each of ``n_rounds`` rounds, B is fixed while the
+    encoder is trained and the decoder is solved for. Then these are fixed, and
+    B is improved bit by bit: each bit of each sample is set to the better of
+    its two values (discrete coordinate descent, 10 sweeps). New samples are
     encoded by the signs of the encoder's outputs.
 
-    In the objective X is centred and divided by one number, the range of all
-    its values. With images, it is the features of the backbone as it is before
-    training, whether that is trained or not.
+    In the objective X is centred and divided by the range of all its values.
+    For images, X is the features of the backbone before training, even if the
+    backbone is trained.
 
     Parameters
     ----------
@@ -53,22 +53,22 @@ class UHBDNN(DeepHasher):
     hidden_layers : tuple of int, default=(256, 128)
         Units of the encoder's hidden layers.
     ridge : float, default=1e-05
-        Weight of the decoder's weights, lambda 1 of the paper.
+        Weight of the norm of the decoder's weights, lambda 1 of the paper.
     quantization : float, default=0.05
         Weight of the distance between outputs and codes, lambda 2.
     decorrelation : float, default=0.01
-        Weight of the uncorrelatedness of bits, lambda 3.
+        Weight of the decorrelation of bits, lambda 3.
     bit_balance : float, default=5e-07
         Weight of the balance of bits, lambda 4.
     n_rounds : int, default=5
-        Rounds of network and codes.
+        Number of rounds of network and codes.
     max_epochs : int, default=15
         Passes over the training data in every round.
     lr : float, default=0.01
-        Learning rate of the head at the start of a round; it falls to 0 by a
-        cosine.
+        Learning rate of the head at the start of a round; it decreases to 0
+        like a cosine.
     weight_decay : float, default=0.1
-        As in DeepHasher; it takes the place of lambda 1 for the encoder.
+        As in DeepHasher; it replaces lambda 1 for the encoder.
     **network
         Parameters of DeepHasher.
 
@@ -80,29 +80,30 @@ class UHBDNN(DeepHasher):
         Learned codes of the training samples, in {0, 1}; MISSING for
         unreadable images.
     history_ : list of dict
-        What skorch recorded in each epoch, with the round.
+        Records of skorch for each epoch, with the round.
     n_iter_ : int
         Number of rounds.
 
     See Also
     --------
-    skhash.ITQ : The start.
+    skhash.ITQ : The initial codes.
 
     Notes
     -----
-    This departs from the paper in four points. The encoder is trained by AdamW
-    on batches, not by L-BFGS on all samples at once: on photos' features that
-    comes to a lower objective and better codes in the same time, and it takes
-    images and any number of samples; bits are made uncorrelated within batches
-    then. The decoder, which only sees codes, is solved for in closed form. The
-    hidden layers are of one size for all lengths, not from 90 and 20 units (8
-    bits) to 120 and 50 (32). And features are centred, which moves biases only,
-    and enter the encoder at the scale of their standard deviation, where its
-    sigmoids are neither flat nor nearly linear.
+    This differs from the paper in four points. The encoder is trained by AdamW
+    on batches, not by L-BFGS on all samples at once. On features of photos
+    this reaches a lower objective and better codes in the same time, and it
+    works for images and any number of samples; bits are then decorrelated
+    within batches. The decoder, whose input is only codes, is solved for in
+    closed form. The hidden layers have the same size for all code lengths, not
+    from 90 and 20 units (8 bits) to 120 and 50 (32 bits). Features are
+    centred, which changes only biases, and they enter the encoder at the scale
+    of their standard deviation, where its sigmoids are neither flat nor nearly
+    linear.
 
-    A checkpoint goes on where the rounds stopped. More rounds may be asked for
-    then, but not more epochs in those that are done, as the later ones build on
-    them.
+    With a checkpoint, training continues where the rounds stopped. Then
+    ``n_rounds`` may be larger, but ``max_epochs`` may not, as later rounds
+    depend on the completed ones.
 
     References
     ----------
@@ -162,7 +163,7 @@ class UHBDNN(DeepHasher):
         """Train the network and improve the codes in turn."""
         inputs = self.build(self.open_inputs(X))
         decoder = Decoder(self.training_features(inputs)[:], self.ridge)
-        # Means of sigmoids are far from 0; bits are to start out balanced none the less.
+        # Means of sigmoids are far from 0, but bits should be balanced at the start.
         self.head_.lower(self.training_outputs(inputs).mean(axis=0))
         loss = UHBDNNLoss(
             len(decoder.features), self.quantization, self.decorrelation, self.bit_balance
@@ -186,7 +187,8 @@ class UHBDNN(DeepHasher):
                 codes = descend_codes(codes, linear + self.quantization * outputs, quadratic)
             return codes
 
-        # At a rate that falls to 0, batches' noise averages out, so that rounds make progress.
+        # With a rate that decreases to 0, the noise of batches averages out, so rounds make
+        # progress.
         schedule = LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)
         history = self.train_in_rounds(
             inputs, solve, self.n_rounds, loss, callbacks=[*(self.callbacks or []), schedule]
@@ -208,18 +210,19 @@ def descend_codes(
     Parameters
     ----------
     codes : ndarray of shape (n_samples, n_bits)
-        Start.
+        Initial codes.
     linear : ndarray of shape (n_samples, n_bits)
         L.
     quadratic : ndarray of shape (n_bits, n_bits)
         Q, symmetric.
     n_sweeps : int, default=10
-        Times every bit is set, given the others; fewer if none changes any more.
+        How often every bit is set, given the others; fewer times if no bit
+        changes any more.
 
     Returns
     -------
     ndarray of shape (n_samples, n_bits)
-        Codes of an objective at most that of the start.
+        Codes whose objective is at most that of the initial codes.
     """
     codes = codes.copy()
     for _ in range(n_sweeps):
@@ -270,13 +273,13 @@ class Decoder:
         return coef, float(self._variance - (cross * coef).sum()) / 2
 
     def objective(self, codes: NDArray[np.float32]) -> float:
-        """The least value of the objective for codes."""
+        """The smallest value of the objective for codes."""
         return self.solve(codes)[1]
 
     def code_terms(
         self, codes: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """``(S - c) W'`` and ``W W'``, which tell how other codes would be reconstructed.
+        """``(S - c) W'`` and ``W W'``, which define the error of reconstruction from other codes.
 
         W and c are those for ``codes``.
         """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .._files import reserve
-from .._rows import Rows, column_means, row_blocks
+from .._rows import Rows, row_blocks, summarise_columns
 from ..networks import HashNet
 
 __all__ = ["JointLoss", "JointNet", "RetainedLoss", "UnitRows"]
@@ -91,7 +91,7 @@ class JointLoss(nn.Module):
         for rows, block in row_blocks(self.observed):
             zh[rows] = torch.from_numpy(block)
         self.register_buffer("zh", zh)
-        centre = column_means(self.observed).astype(np.float32)
+        centre = summarise_columns(self.observed).mean.astype(np.float32)
         self.register_buffer("centre", torch.from_numpy(centre))
         self._curvature = 1 + beta * float(np.linalg.eigvalsh(laplacian)[-1]) + 2 * delta
 
