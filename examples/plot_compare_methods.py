@@ -133,13 +133,13 @@ for name, values in map_of.items():
     print(f"{name:8} {values.mean():.3f} +- {values.std(ddof=1):.3f}")
 
 # %%
-# Part of the deviation is that of the photos, which all methods share. So what
-# counts is the difference of two methods on the same photos, seed by seed.
+# A part of the deviation comes from the photos, which are the same for all
+# methods. So we look at the difference of two methods for each seed.
 #
-# Photos of different seeds overlap, which makes deviations too small. The
-# interval of 95 % below allows for that [1]_: the variance of the mean is not
-# 1/5 of that of a seed, but 1/5 plus the ratio of test queries to learned
-# photos. Where it contains 0, these photos do not decide between the two.
+# The photos of different seeds overlap, so the deviations are too small. The
+# 95 % interval below corrects this [1]_: the variance over seeds is multiplied
+# not by 1/5, but by 1/5 plus the ratio of test queries to training photos. If
+# the interval contains 0, these photos do not show which method is better.
 
 pairs = [("ITQ", "LSH"), ("TagITQ", "ITQ"), ("TagITQ", "DSTDH-L")]
 differences = {f"{a} - {b}": map_of[a] - map_of[b] for a, b in pairs}
