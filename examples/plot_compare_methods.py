@@ -2,10 +2,10 @@
 Comparing methods fairly
 ========================
 
-Which method makes the better codes, and is the difference more than luck? All
-methods get the same features, photos, bits and judge, and the same number of
-tries at their settings; these are chosen by validation queries, and test
-queries are asked once; and all of it is repeated for several seeds.
+Which method makes better codes, and is the difference more than chance? All
+methods get the same features, photos, number of bits and measure. Each method
+tries the same number of settings, which are chosen on validation queries. Test
+queries are used only once. All of this is repeated for several seeds.
 """
 
 # Authors: the scikit-hash developers
@@ -34,7 +34,7 @@ SEEDS = range(5)
 # %%
 # The same features
 # -----------------
-# Features decide more than any method does, so all methods share them. They
+# Features matter more than the method, so all methods use the same ones. They
 # are computed once.
 
 photos = make_social_images(900, random_state=0)
@@ -44,8 +44,8 @@ features = network.fit_transform(photos.images)
 # %%
 # The same number of tries
 # ------------------------
-# Each of four methods may choose whether features are scaled. A method with
-# ten settings tried would have an advantage over one with none.
+# For each of four methods we try features with and without scaling. A method
+# with ten settings would have an advantage over a method with one.
 
 METHODS: dict[str, Any] = {
     "LSH": LSH,
@@ -65,11 +65,11 @@ def tries(name: str, seed: int) -> dict[str, Any]:
 # %%
 # Validation and test
 # -------------------
-# For each seed the photos are divided anew: 500 are learned from and are the
-# database, 200 are validation queries, 200 are test queries. The seed is also
-# that of the methods. Settings are chosen by the MAP of the validation
-# queries; :func:`~skhash.metrics.compare_hashers` then asks the test queries,
-# in the same way for all methods.
+# Each seed gives another split of the photos: 500 are for training and are the
+# database, 200 are validation queries, 200 are test queries. The methods get
+# the same seed. Settings are chosen by the MAP of the validation queries. Then
+# :func:`~skhash.metrics.compare_hashers` measures all methods on the test
+# queries.
 
 
 def compare(seed: int) -> tuple[RetrievalComparison, dict[str, str]]:
@@ -116,8 +116,8 @@ for seed in SEEDS:
 # %%
 # One seed
 # --------
-# A comparison prints as a table, with what a random order would get. Most
-# papers show one such table. It does not say which of its digits would be the
+# A comparison prints as a table, with the result of a random order. Most
+# papers show one such table. It does not show which differences would be the
 # same with other photos.
 
 print(comparisons[0])
@@ -133,13 +133,13 @@ for name, values in map_of.items():
     print(f"{name:8} {values.mean():.3f} +- {values.std(ddof=1):.3f}")
 
 # %%
-# Part of the deviation is that of the photos, which all methods share. So what
-# counts is the difference of two methods on the same photos, seed by seed.
+# A part of the deviation comes from the photos, which are the same for all
+# methods. So we look at the difference of two methods for each seed.
 #
-# Photos of different seeds overlap, which makes deviations too small. The
-# interval of 95 % below allows for that [1]_: the variance of the mean is not
-# 1/5 of that of a seed, but 1/5 plus the ratio of test queries to learned
-# photos. Where it contains 0, these photos do not decide between the two.
+# The photos of different seeds overlap, so the deviations are too small. The
+# 95 % interval below corrects this [1]_: the variance over seeds is multiplied
+# not by 1/5, but by 1/5 plus the ratio of test queries to training photos. If
+# the interval contains 0, these photos do not show which method is better.
 
 pairs = [("ITQ", "LSH"), ("TagITQ", "ITQ"), ("TagITQ", "DSTDH-L")]
 differences = {f"{a} - {b}": map_of[a] - map_of[b] for a, b in pairs}
@@ -157,8 +157,8 @@ for name, values in differences.items():
 # %%
 # In one picture
 # --------------
-# Left: the MAP of each seed; a line joins what was measured on the same
-# photos. Right: differences of each seed, with their mean and its interval.
+# Left: the MAP of each seed; a line connects the results for the same photos.
+# Right: differences of each seed, with their mean and its interval.
 
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
 left, right = axes
@@ -181,12 +181,12 @@ plt.show()
 # %%
 # What to take from this
 # ----------------------
-# - Settings that are chosen by the test queries make their method look better
-#   than it is. Keep queries for that, and ask the test queries once.
+# - A method looks better than it is if its settings are chosen on the test
+#   queries. Choose settings on validation queries, and use test queries once.
 # - Compare on the same photos, and report differences with an interval. A
-#   difference that is no larger is no result, whatever its third digit.
-# - This was on 900 rendered photos. ``benchmarks/RESULTS.md`` has such tables
-#   of real ones; on yours the order may be another.
+#   difference that is smaller than its interval shows nothing.
+# - This page uses 900 rendered photos. ``benchmarks/RESULTS.md`` has such
+#   tables for real photos; on your photos the order may differ.
 #
 # .. [1] C. Nadeau and Y. Bengio, "Inference for the generalization error",
 #    Machine Learning 52, 2003.

@@ -2,15 +2,15 @@
 How do I train a network on tagged photos?
 ==========================================
 
-From image files and their tags to a network that turns any photo into a code:
-training that shows its progress, stops when it no longer improves and can be
-interrupted; saving and loading; search.
+This page trains a network on image files and their tags. The network then
+turns any photo into a code. The training shows its progress, stops when it no
+longer improves, and can be interrupted. Then we save, load and search.
 
-The photos are rendered and the network is a small one, trained from nothing,
-so that this takes a minute on a laptop. For photos of the real world leave
-``backbone`` as it is, a VGG-16 that has learned from ImageNet:
-``DSTDHHasher(n_bits=64).fit(paths, tags)`` is then all there is to it. With
-``backbone="efficientnet_lite0"`` nothing need be downloaded for that.
+The photos are rendered and the network is small and starts from random
+weights, so that this takes a minute on a laptop. For real photos use the
+default ``backbone``, a VGG-16 trained on ImageNet:
+``DSTDHHasher(n_bits=64).fit(paths, tags)`` is all you need. With
+``backbone="efficientnet_lite0"`` nothing is downloaded.
 """
 
 # Authors: the scikit-hash developers
@@ -36,9 +36,9 @@ from skhash.metrics import (
 # %%
 # Photos
 # ------
-# A folder of image files, the tags that people gave them (some give none, some
-# give nonsense), and what the photos really show, which only the evaluation
-# gets to see.
+# We need a folder of image files and the tags of their owners, which may be
+# missing or wrong. The true content of the photos is used only in the
+# evaluation.
 
 folder = Path(mkdtemp(prefix="skhash-"))
 photos = make_social_images(1000, image_size=48, random_state=0)
@@ -54,10 +54,10 @@ query, database = np.arange(200), np.arange(200, 1000)
 # Training
 # --------
 # Each round solves codes from graphs, tags and the network, then trains the
-# network on them. As all of the network is trained, each round begins with new
-# features. ``early_stopping`` holds out a part of the photos and ends a round
-# when the loss on them stops falling. With a ``checkpoint``, a fit that was
-# interrupted goes on where it was when it is called again.
+# network on them. Here the whole network is trained, so each round computes
+# new features. ``early_stopping`` holds out a part of the photos and ends a
+# round when the loss on them no longer falls. With a ``checkpoint``, an
+# interrupted fit continues when it is called again.
 
 network = nn.Sequential(
     nn.Conv2d(3, 32, 5, stride=2),
@@ -104,7 +104,7 @@ plt.show()
 # %%
 # Saving and loading
 # ------------------
-# A fitted hasher is an estimator like any other.
+# One file holds the fitted hasher.
 
 joblib.dump(hasher, folder / "hasher.joblib")
 hasher = joblib.load(folder / "hasher.joblib")
@@ -112,7 +112,7 @@ hasher = joblib.load(folder / "hasher.joblib")
 # %%
 # Search
 # ------
-# 32 bits a photo are all that is kept of the database.
+# The database is kept as 32 bits per photo.
 
 hasher.set_params(verbose=0)
 database_codes = hasher.transform(paths[database])
@@ -139,13 +139,13 @@ plt.show()
 # %%
 # What to take from this
 # ----------------------
-# - A network of one's own is any ``nn.Module`` that turns images into numbers;
-#   the hasher adds the head and trains both, from files and tags alone.
-# - Watch the loss on held-out photos in each round. A checkpoint and
-#   ``early_stopping`` cost nothing.
-# - A small network that is trained from nothing on hundreds of photos finds
-#   better than chance, and no more. One that has learned from ImageNet, left
-#   as it is, is where to begin: see
+# - Your own network is any ``nn.Module`` that turns images into numbers. The
+#   hasher adds the head and trains both, from files and tags.
+# - Look at the loss on held-out photos in each round. A checkpoint and
+#   ``early_stopping`` are cheap.
+# - A small network, trained from random weights on hundreds of photos, is only
+#   a little better than chance. Begin with a network that was trained on
+#   ImageNet, and do not train it further: see
 #   :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
 
 # sphinx_gallery_thumbnail_number = 2

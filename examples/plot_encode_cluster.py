@@ -2,11 +2,10 @@
 Encoding photos on a cluster
 ============================
 
-How are more photos encoded than one process can do, or one machine?
-:func:`skhash.encode` writes codes to Parquet files, shard by shard, by
-processes of one machine or by the workers of a Dask cluster. What was
-interrupted goes on where it was, and the codes are the same wherever they are
-made::
+How do I encode photos that are too many for one process or one machine?
+:func:`skhash.encode` writes codes to Parquet files, shard by shard, with
+processes of one machine or workers of a Dask cluster. After an interruption it
+continues with the missing shards. The codes do not depend on the machine::
 
     pip install "scikit-hash[dask,examples]"
 """
@@ -36,8 +35,8 @@ from skhash.datasets import make_social_images
 # %%
 # A hasher and photos
 # -------------------
-# The hasher learns from 200 photos; 300 others lie in a folder as files. One
-# of them is damaged, as among many photos some always are.
+# The hasher learns from 200 photos; 300 others are files in a folder. One of
+# them is damaged, as often happens among many photos.
 
 temporary = TemporaryDirectory()
 folder = Path(temporary.name)
@@ -55,9 +54,9 @@ hasher.fit(data.images[:200], data.tags[:200])
 # %%
 # One machine
 # -----------
-# Two processes, 50 photos a file; with real photos the default of 5,000 a
-# file is better. Where a program of your own starts processes, its calls
-# stand below ``if __name__ == "__main__":``.
+# Two processes, 50 photos per file; with real photos the default of 5,000 per
+# file is better. A program that starts processes needs its calls below
+# ``if __name__ == "__main__":``.
 
 warnings.filterwarnings("ignore", message=".*cannot be read")  # see below
 out = folder / "codes"
@@ -67,7 +66,7 @@ for file in sorted(out.iterdir()):
     print(f"{file.stat().st_size:9,} bytes  {file.name}")
 
 # %%
-# The damaged photo has no code, and is listed with the reason.
+# The damaged photo has no code. It is listed with the reason.
 
 for row in read_table(out / "unreadable-00000.parquet").to_pylist():
     print(Path(row["id"]).name, "-", row["reason"].replace(row["id"], "..."))
@@ -75,12 +74,12 @@ for row in read_table(out / "unreadable-00000.parquet").to_pylist():
 # %%
 # Interrupted
 # -----------
-# Here the power fails after 170 photos. Shards that are complete are there,
-# and nothing else is. The same call, made again, does the rest alone.
+# We simulate a power failure after 170 photos. Only complete shards are on the
+# disk. The same call again computes only the missing shards.
 
 
 def until_power_fails() -> Iterator[Path]:
-    """Photos, which end too soon."""
+    """Photos, with an error after some of them."""
     yield from photos[:170]
     raise RuntimeError("the power failed")
 
@@ -99,13 +98,13 @@ print(f"{report.n_resumed} of {report.n_shards} shards were there")
 # A cluster
 # ---------
 # The same call takes a client of a Dask cluster, or the address of its
-# scheduler. This cluster is a small one: a scheduler and two workers, each a
-# process of this machine with one thread. On several machines the folder must
-# have the same name on all of them.
+# scheduler. This cluster is small: a scheduler and two workers, each a process
+# of this machine with one thread. With several machines, the folder must have
+# the same name on all of them.
 
 options: dict[str, Any] = {
     "threads_per_worker": 1,
-    "worker_class": "distributed.Worker",  # no second process that guards it
+    "worker_class": "distributed.Worker",  # without a second, watching process
     "dashboard_address": None,
 }
 out = folder / "dask"
@@ -121,8 +120,8 @@ with (
 # The same codes
 # --------------
 # :func:`skhash.read_codes` reads all shards, in the order of the photos;
-# :func:`skhash.iter_codes` one at a time, where there are too many. Codes are
-# packed, eight bits a byte. ``transform`` makes the same ones.
+# :func:`skhash.iter_codes` reads one shard at a time. Codes are packed, eight
+# bits per byte. ``transform`` gives the same codes.
 
 ids, codes = skhash.read_codes(folder / "dask")
 for name in ("codes", "again"):
@@ -138,9 +137,9 @@ print([Path(name).name for name in search.predict(query)[0]])
 # %%
 # Who did what
 # ------------
-# Each bar is a shard. The first one of a worker takes longest, as the process
-# loads torch, the hasher and its network then. Large shards make that count
-# less, and small ones lose less when a worker dies.
+# Each bar is a shard. The first shard of a worker takes longest, because the
+# process then loads torch, the hasher and its network. With large shards this
+# matters less; with small shards less work is lost when a worker dies.
 
 start = min(task["startstops"][0]["start"] for task in stream.data)
 workers = sorted({task["worker"] for task in stream.data})
@@ -160,12 +159,12 @@ temporary.cleanup()
 # %%
 # What to take from this
 # ----------------------
-# - One call for all: ``n_jobs=`` for the cores of a machine, ``client=`` for
-#   a cluster.
+# - The call is the same: use ``n_jobs=`` for the cores of a machine, and
+#   ``client=`` for a cluster.
 # - After an interruption make the same call again. A folder of another hasher
-#   or of other photos is refused.
-# - Unreadable photos are listed beside the codes, with the reason.
-# - Parquet files of ids and codes go into any engine; ``add_parquet`` of
-#   :class:`~skhash.neighbors.DuckDBStore` reads them as they are.
+#   or of other photos raises an error.
+# - Unreadable photos are listed with the reason, next to the codes.
+# - Many engines can read Parquet files of ids and codes; ``add_parquet`` of
+#   :class:`~skhash.neighbors.DuckDBStore` reads these files directly.
 # - :doc:`/user_guide/encoding` has figures for 100 million photos, and Ray and
 #   Spark.

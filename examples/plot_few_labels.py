@@ -2,11 +2,10 @@
 Tags for all photos, labels for a few: how do I use both?
 =========================================================
 
-Somebody has looked at some of the photos and has written down what is to be
-seen: labels, which are right. All photos have tags, which are careless.
-:class:`~skhash.WeaklySupervisedHasher` learns from the tags first, and from
-the labels second. Is that better than either alone, and from how many labels
-on?
+Some of the photos have labels, which say correctly what the photo shows. All
+photos have tags, which are noisy. :class:`~skhash.WeaklySupervisedHasher`
+learns from the tags first, and from the labels second. Is this better than
+tags or labels alone, and how many labels does it need?
 """
 
 # Authors: the scikit-hash developers
@@ -25,8 +24,9 @@ from skhash.metrics import mean_average_precision
 # %%
 # Photos
 # ------
-# Rendered ones, described by the colours and the directions of edges in each
-# cell of a grid. 250 are searched with, 750 are learned from and searched.
+# The photos are rendered. Features are the colours and the directions of edges
+# in each cell of a grid. 250 photos are queries; 750 are for training and are
+# the database.
 
 photos = make_social_images(1000, image_size=48, random_state=0)
 query, database = slice(0, 250), slice(250, None)
@@ -50,18 +50,18 @@ X = StandardScaler().fit(X[database]).transform(X)
 
 
 def score(hasher: KSHHasher | WeaklySupervisedHasher) -> float:
-    """How well a hasher finds photos of the same things: MAP."""
+    """MAP of a hasher: how well it finds photos of the same things."""
     codes = hasher.transform(X[query]), hasher.transform(X[database])
     return mean_average_precision(*codes, photos.labels[query], labels)
 
 
 # %%
-# The three ways
-# --------------
+# Three methods
+# -------------
 # :class:`~skhash.KSHHasher` learns from labels.
-# :class:`~skhash.WeaklySupervisedHasher` takes it, and teaches its network
-# what the tags mean, before it learns from labels, if there are any. The space
-# of the tags is the same each time, and so it is fitted once, and frozen.
+# :class:`~skhash.WeaklySupervisedHasher` first trains the network of this
+# hasher on tags, then on labels, if there are any. The space of the tags is
+# the same each time, so it is fitted once and frozen.
 
 ksh = KSHHasher(n_bits=32, random_state=0)
 space = FrozenEstimator(SemanticSpace(random_state=0).fit(tags))
@@ -71,9 +71,8 @@ tags_alone = score(weakly.fit(X[database], tags))
 print(f"tags of all {len(tags)} photos: MAP {tags_alone:.3f}")
 
 # %%
-# A row of ``labels`` without any is a photo that nobody has labelled. Which
-# photos are labelled is chance, and with few of them it matters: so we draw
-# three times.
+# An empty row of ``labels`` is a photo without labels. The labelled photos are
+# drawn at random. With few labels the draw matters, so we draw three times.
 
 numbers = [50, 100, 200, 400, 750]
 labels_alone = np.empty((3, len(numbers)))
@@ -110,14 +109,14 @@ plt.show()
 # %%
 # What to take from this
 # ----------------------
-# - Tags first, labels second: that is better than labels alone at any number
-#   of them, here even if all photos have labels.
-# - Few labels add little to many tags. With 50 the codes are a little worse
-#   than those of tags alone here, with 100 about the same, and from 200 on it
-#   pays.
-# - Tags of 750 photos were worth as much as labels of 400.
+# - Tags first, labels second: this is better than labels alone for any number
+#   of labels, here even if all photos have labels.
+# - Few labels add little to many tags. Here the codes are a little worse than
+#   codes from tags alone with 50 labels, about the same with 100, and better
+#   from 200 on.
+# - Tags of 750 photos gave about the same MAP as labels of 400 photos.
 #
 # Where the lines cross depends on how good the tags are (see
 # :ref:`sphx_glr_auto_examples_plot_tag_noise.py`), and on the features.
-# ``retention`` says how hard the second stage holds on to what the tags have
-# taught. On real photos: see :doc:`/user_guide/wp`.
+# ``retention`` sets how strongly the second stage keeps what was learned from
+# tags. Results on real photos are in :doc:`/user_guide/wp`.

@@ -4,9 +4,9 @@ Why the MAPs of papers differ
 
 Two papers report a mean average precision (MAP) on the same photos, and one
 figure is twice the other. Are its codes better? Not necessarily: a MAP depends
-on how far down a ranking is read, on what the sum is divided by, on the order
-of photos at the same distance, and on what counts as relevant. This page keeps
-the codes as they are and changes nothing but the measure.
+on the length of the ranking that is used, on the divisor of the sum, on the
+order of photos at the same distance, and on the definition of relevance. On
+this page the codes stay the same and only the measure changes.
 """
 
 # Authors: the scikit-hash developers
@@ -32,12 +32,12 @@ from skhash.metrics import (
 from skhash.tags import share_any
 
 # %%
-# Codes that stay as they are
-# ---------------------------
-# Two hashers make 32 bits of each photo: :class:`~skhash.ITQ`, which sees no
-# tags, and :class:`~skhash.TagITQ`, which learns from them. 200 photos are
-# queries; the other 1,000 are learned from, and ranked for each query. Each
-# photo has one to four labels, such as "beach" and "sunset".
+# The codes
+# ---------
+# Two hashers make 32 bits of each photo: :class:`~skhash.ITQ`, which does not
+# use tags, and :class:`~skhash.TagITQ`, which learns from them. 200 photos are
+# queries. The other 1,000 are for training, and are ranked for each query.
+# Each photo has one to four labels, such as "beach" and "sunset".
 
 photos = make_social_images(1200, random_state=0)
 network = ImageFeatures("efficientnet_lite0", image_size=96)
@@ -58,9 +58,9 @@ n_relevant = share_any(*labels).sum(axis=1)
 print(f"photos relevant to a query: {n_relevant.min()} to {n_relevant.max()}")
 
 # %%
-# All figures of this page go through one function, which keeps them for the
-# picture at the end. It also says what a database in random order would get:
-# each measure has a chance level of its own, and a MAP without it says little.
+# One function computes all figures of this page and keeps them for the plot at
+# the end. It also computes the figure of a random order: each measure has
+# another chance level, and a MAP without its chance level says little.
 
 figures: dict[str, dict[str, float]] = {}
 NAMES: dict[Callable[..., float], str] = {
@@ -85,14 +85,14 @@ def measure(
 
 
 # %%
-# How far down, and divided by what
-# ---------------------------------
-# :func:`~skhash.metrics.mean_average_precision` reads the whole ranking.
-# Many papers stop at rank k and call it MAP all the same. The sum of the
-# precisions at the hits is then divided by one of three numbers: the relevant
-# photos that k ranks can hold, all relevant photos, or only those that were
-# found. With the last one, a query that finds a single photo, at rank 1, is
-# perfect.
+# Length of the ranking, and divisor
+# ----------------------------------
+# :func:`~skhash.metrics.mean_average_precision` uses the whole ranking. Many
+# papers stop at rank k and still call it MAP. The sum of the precisions at the
+# hits is then divided by one of three numbers: the largest possible number of
+# hits in k ranks, the number of relevant photos, or the number of hits. With
+# the last divisor, a query that finds only one photo, at rank 1, has the
+# perfect value 1.
 
 measure("MAP", mean_average_precision)
 for divisor, what in {
@@ -106,12 +106,12 @@ for divisor, what in {
 # %%
 # Ties
 # ----
-# 32 bits have 33 distances for 1,000 photos, so that many photos stand at the
-# same one. "expected", the default, is the mean over all their orders; "best"
-# and "worst" put relevant photos first or last among equals. A stable sort of
-# the distances, which much published code does, takes them as the database
-# has them: this is near the mean if the database is in random order, and can
-# be anything between worst and best if it is sorted.
+# With 32 bits there are 33 distances for 1,000 photos, so many photos have the
+# same distance. "expected", the default, is the mean over all orders of ties;
+# "best" and "worst" put relevant photos first or last among ties. Much
+# published code uses a stable sort of the distances, so that ties are in the
+# order of the database. The result is near the mean if the database is in
+# random order, and can be anything between worst and best if it is sorted.
 
 distances = hamming_distances(*codes["ITQ"])
 n_different = np.mean([len(np.unique(row)) for row in distances])
@@ -121,13 +121,13 @@ for ties in ("best", "worst", "stable"):
     measure(f"MAP, ties: {ties}", mean_average_precision, ties=ties)
 
 # %%
-# What is relevant
-# ----------------
-# So far one shared label was enough. For photos of several things that is
-# generous. One may also ask for exactly the same labels, or take tags where
-# there are no labels: a photo with other words for the same thing is then
-# wrong, and to a query without tags nothing is relevant. Such queries count
-# as 0, unless ``empty="skip"`` leaves them out.
+# Relevance
+# ---------
+# So far photos with one common label were relevant. This is easy if photos
+# show several things. Relevance may also need exactly the same labels. Without
+# labels, it may use tags: then a photo with other words for the same thing is
+# not relevant, and a query without tags has no relevant photos. Such queries
+# count as 0, unless they are skipped with ``empty="skip"``.
 
 kinds = np.unique(photos.labels.toarray(), axis=0, return_inverse=True)[1]
 kinds = kinds.ravel()
@@ -143,8 +143,9 @@ measure(
 )
 
 # %%
-# nDCG needs no such decision: a photo counts the more, the more labels it
-# shares with the query, or even 2 to that power, less 1.
+# nDCG does not need such a decision. The gain of a photo is the number of
+# labels that it shares with the query, or 2 to the power of this number, minus
+# 1.
 
 for gain in ("linear", "exponential"):
     measure(f"nDCG@50, {gain}", ndcg_at_k, k=50, gain=gain)
@@ -152,12 +153,11 @@ for gain in ("linear", "exponential"):
 # %%
 # Lookup in a hash table
 # ----------------------
-# Another common figure is the precision of what lies within 2 bits of a
-# query. With 32 bits many queries find nothing there.
-# :func:`~skhash.metrics.precision_within_radius` counts them as 0, as nobody
-# is served by an empty answer. If they are left out, the figure is two or
-# three times as high, and the fewer queries find anything, the better it may
-# look.
+# Another common figure is the precision among photos within 2 bits of a query.
+# With 32 bits many queries find nothing in this radius.
+# :func:`~skhash.metrics.precision_within_radius` counts them as 0, because an
+# empty result helps nobody. If they are skipped, the figure is two or three
+# times as high, and it may even grow if fewer queries find anything.
 
 
 def precision_of_nonempty(
@@ -179,10 +179,10 @@ for name, pair in codes.items():
 # %%
 # All figures of the same codes
 # -----------------------------
-# Each row is one way to measure. Within a row ITQ and TagITQ can be compared,
-# and TagITQ is the better one in all of them. Between rows nothing can be
-# compared: by MAP@50 divided by what was found, ITQ has more than TagITQ has
-# by the MAP of the full ranking.
+# Each row is one measure. Within a row ITQ and TagITQ can be compared, and
+# TagITQ is better in all rows. Figures of different rows cannot be compared:
+# the MAP@50 of ITQ, divided by the number of hits, is larger than the MAP of
+# TagITQ on the full ranking.
 
 figure, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 rows = np.arange(len(figures))
@@ -201,12 +201,12 @@ plt.show()
 # %%
 # What to take from this
 # ----------------------
-# - Compare figures of one table only, all measured in one call:
-#   :func:`~skhash.metrics.compare_hashers` does that.
-# - Write down k, the divisor, the treatment of ties and of empty queries, what
-#   is relevant, and the chance level. :func:`~skhash.metrics.retrieval_report`
-#   keeps all of them but the labels.
-# - To set a figure beside a paper's, find its code and use the same options;
-#   without them the comparison means nothing.
-# - Whatever else is reported, the MAP of the full ranking with expected ties
-#   hangs on no k and on no order of the database.
+# - Only compare figures that were measured in the same way, for example by
+#   :func:`~skhash.metrics.compare_hashers` in one call.
+# - Report k, the divisor, the treatment of ties and of empty queries, the
+#   definition of relevance, and the chance level.
+#   :func:`~skhash.metrics.retrieval_report` keeps all of them but the labels.
+# - To compare with a figure of a paper, find its code and use the same
+#   options; otherwise the comparison means nothing.
+# - Always report the MAP of the full ranking with expected ties, too. It
+#   depends on no k and not on the order of the database.

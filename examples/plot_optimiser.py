@@ -2,11 +2,11 @@
 How does DSTDH's optimiser work?
 ================================
 
-:class:`~skhash.DSTDHHasher` solves for binary codes, without making them real
-numbers on the way: in each iteration bits flip, or they stay. Its ``history_``
-holds the objective after each iteration, the terms that it is the sum of, and
-the share of bits that flipped. This page draws them: what converging looks
-like, what it looks like if it fails, and what a low objective is worth.
+:class:`~skhash.DSTDHHasher` solves for binary codes directly, without a
+relaxation to real numbers: in each iteration some bits flip. Its ``history_``
+holds the objective after each iteration, the terms of the objective, and the
+share of bits that flipped. This page plots them for a fit that converges and
+for fits that do not, and compares the objective with the quality of the codes.
 """
 
 # Authors: the scikit-hash developers
@@ -25,9 +25,9 @@ from skhash.metrics import leave_one_out_map
 # %%
 # Photos
 # ------
-# Small rendered ones, with tags as people give them; their pixels are features
-# enough to watch an optimiser. 1,000 are to learn from, 1,000 to judge by,
-# with labels that nothing learns from.
+# The photos are small and rendered, with realistic tags. Their pixels are good
+# enough as features here. 1,000 photos are for training and 1,000 for the
+# evaluation, with labels that are not used in training.
 
 photos = make_social_images(2000, image_size=16, random_state=0)
 pixels = photos.images[:, ::2, ::2].reshape(2000, -1).astype(np.float32)
@@ -39,7 +39,7 @@ def fit(**parameters: Any) -> DSTDHHasher:
     hasher = DSTDHHasher(
         n_bits=32,
         backbone=None,  # X is features
-        hidden_layers=(),  # a linear function, as that of DSTDHLinear
+        hidden_layers=(),  # a linear function, as in DSTDHLinear
         n_rounds=1,
         random_state=0,
         **parameters,
@@ -50,21 +50,21 @@ def fit(**parameters: Any) -> DSTDHHasher:
 # %%
 # The objective
 # -------------
-# It has three terms here, and is to be as low as possible
+# The optimiser minimises the objective, which has three terms here
 # (:doc:`/user_guide/dstdh` has the formulas):
 #
-# - *tags*: what tags cannot predict of the codes;
-# - *visual*, of weight ``alpha``: less, the more alike the codes of photos
-#   that look alike;
-# - *conceptual*, of weight ``beta``: less, the more alike the codes of photos
-#   that share concepts.
+# - *tags*: the error of the tags as predictors of the codes;
+# - *visual*, with weight ``alpha``: small if photos that look similar have
+#   similar codes;
+# - *conceptual*, with weight ``beta``: small if photos with common concepts
+#   have similar codes.
 #
-# With more rounds than one, a fourth ties the codes to the outputs of the
-# network (*network*).
+# With more than one round there is a fourth term, *network*: small if the
+# codes are near the outputs of the network.
 #
-# The defaults start from the codes of :class:`~skhash.TagITQHasher`, which say
-# already what the tags mean. That leaves little to do: hardly a bit flips, and
-# after four iterations, the fewest possible, it is over.
+# The defaults start from the codes of :class:`~skhash.TagITQHasher`, which
+# already contain the meaning of tags. So almost no bits flip, and the
+# optimiser stops after four iterations, the smallest possible number.
 
 default = fit()
 
@@ -83,18 +83,18 @@ show(default.history_)
 # %%
 # From random codes
 # -----------------
-# To see it work, we take the good start away and make the graphs ten times as
-# strong.
+# To see the optimiser work, we use a random start and graphs with ten times
+# the weight.
 
 strong = {"alpha": 0.03, "beta": 0.003, "max_iter": 100}
 converged = fit(init="random", **strong)
 show(converged.history_)
 
 # %%
-# That is what converging looks like. Many bits flip at first, then fewer and
-# fewer, until at most one in a thousand does (``tol``). The objective falls in
-# each iteration. Codes first follow the looks of photos, even at the cost of
-# the tags, whose term rises; then both fall.
+# This fit converges. Many bits flip at first, then fewer and fewer, until at
+# most one in a thousand flips (``tol``). The objective falls in each
+# iteration. At first the visual term falls and the term of the tags rises;
+# then both fall.
 
 
 def draw(history: list[dict], axes: Any, **line: Any) -> None:
@@ -119,17 +119,16 @@ plt.show()
 # %%
 # A penalty that is too weak
 # --------------------------
-# The optimiser splits the problem into parts that are easy, and makes the
-# parts agree by a penalty, ``mu``, which grows by the factor ``rho`` in each
-# iteration. A bit flips only if the other terms outweigh it. So with a weak
-# penalty a third of all bits flips in each iteration, to and fro, and the
-# objective rises in every third; once the penalty has grown, all come to rest.
-# With a strong one no bit flips at all: the codes stay random, and it has
-# converged to nothing.
+# The optimiser splits the problem into easy parts. A penalty with weight
+# ``mu`` makes the parts agree; ``mu`` grows by the factor ``rho`` in each
+# iteration. A bit flips only if the other terms are larger than the penalty.
+# So with a weak penalty a third of all bits flip back and forth in each
+# iteration, and the objective rises in every third iteration; once the penalty
+# has grown, the bits stop flipping. With a strong penalty no bit flips at all:
+# the codes stay random, and the optimiser has learned nothing.
 #
-# Augmented Lagrangian multipliers promise no more than that: nothing
-# guarantees that the objective does not increase. If it does, ``mu`` is too
-# small for ``alpha``.
+# This is known of augmented Lagrangian multipliers: there is no guarantee that
+# the objective never increases. If it does, ``mu`` is too small for ``alpha``.
 
 penalties = [0.1, 0.01, 0.001]
 runs = {mu: fit(init="random", mu=mu, **strong) for mu in penalties}
@@ -147,10 +146,10 @@ plt.show()
 # %%
 # Is a low objective a good code?
 # -------------------------------
-# It is what is minimised, but not what is wanted: photos of the same things
-# should be found. Here are both, from both starts; only objectives of the same
-# weights can be compared. (MAP is the mean average precision among the 1,000
-# photos that were not learned from.)
+# The optimiser minimises the objective, but the aim is to find photos of the
+# same things. Here are both values, for both starts. Only objectives with the
+# same weights can be compared. (MAP is the mean average precision among the
+# 1,000 photos that were not used in training.)
 
 
 def score(hasher: DSTDHHasher) -> float:
@@ -180,18 +179,20 @@ print(f"the defaults, whose graphs are weaker: MAP {score(default):.3f}")
 # %%
 # What to take from this
 # ----------------------
-# - It has converged when the share of bits that flip has gone to 0, *and* some
-#   have flipped before.
+# - The optimiser has converged when the share of bits that flip has fallen to
+#   0, *and* some bits have flipped before.
 # - If the objective rises, the penalty ``mu`` is too small for the weights of
-#   the graphs. If no bit flips, it is too large, or the start was good
-#   already.
-# - The start decides more than the optimiser. From what tags mean, the lower
-#   objectives have the worse codes here: these graphs are of pixels, which are
-#   poor judges of what photos show. That is why they weigh little by default.
+#   the graphs. If no bit flips, ``mu`` is too large, or the start was already
+#   good.
+# - The start matters more than the optimiser. From the semantic start, lower
+#   objectives give worse codes here, because these graphs compare pixels,
+#   which say little about the content of photos. Therefore the default weights
+#   of the graphs are small.
 #   :ref:`sphx_glr_auto_examples_plot_tune_transfer.py` shows how to choose the
 #   weights for your photos.
 #
-# :class:`~skhash.DSTDHLinear` has the same optimiser; it keeps the objective
-# alone, in ``objective_``, and prints the flips with ``verbose=1``.
+# :class:`~skhash.DSTDHLinear` has the same optimiser. It only keeps the
+# objective, in ``objective_``, and prints the share of flipped bits with
+# ``verbose=1``.
 
 # sphinx_gallery_thumbnail_number = 1

@@ -2,12 +2,11 @@
 How do I search my own folder of photos?
 ========================================
 
-A folder of photos and a table of their tags are all it takes. This tutorial
-makes such a folder, and goes from there: read it, learn, search by a photo and
-by words, keep the search, use it in another program, add and remove photos,
-and share what was found. With a folder of your own, begin at the second step.
-It needs ``pip install "scikit-hash[examples]"``, and nothing is downloaded
-while it runs.
+You need a folder of photos and a table of their tags. This tutorial makes such
+a folder. Then it shows how to read the folder, learn, search by a photo and by
+words, save the search, use it in another program, add and remove photos, and
+share the results. If you have a folder, begin at the second step. It needs
+``pip install "scikit-hash[examples]"``; nothing is downloaded while it runs.
 """
 
 # Authors: the scikit-hash developers
@@ -29,10 +28,10 @@ from skhash.datasets import load_tagged_images, make_social_images
 # %%
 # A folder and a table
 # --------------------
-# 300 rendered photos in one subfolder per year stand for yours. The table has
-# a row for each photo, with its file and its tags; a CSV file as a spreadsheet
-# writes it. (Without a table the keywords count that photos carry inside, as
-# Lightroom, digiKam and others write them.)
+# Instead of your photos we use 300 rendered ones, in one subfolder per year.
+# The table is a CSV file, as from a spreadsheet, with one row per photo: its
+# file and its tags. (Without a table, keywords inside the photos are used, as
+# written by Lightroom, digiKam and others.)
 
 home = Path(mkdtemp(prefix="skhash-"))
 folder = home / "photos"
@@ -52,9 +51,9 @@ print(*lines[:5], sep="\n")
 # %%
 # Read it
 # -------
-# :func:`~skhash.datasets.load_tagged_images` matches files and rows. It says
-# so if a photo of the table is missing. A photo is known by its id: here its
-# place in the folder, which stays the same when the folder moves.
+# :func:`~skhash.datasets.load_tagged_images` matches files and rows, and
+# reports photos that are missing. Each photo has an id: here its path inside
+# the folder, which stays the same when the folder moves.
 
 photos = load_tagged_images(folder, home / "tags.csv")
 files = [Path(file) for file in photos.images]
@@ -65,10 +64,10 @@ print(ids[1], photos.tags[1])
 # %%
 # Learn
 # -----
-# A network that has learned from ImageNet looks at each photo; a hasher learns
-# from the tags how to make 64 bits of what the network sees. That is all that
-# is kept of a photo: eight bytes, its id and its tags. It takes some seconds
-# for 300 photos, and minutes for ten thousand.
+# A network trained on ImageNet computes features of each photo. A hasher
+# learns from the tags to turn the features into 64 bits. The search keeps only
+# eight bytes, the id and the tags of each photo. This takes some seconds for
+# 300 photos, and minutes for ten thousand.
 
 search = ImageSearch().fit(photos.images, photos.tags, ids)
 print(len(search), "photos,", search.photos_.codes.shape[1], "bytes each")
@@ -76,8 +75,9 @@ print(len(search), "photos,", search.photos_.codes.shape[1], "bytes each")
 # %%
 # Search by a photo
 # -----------------
-# By one of the folder (``query_ids``), or by any other file (``query``). The
-# number above a photo is in how many of the 64 bits it differs.
+# The query is a photo of the folder (``query_ids``) or any other file
+# (``query``). The number above a photo is the number of bits, of 64, that
+# differ.
 
 found = search.query_ids(["2005/000.jpg", "2006/107.jpg"], n_neighbors=6)
 for hit in found[0][:3]:
@@ -85,10 +85,10 @@ for hit in found[0][:3]:
 figure = found.plot()
 
 # %%
-# And one that is not rendered: Chelsea, a cat by Stéfan van der Walt (CC0,
-# from scikit-image). The nearest photos show no cats, and the numbers say so:
-# 17 bits and more, where the answers above begin with 6 and 11. Nothing in
-# this folder is like a real photo.
+# The next query is a real photo: Chelsea, a cat by Stéfan van der Walt (CC0,
+# from scikit-image). The nearest photos show no cats. The distances show this:
+# they are 17 bits and more, while the results above begin with 6 and 11. No
+# photo in this folder is similar to a real photo.
 
 chelsea = home / "newcomers" / "chelsea.jpg"
 chelsea.parent.mkdir()
@@ -98,9 +98,9 @@ figure = search.query([chelsea], n_neighbors=6).plot()
 # %%
 # Search by words
 # ---------------
-# Words have codes as well, and so photos are found that show what the words
-# say, whether anybody tagged them so or not. With ``having`` only those are
-# found that have the tag. Two words in one list are one question.
+# Words have codes as well. So a search by words finds photos by their content,
+# also photos without these tags. With ``having`` it finds only photos with the
+# tag. Two words in one list are one query.
 
 found = search.query_tags([["beach", "sunset"], ["dog"]], n_neighbors=6)
 figure = found.plot()
@@ -112,10 +112,10 @@ for hit in tagged[0]:
     print(hit.id, hit.tags)
 
 # %%
-# Keep it
+# Save it
 # -------
-# A folder of plain files, without pickle. The photos stay where they are; what
-# is large is the network.
+# The search is saved as a folder of plain files, without pickle. It does not
+# contain the photos. The largest file is the network.
 
 search.save(home / "search")
 for path in sorted((home / "search").rglob("*")):
@@ -125,8 +125,8 @@ for path in sorted((home / "search").rglob("*")):
 # %%
 # In another program
 # ------------------
-# A new process, which knows nothing but the folder of the search. The same on
-# the command line is ``scikit-hash words search "beach sunset"``.
+# A new process needs only the folder of the search. On the command line the
+# same query is ``scikit-hash words search "beach sunset"``.
 
 program = """
 import sys
@@ -144,10 +144,10 @@ done = subprocess.run(
 print(done.stdout)
 
 # %%
-# Photos come and go
-# ------------------
-# Nothing is learned anew for that; fit again when the photos have become
-# others. ``update`` is for photos whose tags have changed.
+# Add and remove photos
+# ---------------------
+# This does not need a new fit. Fit again when the kind of photos has changed.
+# Use ``update`` for photos whose tags have changed.
 
 search.add([chelsea], [["chelsea"]], ["chelsea.jpg"])
 print(len(search), "photos, the last of them", search.ids_[-1])
@@ -159,14 +159,14 @@ search.remove(["2005/000.jpg", "2005/001.jpg"])
 print(len(search), "photos;", "2005/000.jpg" in search)
 
 # %%
-# A change is kept when the search is saved again.
+# Save the search again to keep the changes.
 
 search.save(home / "search")
 
 # %%
 # Tags for photos without any
 # ---------------------------
-# The photos most like it vote.
+# The most similar photos vote for their tags.
 
 untagged = [i for i, tags in enumerate(photos.tags) if not tags][:3]
 suggestions = search.suggest_tags(photos.images[untagged], n_tags=3)
@@ -176,10 +176,10 @@ for i, suggested in zip(untagged, suggestions, strict=True):
 # %%
 # Share
 # -----
-# Answers as a page: one file for a browser, with small copies of the photos in
-# it. The search itself as an archive, to be unpacked and loaded wherever
-# scikit-hash is installed: it holds ids, tags and codes, and where the files
-# were (``photos.jsonl``), but no photo.
+# Results can be saved as one HTML file, with small copies of the photos. The
+# search can be shared as an archive, to be unpacked and loaded on any machine
+# with scikit-hash. It contains ids, tags, codes and the paths of the files
+# (``photos.jsonl``), but no photos.
 
 found.to_html(home / "answers.html", title="Beaches and dogs")
 archive = shutil.make_archive(str(home / "search"), "zip", home / "search")
@@ -189,17 +189,18 @@ for path in (home / "answers.html", Path(archive)):
 # %%
 # What to take from this
 # ----------------------
-# - ``ImageSearch().fit(files, tags)`` is all there is to learn; ``query``,
-#   ``query_tags`` and ``query_ids`` ask.
-# - Distances say how far to believe an answer: compare them with those of
-#   answers that are right.
-# - A search is a small folder. Save it again when photos have come or gone.
+# - ``ImageSearch().fit(files, tags)`` learns; ``query``, ``query_tags`` and
+#   ``query_ids`` search.
+# - A small distance means a reliable result: compare distances with those of
+#   correct results.
+# - A search is a small folder. Save it again after photos were added or
+#   removed.
 #
-# Go on with :doc:`/user_guide/image_search` for all that a search can do, with
-# :doc:`/user_guide/choosing` for other hashers, and with
-# :doc:`/user_guide/serving` to answer over HTTP.
+# Continue with :doc:`/user_guide/image_search` for everything that a search
+# can do, with :doc:`/user_guide/choosing` for other hashers, and with
+# :doc:`/user_guide/serving` for a service over HTTP.
 # :doc:`/user_guide/command_line` does all of this without Python.
 
-shutil.rmtree(home)  # it was for this page alone
+shutil.rmtree(home)  # it was only for this page
 
 # sphinx_gallery_thumbnail_number = 3

@@ -2,10 +2,10 @@
 A hasher of your own
 ====================
 
-A new loss is a class of a few lines, and a hasher that minimises it another. The rest is there:
-heads and backbones, batches, early stopping, checkpoints, grid searches, and learning from tags
-first, where labels are few. Here a loss that gives each label a code of its own is trained on
-labels alone, on tags alone, and on tags first and a few labels second.
+A new loss is a short class, and the hasher that minimises it is another short class. The package
+has all the rest: heads and backbones, batches, early stopping, checkpoints, grid searches, and
+learning from tags first, if there are few labels. Here a loss that gives each label a code is
+trained on labels alone, on tags alone, and on tags first and a few labels second.
 """
 
 # Authors: the scikit-hash developers
@@ -28,14 +28,14 @@ from skhash.networks import NetworkParameters
 # %%
 # Loss and hasher
 # ---------------
-# Each label has a centre, a row of a Hadamard matrix: any two of these differ in half of the bits.
+# Each label has a centre, a row of a Hadamard matrix: any two rows differ in half of the bits.
 # The target of a photo is the majority of the centres of its labels, and the loss is the binary
 # cross entropy of its outputs [1]_. A loss is called with the outputs of the head for a batch,
 # shape (n, n_bits), and the labels of the batch as 0 and 1, shape (n, n_labels).
 #
-# Parameters of one's own are named in ``__init__``; all others are handed on. ``retention`` is how
-# hard stage two of learning from tags and labels holds on to what the tags taught: this loss would
-# soon learn a handful of labels by heart.
+# Name your own parameters in ``__init__`` and pass all others on. ``retention`` sets how strongly
+# stage two of learning from tags and labels keeps the weights of stage one: without it, this loss
+# would soon memorise a few labels.
 
 
 class CentralLoss(nn.Module):
@@ -70,8 +70,8 @@ class CentralHasher(DeepHasher):
 # %%
 # Photos
 # ------
-# Rendered ones, with tags as people give them, described by the colours and the directions of edges
-# in each cell of a grid. All have tags; labels are known of 150.
+# The photos are rendered, with realistic tags. Features are the colours and the directions of edges
+# in each cell of a grid. All photos have tags; 150 have labels.
 
 
 def describe(pixels: np.ndarray) -> np.ndarray:
@@ -87,13 +87,13 @@ query, database = np.arange(300), np.arange(300, 1500)
 
 labels = photos.labels[database].toarray()
 few = labels.copy()
-few[150:] = 0  # a row of none is an unlabelled photo
+few[150:] = 0  # a row of zeros is an unlabelled photo
 
 # %%
 # Three ways to train it
 # ----------------------
-# By itself it is an estimator as any other. :class:`~skhash.WeaklySupervisedHasher` needs no more
-# of it than its loss.
+# The hasher can be fitted like any estimator. :class:`~skhash.WeaklySupervisedHasher` only needs
+# its loss.
 
 hasher = CentralHasher(32, random_state=0)
 weakly, both = (WeaklySupervisedHasher(hasher, random_state=0) for _ in range(2))
@@ -106,8 +106,8 @@ fitted = {
 # %%
 # How well they find photos of the same things
 # --------------------------------------------
-# With tags first, 150 labels lead further than by themselves. Here all photos have tags, which say
-# more about them than so few labels: tags alone lead further still.
+# 150 labels give better codes after training on tags than alone. Here all photos have tags, which
+# contain more information than so few labels: tags alone give even better codes.
 
 truth = photos.labels[query].toarray(), labels
 scores = {

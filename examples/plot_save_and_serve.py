@@ -2,10 +2,10 @@
 Saving a hasher, and serving it
 ===============================
 
-Training is done. How does the hasher get to the program that uses it, and must
-that program carry torch with it? A hasher is saved as plain data; it is
-exported to ONNX for programs that only make codes, without torch; and a search
-with its photos is saved as a folder, which a service answers from over HTTP::
+After training, how does another program use the hasher, and does it need
+torch? A hasher is saved as plain data. It can be exported to ONNX for programs
+that only make codes, without torch. A search with its photos is saved as a
+folder, which a service uses to answer over HTTP::
 
     pip install "scikit-hash[examples,onnx,serve]"
 """
@@ -40,7 +40,7 @@ from skhash.datasets import make_social_images
 # %%
 # A hasher
 # --------
-# It learns from 400 photos and their tags; 8 others will be asked for.
+# It learns from 400 photos and their tags; 8 others are queries.
 
 photos = make_social_images(408, random_state=0)
 new, known = photos.images[:8], photos.images[8:]
@@ -52,9 +52,9 @@ codes = pack(hasher.transform(new))
 # %%
 # Save and load
 # -------------
-# :func:`skhash.save` writes one file, :func:`skhash.load` reads it. There is
-# no pickle in it: nothing in the file is executed, so that it can be taken
-# from others.
+# :func:`skhash.save` writes one file, :func:`skhash.load` reads it. The file
+# contains no pickle, and nothing in it is executed. So you can load files from
+# other people.
 
 temporary = TemporaryDirectory()
 folder = Path(temporary.name)
@@ -65,17 +65,17 @@ print("the same codes:", np.array_equal(codes, pack(loaded.transform(new))))
 # %%
 # Without torch
 # -------------
-# :func:`skhash.to_onnx`, which takes torch 2.13 or newer, writes network and
-# hash function as one ONNX model: pixels in, packed codes out. What must be
-# done with a photo before stands in the model, too.
+# :func:`skhash.to_onnx`, which needs torch 2.13 or newer, writes network and
+# hash function as one ONNX model, from pixels to packed codes. The model also
+# contains the settings for preparing photos.
 
 skhash.to_onnx(hasher, folder / "hasher.onnx")
 
 # %%
 # A program that makes codes needs NumPy, Pillow and onnxruntime. This one runs
-# in a process of its own, and says at the end what else it has loaded.
-# :doc:`/user_guide/persistence` has the version for photos of a camera, which
-# may be large, or lie on their side.
+# in a separate process, and at the end it lists which other libraries are
+# loaded. :doc:`/user_guide/persistence` has the version for photos of a
+# camera, which may be large or rotated.
 
 program = """
 import json, sys
@@ -113,11 +113,11 @@ for name in ("hasher.skhash", "hasher.onnx"):
     print(f"{name:14} {(folder / name).stat().st_size / 2**20:.0f} MiB")
 
 # %%
-# A search that is saved
-# ----------------------
-# :class:`~skhash.ImageSearch` keeps codes, ids and tags of the photos with the
-# hasher. The hasher has learned already, so it is frozen. Ids are what clients
-# of the service will see: names, not paths of the server.
+# A saved search
+# --------------
+# :class:`~skhash.ImageSearch` keeps codes, ids and tags of the photos together
+# with the hasher. The hasher is already fitted, so it is frozen. Clients of
+# the service see the ids, so these should be names, not paths of the server.
 
 ids = [f"photo-{i:03}" for i in range(len(known))]
 search = ImageSearch(FrozenEstimator(hasher))
@@ -128,23 +128,23 @@ print(sorted(file.name for file in (folder / "search").iterdir()))
 # %%
 # A service
 # ---------
-# :ref:`sphx_glr_auto_examples_serve_search.py` is a service of one file. Here
-# it runs on a free port of this machine, for as long as this page.
+# :ref:`sphx_glr_auto_examples_serve_search.py` is a service in one file. Here
+# it runs on a free port of this machine, until the end of this page.
 
 with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
-found = find_spec("serve_search")  # the file beside this one
+found = find_spec("serve_search")  # the file next to this one
 if found is None or found.origin is None:
-    raise FileNotFoundError("serve_search.py must lie beside this page's file")
+    raise FileNotFoundError("serve_search.py must be next to this page's file")
 command = [sys.executable, found.origin, str(folder / "search")]
 command += ["--port", str(port)]
 with (folder / "log").open("w") as log:
     service = subprocess.Popen(command, stdout=log, stderr=log)
-atexit.register(service.kill)  # should this page fail before its end
+atexit.register(service.kill)  # in case this page fails before its end
 
 
 def ask(path: str, body: bytes | None = None) -> Any:
-    """What the service answers."""
+    """The answer of the service."""
     url = f"http://127.0.0.1:{port}/{path}"
     try:
         with urlopen(Request(url, body), timeout=30) as response:
@@ -154,7 +154,7 @@ def ask(path: str, body: bytes | None = None) -> Any:
 
 
 def wait() -> Any:
-    """Wait until the service answers, two minutes at most."""
+    """Wait until the service answers, at most two minutes."""
     for _ in range(240):
         if service.poll() is not None:
             break
@@ -169,7 +169,8 @@ def wait() -> Any:
 print(wait())
 
 # %%
-# Photos and words in, JSON out. What is no photo gets an error that says so.
+# The input is photos or words, the output is JSON. For data that is not a
+# photo the service answers with an error.
 
 for hit in ask("search/photo?n=3", Path(files[0]).read_bytes()):
     print(hit)
@@ -178,8 +179,8 @@ for hit in ask("search/words?words=dog&words=beach&n=3"):
 print(ask("search/photo", b"no photo"))
 
 # %%
-# Each row: a photo that was sent, and the six that the service found. Above
-# them is the number of bits that differ.
+# Each row shows a photo that was sent and the six photos that the service
+# found. The numbers are those of the bits that differ.
 
 figure, axes = plt.subplots(4, 7, figsize=(8, 5), layout="constrained")
 for row, file, pixels in zip(axes, files, new, strict=False):
@@ -202,8 +203,8 @@ temporary.cleanup()
 # What to take from this
 # ----------------------
 # - Python programs: :func:`skhash.save` and :func:`skhash.load`, not pickle.
-# - Programs that only make codes: :func:`skhash.to_onnx`. A value that is 0
-#   but for rounding may get the other bit there, a bit in some million.
+# - Programs that only make codes: :func:`skhash.to_onnx`. A bit may differ if
+#   its value is 0 up to rounding, about one bit in some million.
 # - Programs in any language: a service, which reads a saved
 #   :class:`~skhash.ImageSearch`. It has limits but no passwords; read
-#   :doc:`/user_guide/serving` before it meets the internet.
+#   :doc:`/user_guide/serving` before you connect it to the internet.

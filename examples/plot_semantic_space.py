@@ -2,10 +2,10 @@
 What do tags mean to each other?
 ================================
 
-"Playa" is a beach, "jaguar" is a car or a cat, and "nikon" is in no photo at
-all. A :class:`~skhash.SemanticSpace` learns this from nothing but the lists of
-tags: which words stand in one list more often than by chance. This page looks
-into one.
+"Playa" is a beach, "jaguar" is a car or a cat, and "nikon" names nothing that
+a photo shows. A :class:`~skhash.SemanticSpace` learns this only from lists of
+tags: it uses which words are in the same list more often than by chance. This
+page explores such a space.
 """
 
 # Authors: the scikit-hash developers
@@ -23,10 +23,10 @@ from skhash.semantic import SemanticSpaceDisplay
 # %%
 # Tags
 # ----
-# Tags of 3,000 photos that are made up, but tagged as people do: in several
-# languages, with words of two meanings, with cameras, places and praise. The
-# space sees these lists and nothing else. (Photos come with them; they are
-# small here, as nobody looks at them.)
+# The tags of 3,000 photos are artificial, but similar to those of real users:
+# in several languages, with words of two meanings, cameras, places and praise.
+# The space uses only these lists. (The photos are small here, because they are
+# not used.)
 
 photos = make_social_images(3000, image_size=16, random_state=0)
 for words in photos.tags[:5]:
@@ -35,11 +35,11 @@ for words in photos.tags[:5]:
 # %%
 # Sem-words
 # ---------
-# Each tag gets a vector, here by counting (``embedding="ppmi"``): 200 tags on
-# 3,000 photos are few enough for that, and the default, word2vec, is for more.
-# Then a sparse code over 24 *sem-words* is learned: directions such that each
-# tag needs few of them. What a sem-word is about is seen from its strongest
-# tags.
+# Each tag gets a vector, here by counting (``embedding="ppmi"``). This suits
+# small data such as 200 tags on 3,000 photos; the default, word2vec, is for
+# more data. Then the space learns 24 *sem-words*, which are directions such
+# that each tag needs only few of them, and a sparse code for each tag. The
+# strongest tags of a sem-word show its topic.
 
 space = SemanticSpace(n_components=24, embedding="ppmi", random_state=0)
 space.fit(photos.tags)
@@ -52,19 +52,19 @@ plt.show()
 # %%
 # Neighbours
 # ----------
-# Tags with like codes. "Playa" finds the beach in all languages, "robin" the
-# birds. "Nikon" finds its models first; what follows, places and praise, comes
-# by chance.
+# These are tags with similar codes. "Playa" finds the beach in all languages,
+# "robin" finds birds. "Nikon" finds its models first; the places and praise
+# that follow are there by chance.
 
 some = ["playa", "robin", "nikon"]
 SemanticSpaceDisplay.from_estimator(space, tags=some, n_tags=8)
 plt.show()
 
 # %%
-# How often is the nearest tag right? For each word that names one thing, as we
-# know of tags that were made up: whether its nearest neighbour names the same.
-# For the words that name nothing (cameras, places, praise) there is no right
-# one.
+# How often is the nearest tag right? The tags are artificial, so we know which
+# words name one thing. For each of them we check whether its nearest neighbour
+# names the same thing. Words that name nothing in a photo (cameras, places,
+# praise) have no right neighbour.
 
 concepts = photos.tag_concepts
 one_thing = [tag for tag in space.vocabulary_ if len(concepts[tag]) == 1]
@@ -77,9 +77,9 @@ print(f"{right} of {len(one_thing)} words")
 # %%
 # A word of two meanings
 # ----------------------
-# In a list of synonyms "jaguar" would have to be a car or a cat. Its code is
-# both, and more of the car: 29 of the 41 photos with this tag show a car, 16 a
-# cat.
+# In a list of synonyms, "jaguar" would have to be either a car or a cat. Its
+# code contains both, and more of the car: 29 of the 41 photos with this tag
+# show a car, 16 a cat.
 
 row = np.flatnonzero(space.vocabulary_ == "jaguar")[0]
 code = space.tag_codes_[[row]].toarray().ravel()
@@ -89,8 +89,8 @@ for k in meanings:
     print(f"{code[k]:5.2f} x sem-word {k} ({words}, ...)")
 
 # %%
-# The sem-vector of a photo is the mean of the codes of its tags, and so the
-# other tags decide which jaguar it is. Cosines of sem-vectors:
+# The sem-vector of a photo is the mean of the codes of its tags. So the other
+# tags determine which jaguar is meant. Cosines of sem-vectors:
 
 lists = [["jaguar"], ["jaguar", "classiccar"], ["jaguar", "kitten"]]
 vectors, plain = space.transform(lists), space.transform([["car"], ["cat"]])
@@ -101,10 +101,11 @@ for words, (car, cat) in zip(lists, similarity, strict=True):
 # %%
 # A map
 # -----
-# All tag vectors in two dimensions, by t-SNE: neighbours stay neighbours, but
-# long distances say nothing. Colours are what a word names, rings are words of
-# two meanings. Most of these lie beside one of their meanings or between both;
-# grey are the words that name nothing.
+# This map shows all tag vectors in two dimensions, by t-SNE: neighbours stay
+# neighbours, but long distances have no meaning. Colours show the thing that a
+# word names, rings are words of two meanings, grey words name nothing in a
+# photo. Most words of two meanings are near one of their meanings or between
+# both.
 
 tsne = TSNE(perplexity=20, metric="cosine", random_state=0)
 places = tsne.fit_transform(space.tag_vectors_)
@@ -132,11 +133,12 @@ plt.show()
 # %%
 # What to take from this
 # ----------------------
-# - Synonyms need not be listed by anybody: the tags of photos hold them.
-# - A code may mean two things, and a photo's other tags decide between them.
-# - Words that name nothing belong to no group; they lie between them.
+# - Nobody has to list synonyms: they can be learned from the tags of photos.
+# - A code may have two meanings; the other tags of a photo decide between
+#   them.
+# - Words that name nothing belong to no group; they lie between the groups.
 #
-# Hashers use the space without being asked: see
+# Hashers use the space automatically: see
 # :class:`~skhash.WeaklySupervisedHasher`, whose first stage learns
 # sem-vectors, and ``target=`` of :class:`~skhash.TagITQ`. Formulas are on the
 # page :doc:`/user_guide/wp`.

@@ -2,12 +2,12 @@
 From tagged photos to a search
 ==============================
 
-Photos whose owners tagged them go in; a search comes out that finds photos by photos and by words,
-suggests tags, grows, and fits into a small folder. This page goes through it, step by step.
+From photos with tags we make a search. It finds photos by photos and by words, suggests tags, can
+get new photos, and is saved as a small folder. This page shows each step.
 
-The photos here are rendered, and their tags imitate people's: synonyms, words of two meanings,
-praise, names of cameras, gaps. As a script it does the same with a folder of your own photos, and a
-table of their tags or the keywords that they carry::
+The photos here are rendered, and their tags are similar to those of real users: synonyms, words of
+two meanings, praise, names of cameras, missing tags. As a script it does the same with a folder of
+your photos, and a table of their tags or the keywords inside the photos::
 
     python examples/plot_social_image_search.py --images photos/ --tags tags.csv
 """
@@ -35,10 +35,10 @@ parser.add_argument(
     "--tags",
     type=Path,
     help="table of their tags (CSV, TSV, JSON Lines or Parquet) with columns 'file', 'tags' and, "
-    "if there are any to judge by, 'labels' (default: the keywords that the photos carry)",
+    "optionally, 'labels' for the evaluation (default: the keywords inside the photos)",
 )
-parser.add_argument("--n-images", type=int, help="use so many photos (default: 1200 rendered; all)")
-parser.add_argument("--seed", type=int, default=0, help="seed of all chance (default: 0)")
+parser.add_argument("--n-images", type=int, help="number of photos (default: 1200 rendered; all)")
+parser.add_argument("--seed", type=int, default=0, help="seed of all random steps (default: 0)")
 parser.add_argument("--output", type=Path, default=Path("output"), help="folder (default: output)")
 args = parser.parse_args()
 if args.tags is not None and args.images is None:
@@ -49,8 +49,9 @@ if args.n_images is not None and args.n_images < 12:
 # %%
 # Photos and tags
 # ---------------
-# A photo is a file, its tags are a list of words. Labels say what is to be seen; nothing learns
-# from them, they judge the answers at the end. Without labels, what shares a tag is relevant.
+# A photo is a file, its tags are a list of words. Labels say what a photo shows. They are not used
+# in training, only in the evaluation at the end. Without labels, photos with a common tag are
+# relevant.
 
 if args.images is None:
     data = make_social_images(args.n_images or 1200, random_state=args.seed)
@@ -69,12 +70,12 @@ for file, words in zip(files[:4], tags, strict=False):
     print(f"{file}: {', '.join(words)}")
 
 # %%
-# What is to be seen
-# ------------------
-# A network that has learned from ImageNet looks at each photo: EfficientNet-Lite0, whose weights
-# are installed with the examples. OpenVINO computes it, which is several times as fast on a CPU.
-# What the network has seen is kept, for all that follows and for the next run. A photo that cannot
-# be read is left out, with a warning.
+# Features
+# --------
+# A network trained on ImageNet computes features of each photo: EfficientNet-Lite0, whose weights
+# are installed with the examples. OpenVINO runs it, which is several times as fast on a CPU. The
+# features are stored, for later steps and for the next run. A photo that cannot be read is skipped,
+# with a warning.
 
 rows = np.random.default_rng(args.seed).permutation(len(files))[: args.n_images]
 network = ImageFeatures(
@@ -93,9 +94,8 @@ files, tags, truth = files[rows], tags[rows], truth[rows]
 # %%
 # Learn
 # -----
-# One photo in six will be searched with; the search gets the others. TagITQ learns from their tags
-# how to make 64 bits of what the network sees. ``ImageSearch()`` would do as well: this is what it
-# takes if it is given nothing.
+# One photo in six is a query; the others are the database. TagITQ learns from their tags to turn
+# the features into 64 bits. ``ImageSearch()`` would do the same, because this is its default.
 
 query, database = slice(len(files) // 6), slice(len(files) // 6, None)
 search = ImageSearch(make_pipeline(network, TagITQ(64, random_state=args.seed)))
@@ -106,8 +106,8 @@ print(f"{search.photos_.codes.shape[1]} bytes each")
 # %%
 # Photos by photos
 # ----------------
-# The first photo of each row was searched with, and is not in the search. Below the others stand
-# their names, and the number of bits in which the codes differ.
+# The first photo of each row is the query, which is not in the database. The results have their
+# names and the number of bits in which the codes differ.
 
 found = search.query(files[query][:4], n_neighbors=7)
 found.plot()
@@ -115,7 +115,7 @@ found.plot()
 # %%
 # Photos by words
 # ---------------
-# Words have codes, too. A photo can be found by a word that nobody gave it.
+# Words have codes, too. A photo can be found by a word that is not among its tags.
 
 if args.images is None:
     words = [["sunset", "beach"], ["snow"], ["dog"]]
@@ -129,7 +129,8 @@ found_by_words.plot()
 # %%
 # Tags for photos
 # ---------------
-# The most similar photos vote for their tags. The score is the share of votes above that of chance.
+# The most similar photos vote for their tags. The score is the share of votes, minus the share that
+# is expected by chance.
 
 suggestions = search.suggest_tags(files[query][:3])
 for file, suggested, own in zip(files[query], suggestions, tags[query], strict=False):
@@ -137,9 +138,9 @@ for file, suggested, own in zip(files[query], suggestions, tags[query], strict=F
     print(f"   its owner wrote: {', '.join(own)}")
 
 # %%
-# It grows
-# --------
-# Photos come and go; nothing is learned anew for that.
+# Add and remove photos
+# ---------------------
+# This does not need a new fit.
 
 newcomers = files[query][:3]
 search.add(newcomers, tags[query][:3])
@@ -148,10 +149,10 @@ search.remove(newcomers)
 print(len(search), newcomers[0] in search)
 
 # %%
-# It is kept
-# ----------
-# The folder holds codes, names and tags as plain files, and the hasher, without pickle. The answers
-# make a page for a browser.
+# Save
+# ----
+# The folder contains codes, names, tags and the hasher as plain files, without pickle. The results
+# are saved as an HTML page.
 
 search.save(args.output / "search")
 again = ImageSearch.load(args.output / "search")
@@ -162,9 +163,9 @@ found.to_html(args.output / "answers.html")
 # %%
 # How good is it?
 # ---------------
-# Five ways to codes, from the same features. The first three do not see the tags, and tags have no
-# part in the code of a photo here. The mean average precision (MAP) is 1 if all photos of the same
-# things come before all others.
+# We compare five methods on the same features. The first three do not use tags. Tags are only used
+# in training, not for the code of a photo. The mean average precision (MAP) is 1 if all photos of
+# the same things come before all others.
 
 n_bits = min(64, len(search))
 hashers = {
@@ -191,8 +192,9 @@ comparison = compare_hashers(
 print(comparison)
 
 # %%
-# Left: the share of photos of the same things among those found (precision), as more of them are
-# found (recall). Right: queries and the photos nearest to them by TagITQ; green frames mean right.
+# Left: precision, the share of relevant photos among the results, against recall, the share of
+# relevant photos that are found. Right: queries and their nearest photos by TagITQ; relevant photos
+# have a green frame.
 
 figure, (curves, sheet) = plt.subplots(
     1, 2, figsize=(11, 4.6), width_ratios=(2, 3), layout="constrained"
@@ -212,7 +214,7 @@ sheet.set_title(f"Queries, and their nearest photos by {n_bits} bits of TagITQ")
 figure.savefig(args.output / "social_image_search.png", dpi=100)
 
 # %%
-# Where it all lies:
+# The files of this page:
 
 print(f"Search: {args.output / 'search'}")
 print(f"Page of answers: {args.output / 'answers.html'}")

@@ -1,11 +1,11 @@
 """
-How much noise in tags do codes endure?
-=======================================
+How robust are codes to noise in tags?
+======================================
 
-People tag what is not to be seen, and leave out what is. Here the tags of
-photos are made worse step by step, until they say nothing, and codes are
-learned from what is left. The measure is what photos alone are worth: tags are
-of use as long as codes are better with them than without.
+Users give tags that a photo does not show, and omit tags that it shows. Here
+we make the tags of photos worse step by step, until they contain no
+information, and learn codes from them. We compare with codes that are learned
+without tags: tags are useful as long as codes are better with them.
 """
 
 # Authors: the scikit-hash developers
@@ -33,10 +33,10 @@ from skhash.metrics import chance_level, mean_average_precision
 # %%
 # Photos
 # ------
-# Rendered ones, described by the colours and the directions of edges in each
-# cell of a grid. 250 are searched with, 750 are learned from and searched.
-# Their tags are not clean to begin with: four in ten say nothing about the
-# photo. The labels, which judge the answers, stay as they are.
+# The photos are rendered. Features are the colours and the directions of edges
+# in each cell of a grid. 250 photos are queries; 750 are for training and are
+# the database. Their tags are noisy from the start: four in ten say nothing
+# about the photo. The labels for the evaluation do not change.
 
 photos = make_social_images(1000, image_size=48, random_state=0)
 query, database = slice(0, 250), slice(250, None)
@@ -61,9 +61,9 @@ X = StandardScaler().fit(X[database]).transform(X)
 # %%
 # Two kinds of noise
 # ------------------
-# *Wrong tags*: a share of all tags is exchanged among the photos, so that each
-# tag stays as frequent as it was and each photo has as many. *Missing tags*: a
-# share of all tags is taken away.
+# *Wrong tags*: a share of all tags is exchanged among the photos. The
+# frequency of each tag and the number of tags of each photo do not change.
+# *Missing tags*: a share of all tags is removed.
 
 Tags = Sequence[list[str]]
 
@@ -79,7 +79,7 @@ def exchange(tags: Tags, share: float) -> Tags:
 
 
 def remove(tags: Tags, share: float) -> Tags:
-    """Take a share of the tags away."""
+    """Remove a share of the tags."""
     rng = np.random.default_rng(0)
     return [[word for word in own if rng.random() >= share] for own in tags]
 
@@ -93,15 +93,15 @@ for i in (0, 1, 3):
 # %%
 # Without tags
 # ------------
-# :class:`~skhash.ITQ` sees the photos alone. Whatever falls below this had
-# better not have looked at the tags.
+# :class:`~skhash.ITQ` uses only the photos. Methods with tags are useful only
+# if they are better than this.
 
 
 truth = photos.labels[query], photos.labels[database]
 
 
 def score(hasher: Any) -> float:
-    """How well a hasher finds photos of the same things: MAP."""
+    """MAP of a hasher: how well it finds photos of the same things."""
     codes = hasher.transform(X[query]), hasher.transform(X[database])
     return mean_average_precision(*codes, *truth)
 
@@ -125,7 +125,7 @@ hashers = {
 
 
 def course(hasher: Any, spoil: Callable) -> list[float]:
-    """MAP of a hasher as more and more tags are spoilt."""
+    """MAP of a hasher for growing noise in the tags."""
     spoilt = [spoil(tags, share) for share in shares]
     return [score(hasher.fit(X[database], some)) for some in spoilt]
 
@@ -137,7 +137,7 @@ for name, scores in wrong.items():
 # %%
 # Missing tags
 # ------------
-# With the two methods that endured most.
+# With the two methods that were most robust.
 
 endured = ("TagITQ", "DSTDHLinear")
 missing = {name: course(hashers[name], remove) for name in endured}
@@ -145,7 +145,7 @@ for name, scores in missing.items():
     print(f"{name:17}", *(f"{value:.3f}" for value in scores))
 
 # %%
-# Dashed is what photos are worth without tags, dotted a random order.
+# The dashed line is ITQ, without tags; the dotted line is a random order.
 
 sides = {"exchanged": wrong, "missing": missing}
 figure, axes = plt.subplots(
@@ -168,16 +168,16 @@ plt.show()
 # %%
 # What to take from this
 # ----------------------
-# - With these photos tags are worth having even if six in ten are wrong.
-# - A wrong tag costs more than a missing one: nobody need tag everything.
-# - :class:`~skhash.TagITQ` and :class:`~skhash.DSTDHLinear` find by
-#   cross-validation how far to trust the tags. In noise they fall to what the
-#   photos alone are worth, and hardly below.
-# - :class:`~skhash.SAH` and :class:`~skhash.WeaklySupervisedHasher` trust them
-#   as far as their parameters say, and by default too far for tags as bad as
-#   these: there, codes without tags are better.
+# - With these photos tags are useful even if six in ten are wrong.
+# - A wrong tag harms more than a missing tag: users need not tag everything.
+# - :class:`~skhash.TagITQ` and :class:`~skhash.DSTDHLinear` choose by
+#   cross-validation how much they use the tags. With much noise they are about
+#   as good as codes without tags, and hardly worse.
+# - :class:`~skhash.SAH` and :class:`~skhash.WeaklySupervisedHasher` have
+#   parameters for this. Their defaults use the tags too much if tags are as
+#   bad as here: then codes without tags are better.
 #
-# Whether your own tags are good enough: compare with :class:`~skhash.ITQ` on
-# photos whose truth you know, as
-# :ref:`sphx_glr_auto_examples_plot_social_image_search.py` does. These are
-# small numbers of made photos; differences of a hundredth mean nothing.
+# To see whether your tags are good enough, compare with :class:`~skhash.ITQ`
+# on photos with known labels, as in
+# :ref:`sphx_glr_auto_examples_plot_social_image_search.py`. The photos here
+# are few and artificial; differences of a hundredth mean nothing.

@@ -2,12 +2,12 @@
 How do I choose the weights of a hasher?
 ========================================
 
-How much should codes follow looks (``alpha``), concepts shared by photos and
-tags (``beta``) and the network (``nu``)? How much should similarities of tags
-count (``delta``)? Where the truth is known for some photos,
-:class:`~sklearn.model_selection.GridSearchCV` answers. Here for
-:class:`~skhash.DSTDHHasher` and :class:`~skhash.WeaklySupervisedHasher`; with
-any other hasher it goes the same way.
+How much should codes depend on visual similarity (``alpha``), on concepts of
+photos and tags (``beta``) and on the network (``nu``)? How much should
+similarities of tags count (``delta``)? If some photos have labels, use
+:class:`~sklearn.model_selection.GridSearchCV`. This page does so for
+:class:`~skhash.DSTDHHasher` and :class:`~skhash.WeaklySupervisedHasher`; other
+hashers work in the same way.
 """
 
 # Authors: the scikit-hash developers
@@ -38,11 +38,11 @@ photos = make_social_images(500, image_size=64, random_state=0)
 # %%
 # The pipeline
 # ------------
-# Features and hasher are one estimator. With a ``cache``, no photo goes
-# through the network twice, however many folds and weights are tried. The
-# network here has random weights, which need no download; with
-# ``weights="DEFAULT"`` it has learned from ImageNet. The hasher is a linear
-# function of its features, as that is quickly trained.
+# Features and hasher are one estimator. With a ``cache``, the network runs
+# only once on each photo, for any number of folds and weights. The network
+# here has random weights, which need no download; with ``weights="DEFAULT"``
+# it is trained on ImageNet. The hasher is a linear function of the features,
+# because this is trained quickly.
 
 features = ImageFeatures(
     "resnet18",
@@ -61,12 +61,12 @@ hasher = DSTDHHasher(
 pipeline = make_pipeline(features, hasher)
 
 # %%
-# The judge
+# The score
 # ---------
-# Codes are learned from tags and judged by labels, which metadata routing
-# hands to the scorer. (Tags alone are a poor judge of these weights: they see
-# detail that codes do well to lose.) The score is the mean average precision
-# among the photos of a fold that was held out.
+# Codes are learned from tags and scored with labels, which metadata routing
+# passes to the scorer. (Tags alone are not good for choosing these weights:
+# they contain details that good codes do not keep.) The score is the mean
+# average precision among the photos of a held-out fold.
 
 sklearn.set_config(enable_metadata_routing=True)
 judge = retrieval_scorer().set_score_request(labels=True)
@@ -87,22 +87,22 @@ for name, value in search.best_params_.items():
     print(f"   {name} = {value:g}")
 
 # %%
-# What came of it
-# ---------------
-# A fold may be easy or hard for all weights alike. So what a choice is worth
-# is its score less the mean score of its fold: a point for each fold, and a
-# line through their means.
+# Results
+# -------
+# A fold may be easy or hard for all weights. So we plot the gain of each
+# choice, which is its score minus the mean score of the fold: a point for each
+# fold, and a line through the means.
 
 
 def gains(search: GridSearchCV) -> np.ndarray:
-    """What each choice gained or lost in each fold."""
+    """Gain of each choice in each fold."""
     results, folds = search.cv_results_, range(search.n_splits_)
     scores = np.stack([results[f"split{i}_test_score"] for i in folds], axis=1)
     return scores - scores.mean(axis=0)
 
 
 def draw(ax: Any, values: list, gained: np.ndarray, **line: Any) -> None:
-    """Draw gains over the values of a weight."""
+    """Plot gains against the values of a weight."""
     (drawn,) = ax.plot(values, gained.mean(axis=1), **line)
     ax.plot(values, gained, ".", color=drawn.get_color())
     ax.axhline(0, color="0.8", zorder=0)
@@ -130,9 +130,9 @@ plt.show()
 # delta
 # -----
 # :class:`~skhash.WeaklySupervisedHasher` learns similarities of photos from a
-# space of tags, and ``delta`` is the weight of that. The space has nothing to
-# do with ``delta``: it is fitted once, and frozen. The features come from the
-# cache. Labels are for the judge again, not for ``fit``.
+# space of tags; ``delta`` is their weight. The space does not depend on
+# ``delta``, so it is fitted once and frozen. The features come from the cache.
+# Again labels are only for the score, not for ``fit``.
 
 space = SemanticSpace(random_state=0).fit(photos.tags)
 weakly = WeaklySupervisedHasher(
@@ -161,13 +161,13 @@ plt.show()
 # %%
 # What to take from this
 # ----------------------
-# - Graphs that weigh too much (``alpha`` of 1) cost in most folds. Below that
-#   the best gains less than a hundredth; ``beta`` and ``nu`` matter less
-#   still, and ``delta``, over four powers of ten, hardly at all. Here the
-#   defaults would do.
-# - Look at the folds, not only at ``best_params_``: some choice always comes
-#   first, if by chance.
-# - A search needs labels of some photos for its judge. It is worth them where
-#   photos or features are unlike those that the defaults were made for.
+# - Graphs with a too large weight (``alpha`` of 1) make most folds worse.
+#   Below 1 the best choice gains less than a hundredth. ``beta`` and ``nu``
+#   matter even less, and ``delta``, over four powers of ten, hardly at all.
+#   Here the defaults are good enough.
+# - Look at the folds, not only at ``best_params_``: one choice is always best,
+#   perhaps only by chance.
+# - A search needs labels of some photos for its score. It is worth the effort
+#   if photos or features differ from those for which the defaults were chosen.
 
 # sphinx_gallery_thumbnail_number = 1

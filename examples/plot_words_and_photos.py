@@ -2,9 +2,9 @@
 Words in, photos out
 ====================
 
-A hasher that learns from tags knows what words look like: ``transform_tags`` gives a word a code in
-the space of the codes of photos, and the nearest photos show what the word means. The photos that
-are searched need no tags.
+A hasher that learns from tags can also encode words: ``transform_tags`` gives a code that can be
+compared with the codes of photos. The nearest photos show the meaning of the word. The photos in
+the database need no tags.
 """
 
 # Authors: the scikit-hash developers
@@ -26,7 +26,7 @@ learned, searched = slice(0, 2000), slice(2000, 3000)
 # %%
 # Features
 # --------
-# Edges and colours over a grid. Those of a network are better, see
+# Features are edges and colours on a grid. Features of a network are better, see
 # :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
 
 
@@ -45,8 +45,8 @@ features = np.stack([describe(pixels, cell) for pixels in photos.images])
 # %%
 # Words
 # -----
-# The hasher learns from 2,000 photos and their tags. The other 1,000 photos are searched, by the
-# names of what there is to see.
+# The hasher learns from 2,000 photos and their tags. The other 1,000 photos are the database.
+# Queries are the names of things in the photos.
 
 hasher = TagITQ(n_bits=64, random_state=0)
 hasher.fit(features[learned], photos.tags[learned])
@@ -59,7 +59,7 @@ search = HammingNeighbors(n_neighbors=8).fit(codes)
 found = search.kneighbors(queries, return_distance=False)
 
 # %%
-# A row for each word: the eight photos whose codes are nearest to its code.
+# Each row shows a word and the eight photos whose codes are nearest to its code.
 
 figure, axes = plt.subplots(len(things), 8, figsize=(9, 1.15 * len(things)), layout="constrained")
 for row, word, nearest in zip(axes, things, found, strict=True):
@@ -73,8 +73,8 @@ plt.show()
 # %%
 # Photos that have tags
 # ---------------------
-# An archive knows some words about its photos already. ``transform_with_tags`` makes codes of both,
-# and the same words find more.
+# If photos of the database have tags, ``transform_with_tags`` makes codes from both. Then the same
+# words find more relevant photos.
 
 columns = [photos.label_names.tolist().index(name) for name in things]
 truth = photos.labels[searched].toarray()[:, columns]

@@ -2,8 +2,9 @@
 A search service
 ================
 
-A saved :class:`~skhash.ImageSearch` answers over HTTP: photos or words in, JSON out. This is a
-script to start from; it is not run here. :doc:`/user_guide/serving` says what it limits, and why::
+A saved :class:`~skhash.ImageSearch` answers over HTTP. Queries are photos or words, answers are
+JSON. Adapt this script to your needs; it is not run on this page. :doc:`/user_guide/serving`
+explains its limits::
 
     pip install "scikit-hash[serve]"
     python examples/serve_search.py FOLDER --port 8000
@@ -54,7 +55,7 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may ask for; whoever asks for more gets an error."""
+    """Limits for requests; a request beyond a limit gets an error."""
 
     photo_bytes: int = 10_000_000
     words_bytes: int = 50_000
@@ -65,7 +66,7 @@ class Limits:
 
 
 class Service:
-    """Endpoints that ask one search.
+    """Endpoints for one search.
 
     Photos are decoded and searched in threads, so that the event loop is always free.
     """
@@ -80,7 +81,7 @@ class Service:
     def endpoint(
         self, ask: Callable[[Request], Awaitable[Any]], *, body_bytes: int = 0
     ) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint that takes its turn, and reads no more than so many bytes."""
+        """An endpoint with limits of the requests at a time and of the bytes that it reads."""
 
         async def respond(request: Request) -> Response:
             if self.n_requests >= self.limits.requests:
@@ -94,7 +95,7 @@ class Service:
         return respond
 
     async def photo(self, request: Request) -> Any:
-        """Photos like the one that was sent: as a file of a form, or as the body itself."""
+        """Photos similar to the one that was sent, as a file of a form or as the body."""
         n, having = self.options(in_url(request), {"n", "having"})
         content = await photo_of(request)
 
@@ -108,7 +109,7 @@ class Service:
         return await self.in_thread(search)
 
     async def words(self, request: Request) -> Any:
-        """Photos of words. Those that nobody has used as a tag are left out, if others remain."""
+        """Photos for words. Unknown words are ignored if at least one word is known."""
         asked = in_url(request)
         if request.method == "POST":
             asked |= in_json(await request.body())
@@ -124,7 +125,7 @@ class Service:
         return await self.in_thread(search)
 
     async def like(self, request: Request) -> Any:
-        """Photos like one of the search; ids are looked up, and never taken for files."""
+        """Photos similar to one of the search, by its id, which is never used as a file name."""
         n, having = self.options(in_url(request), {"n", "having"})
         name = self.id_of.get(request.path_params["id"])
         if name is None:
@@ -132,28 +133,28 @@ class Service:
         return await self.in_thread(lambda: self.search.query_ids(name, n, having=having))
 
     async def health(self, request: Request) -> Response:
-        """Whether the service runs; it is answered however busy it is."""
+        """Whether the service runs; this is answered even if the service is busy."""
         return as_json({"status": "ok", "n_photos": len(self.search)})
 
     def options(self, asked: dict[str, Any], known: set[str]) -> tuple[int, list[str] | None]:
-        """How many photos are wanted, and which tags these must have."""
+        """The number of wanted photos, and the tags that these must have."""
         if unknown := set(asked) - known:
             raise HTTPException(422, f"unknown: {', '.join(sorted(unknown))}")
         n = asked.get("n", 10)
-        # Not isinstance: True is an int for Python.
+        # Not isinstance, because True is an int in Python.
         if type(n) is not int or not 1 <= n <= self.limits.neighbors:
             raise HTTPException(422, f"n must be a whole number, 1 to {self.limits.neighbors}")
         having = asked.get("having")
         return n, None if having is None else check_words(having, "having")
 
     async def in_thread(self, search: Callable[[], Any]) -> list[dict[str, Any]]:
-        """Answers of a search that runs in a thread: without paths, which are the server's."""
+        """Answers of a search in a thread, without paths, which clients must not see."""
         result = await asyncio.get_running_loop().run_in_executor(self.threads, search)
         return [{"id": hit.id, "distance": hit.distance, "tags": hit.tags} for hit in result[0]]
 
 
 def limited(request: Request, n_bytes: int, seconds: float) -> Request:
-    """A request whose body can be read, but not if it is too large or too slow."""
+    """A request with an error if its body is too large or too slow."""
     too_large = HTTPException(413, f"the body has more than {n_bytes:,} bytes")
     if int(request.headers.get("content-length", 0)) > n_bytes:
         raise too_large
@@ -167,7 +168,7 @@ def limited(request: Request, n_bytes: int, seconds: float) -> Request:
                 message = await request.receive()
         except TimeoutError:
             raise HTTPException(408, "the body came too slowly", {"Connection": "close"}) from None
-        n_left -= len(message.get("body", b""))  # as headers need not say how large it is
+        n_left -= len(message.get("body", b""))  # because headers may not give the size
         if n_left < 0:
             raise too_large
         return message
@@ -190,7 +191,7 @@ async def photo_of(request: Request) -> bytes:
 
 
 def open_photo(content: bytes, max_pixels: int) -> Image.Image:
-    """Open a photo by what it is, whatever it is called, and without decoding it yet."""
+    """Open a photo by its content, not by its name, without decoding it."""
     try:
         image = Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
@@ -205,7 +206,7 @@ def open_photo(content: bytes, max_pixels: int) -> Image.Image:
 
 
 def in_url(request: Request) -> dict[str, Any]:
-    """What a URL asks for, in the form of JSON; n stays text if it is no number."""
+    """The query of a URL, in the form of JSON; n stays text if it is not a number."""
     asked: dict[str, Any] = {}
     for name in request.query_params:
         asked[name] = request.query_params.getlist(name)
@@ -215,7 +216,7 @@ def in_url(request: Request) -> dict[str, Any]:
 
 
 def in_json(body: bytes) -> dict[str, Any]:
-    """What a body asks for."""
+    """The query of a body."""
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):
@@ -226,7 +227,7 @@ def in_json(body: bytes) -> dict[str, Any]:
 
 
 def check_words(words: Any, name: str) -> list[str]:
-    """Words, of which there is at least one."""
+    """At least one word."""
     if not isinstance(words, list) or not words:
         raise HTTPException(422, f"{name} must be a list of words")
     if not all(isinstance(word, str) and clean_tag(word) for word in words):
@@ -235,24 +236,24 @@ def check_words(words: Any, name: str) -> list[str]:
 
 
 def as_json(content: Any, status: int = 200, headers: Any = None) -> Response:
-    """A response; in ASCII, as ids that are names of files may have what is not Unicode."""
+    """A response in ASCII, because ids may be names of files that are not valid Unicode."""
     return Response(json.dumps(content), status, headers, media_type="application/json")
 
 
 async def report(request: Request, error: Exception) -> Response:
-    """Say what is wrong with a request."""
+    """A response that says what is wrong with a request."""
     assert isinstance(error, HTTPException)
     return as_json({"error": error.detail}, error.status_code, error.headers)
 
 
 async def report_failure(request: Request, error: Exception) -> Response:
-    """Say that the service has failed; what has happened is in its log alone."""
-    # The server closes the connection after this; the client is not to use it again.
+    """A response after a failure of the service; details are only in its log."""
+    # The server closes the connection after this; the client must not use it again.
     return as_json({"error": "internal error"}, 500, {"Connection": "close"})
 
 
 async def nobody_listens(request: Request, error: Exception) -> Response:
-    """End a request whose client has gone."""
+    """End a request whose client has disconnected."""
     return as_json({"error": "the client has gone"}, 400)
 
 
@@ -262,7 +263,7 @@ def make_app(
     """The service of a search, as an ASGI application."""
     limits = limits or Limits()
     service = Service(search, limits, n_threads)
-    # What clients send is no news for the log, and Python would remember every such warning.
+    # Unknown words are no problem of the service, and Python would store every such warning.
     warnings.filterwarnings("ignore", "tags has words", UserWarning)
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     photo = service.endpoint(service.photo, body_bytes=limits.photo_bytes)
@@ -283,7 +284,7 @@ def make_app(
 
 
 def load_search(folder: str) -> ImageSearch:
-    """Read a search that can be shown to others."""
+    """Load a search and check that clients may see its content."""
     search = ImageSearch.load(folder)
     if hasattr(search, "n_features_in_"):
         raise SystemExit(f"{folder} searches features; this service needs a search of photos.")
@@ -292,7 +293,7 @@ def load_search(folder: str) -> ImageSearch:
             f"Ids in {folder} are absolute paths, which clients would see. Index the photos again "
             "with other names: ImageSearch(FrozenEstimator(search.hasher_)).fit(files, tags, ids)."
         )
-    # A cache of features would grow with every upload, and processes be started for each.
+    # A cache of features would grow with every upload, and each would start processes.
     for_one_photo = {"cache": None, "num_workers": 0}
     hasher = search.hasher_
     names = {name: name.split("__")[-1] for name in hasher.get_params()}
@@ -304,7 +305,7 @@ def load_search(folder: str) -> ImageSearch:
 
 def app_of(folder: str) -> Starlette:
     """The service of a folder."""
-    torch.set_num_threads(1)  # a photo takes one thread, and there are as many at a time as CPUs
+    torch.set_num_threads(1)  # one thread per photo, and as many photos at a time as CPUs
     return make_app(load_search(folder))
 
 
@@ -314,9 +315,9 @@ def app_from_environment() -> Starlette:
 
 
 def main() -> None:
-    """Load a search and serve it until interrupted."""
+    """Load a search and run the service until interrupted."""
     parser = argparse.ArgumentParser(description="Serve a saved ImageSearch over HTTP.")
-    parser.add_argument("folder", help="what ImageSearch.save has written")
+    parser.add_argument("folder", help="folder of ImageSearch.save")
     parser.add_argument("--host", default="127.0.0.1", help="there is no password: see the guide")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()

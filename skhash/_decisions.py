@@ -1,8 +1,8 @@
 """Real values whose signs do not depend on which samples are computed together.
 
-Matrix products sum in an order that hangs on the shapes of the matrices and on a row's place in
-them, so the last bits of a sample's values differ from batch to batch. That turns signs where a
-value is 0 but for rounding, as it is for all samples of features that take few values.
+The order of summation in matrix products depends on the shapes of the matrices and on a row's
+position. So the last bits of a sample's values differ between batches. This changes signs of values
+that are 0 up to rounding, which are common with features that have few different values.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["affine_values", "centred_projection", "settled_values"]
 
 Values = NDArray[np.floating[Any]]
 
-# Enough for fast products, and few enough that a block stays in the cache for its norms.
+# Large enough for fast products, and small enough that a block stays in the cache for its norms.
 _BLOCK_ROWS = 1024
-# Of products of vectors, in units of the rounding of a single one. Sums of like signs that others
-# of the other sign undo, the worst case, come to half of it.
+# Limit of the rounding of inner products, in units of the rounding of one product. The worst case,
+# large sums of one sign that cancel with those of the other sign, reaches half of it.
 _ROUNDING = 8.0
 
 
@@ -34,19 +34,19 @@ def settled_values(
 ) -> Values:
     """Values of samples, whose signs are the same in any batch.
 
-    The sign of a value that is larger than its rounding is certain. Where one is
-    not, all values of the sample are computed from its row alone, which is the
-    same computation whatever batch it came in.
+    The sign of a value that is larger than its rounding error is certain. If a
+    value of a sample is not, all values of the sample are computed from its row
+    alone. This computation is the same for every batch.
 
     Parameters
     ----------
     compute : callable
-        Takes rows of X, and returns their values, shape (n_rows, n_bits), and
-        which rows have one whose sign rounding may have turned.
+        Takes rows of X. Returns their values, shape (n_rows, n_bits), and which
+        rows have a value whose sign may have been changed by rounding.
     X : ndarray or Rows of shape (n_samples, n_features)
         Features.
     block_rows : int, default=1024
-        Most rows that ``compute`` gets at once.
+        Maximum number of rows for a call of ``compute``.
 
     Returns
     -------
@@ -67,8 +67,8 @@ def settled_values(
                 values[i] = compute(np.ascontiguousarray(rows[i : i + 1]))[0][0]
             if not np.isfinite(values.sum()) and not np.isfinite(values).all():
                 raise ValueError(
-                    "X has values so large that sums of their products overflow; scale it as the "
-                    "features of fit were."
+                    "X has values so large that sums of their products overflow; scale it like the "
+                    "features of fit."
                 )
             if len(values) == len(X):
                 return values
@@ -98,7 +98,7 @@ def affine_values(
     intercept : ndarray of shape (n_bits,)
         Intercepts.
     link : callable, default=None
-        Applied to the values, in which it changes no faster than they do.
+        A function applied to the values, with a slope of at most 1.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def affine_values(
     lengths = np.sqrt(np.vecdot(coef, coef))
     varying: Any = lengths > 0
     if varying.all():
-        varying = slice(None)  # which takes no copy
+        varying = slice(None)  # makes no copy
     unit = _ROUNDING * np.finfo(np.result_type(X.dtype, coef)).eps
     slope, level = unit * lengths.max(), unit * np.abs(intercept).max()
 

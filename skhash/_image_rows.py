@@ -1,4 +1,4 @@
-"""Collections of images in every form that users have them, as rows."""
+"""Collections of images in all forms that users have, as rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LazyRows", "as_rows", "gather", "holds_images", "is_one_image"]
 
 
 class LazyRows:
-    """Some items of a sequence, fetched each time they are asked for."""
+    """Some items of a sequence, fetched each time they are needed."""
 
     def __init__(self, source: Any, rows: Any, column: str | None = None) -> None:
         self.source = source
@@ -29,7 +29,7 @@ class LazyRows:
         try:
             item = self.source[place]
             return item if self.column is None else item[self.column]
-        except Exception as error:  # of a library that we do not know, on reading or decoding
+        except Exception as error:  # from an unknown library, when it reads or decodes
             cause = str(error) or type(error).__name__
             raise ImageReadError(f"cannot fetch image {place}: {cause}") from error
 
@@ -48,28 +48,28 @@ class LazyRows:
 
 
 def gather(X: Any) -> Any:
-    """X as it can be read several times, by rows: an iterator becomes a list, Arrow an array.
+    """X in a form that can be read repeatedly by rows: a list for an iterator, an array for Arrow.
 
     Raises
     ------
     ValueError
-        If the iterator gives nothing, as one does that was read before.
+        If the iterator is empty, for example because it was read before.
     """
     if hasattr(X, "__array__") and not hasattr(X, "shape"):
-        return np.asarray(X)  # of Arrow, whose items are objects of its own
+        return np.asarray(X)  # of Arrow, whose items are Arrow objects
     if not hasattr(X, "__next__") or is_open_file(X):
         return X
     X = list(X)
     if not X:
         raise ValueError(
-            "X is an iterator that gives nothing, or gave it to an earlier call: pass list(X), "
+            "X is an iterator that is empty, or was read by an earlier call: pass list(X), "
             "which can be read again."
         )
     return X
 
 
 def holds_images(X: Any) -> bool:
-    """Whether X is images, well-formed or not, rather than a matrix of numbers."""
+    """Whether X is images, valid or not, and not a matrix of numbers."""
     if is_one_image(X):
         return True
     shape = getattr(X, "shape", None)
@@ -80,17 +80,17 @@ def holds_images(X: Any) -> bool:
             return is_image(X[0] if shape is None else next(iter(X)))
         except (IndexError, StopIteration):
             return False
-        except Exception:  # of a lazy sequence, on reading or decoding its first image
+        except Exception:  # from a lazy sequence, when it reads or decodes its first image
             return not isinstance(X, Sequence)
     if len(shape) != 2:
         return len(shape) == 4 or (len(shape) > 2 and getattr(X, "dtype", None) == np.uint8)
-    # An array of str is a matrix of numbers that were not converted, as far as one can see.
+    # An array of str is probably a matrix of numbers that were not converted.
     is_table = _columns(X) is not None and 0 not in shape
     return is_table and any(is_image(value) for value in _first_row(X))
 
 
 def is_one_image(X: Any) -> bool:
-    """Whether X is an image itself and no collection of them."""
+    """Whether X is a single image and not a collection of images."""
     return is_image(X) and not isinstance(X, np.ndarray)
 
 
@@ -102,7 +102,7 @@ def _first_row(table: Any) -> list[Any]:
 
 
 def _columns(table: Any) -> list[Any] | None:
-    """Names of the columns of a data frame or dataset, None for anything else."""
+    """Names of the columns of a data frame or dataset; None for other objects."""
     for attribute in ("column_names", "columns"):  # pyarrow has both
         if hasattr(type(table), attribute):
             return list(getattr(table, attribute))
@@ -114,12 +114,12 @@ def _is_sequence(X: Any) -> bool:
 
 
 def as_rows(X: Any) -> Any:
-    """Images as a list, an array of more dimensions than one, or lazily; None if X is no rows.
+    """Images as a list, an array of several dimensions, or a lazy sequence; None if X has no rows.
 
     Raises
     ------
     TypeError
-        If X is a table of several columns.
+        If X is a table with several columns.
     """
     X = gather(X)
     if not _is_sequence(X):
@@ -128,7 +128,7 @@ def as_rows(X: Any) -> Any:
     if columns is not None and len(getattr(X, "shape", (1, 1))) == 2:
         if len(columns) != 1:
             raise TypeError(
-                f"X must be images, got a table of the columns {columns}: pass the one that holds "
+                f"X must be images, got a table with the columns {columns}: pass the column with "
                 f"the images, such as X[{columns[0]!r}]."
             )
         if not hasattr(X, "__array__"):
@@ -136,7 +136,7 @@ def as_rows(X: Any) -> Any:
         X = np.asarray(X)
     shape = getattr(X, "shape", None)
     if isinstance(X, np.ndarray) and X.ndim > 1:
-        # A column, as a ColumnTransformer hands it on.
+        # One column, as passed by a ColumnTransformer.
         return list(X.ravel()) if X.dtype.kind in "OU" and X.shape[1:] == (1,) else X
     if isinstance(X, list | tuple) or (shape is not None and len(shape) == 1):
         return list(X)

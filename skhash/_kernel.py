@@ -16,12 +16,12 @@ from .base import HasherMixin, check_features
 
 __all__ = ["KernelHasher", "gaussian_kernel", "median_gamma"]
 
-_SAMPLE_ROWS = 1000  # half a million pairs settle a median to well under one per cent
-# Kernels are taken block by block, so that samples are never copied whole.
+_SAMPLE_ROWS = 1000  # half a million pairs give the median with an error well below one per cent
+# Kernels are computed block by block, so that there is no copy of all samples.
 _BLOCK_ROWS = 4096
-# How far kernels may be off, in units of rounding: those of the squares that make a distance.
+# Largest error of kernels, in units of the rounding of the squares in a distance.
 _ROUNDING = 16.0
-# Beyond this square of a distance, times gamma, a kernel is 0.
+# If gamma times the squared distance is larger than this, a kernel is 0.
 _VANISHING = 745.0
 
 
@@ -33,18 +33,18 @@ def median_gamma(X: Features, rng: np.random.RandomState) -> float:
     X : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Finite features.
     rng : RandomState
-        Draws at most 1,000 samples, whose pairs are taken.
+        Seed of the sample of at most 1,000 rows, whose pairs are used.
 
     Returns
     -------
     float
-        ``1 / (2 m)``, m the median of the squared distances of pairs that
-        differ; 1.0 if none do.
+        ``1 / (2 m)``, where m is the median of the squared distances of pairs
+        that differ; 1.0 if no pair differs.
 
     Raises
     ------
     ValueError
-        If there is one sample only.
+        If there is only one sample.
     """
     if len(X) < 2:
         raise ValueError(
@@ -62,7 +62,7 @@ def median_gamma(X: Features, rng: np.random.RandomState) -> float:
 class KernelHasher(HasherMixin, BaseEstimator):
     """Base of hashers whose bits are signs of ``coef_ @ (k(x) - kernel_mean_)``.
 
-    k(x) is the Gaussian kernel of x to the anchors. A subclass sets in ``fit``
+    k(x) is the Gaussian kernel of x to the anchors. A subclass sets in ``fit``:
 
     - ``anchors_``, by :meth:`_draw_anchors`,
     - ``gamma_``, float,
@@ -108,12 +108,12 @@ class KernelHasher(HasherMixin, BaseEstimator):
         return values.astype(np.result_type(data.dtype, self.coef_), copy=False)
 
     def _draw_anchors(self, X: NDArray[Any], rng: np.random.RandomState) -> None:
-        """Take ``n_anchors`` of the training samples, or all if there are fewer."""
+        """Draw ``n_anchors`` of the training samples, or all if there are fewer."""
         rows = rng.choice(len(X), min(self.n_anchors, len(X)), replace=False)
         self.anchors_ = X[np.sort(rows)]
 
     def _centred_kernel(self, X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """Kernels of the training samples less their mean, in the dtype of X; sets the mean."""
+        """Kernels of the training samples minus their mean, in the dtype of X; sets the mean."""
         kernel = np.empty((len(X), len(self.anchors_)), X.dtype)
         for block in gen_batches(len(X), _BLOCK_ROWS):
             kernel[block] = gaussian_kernel(X[block], self.anchors_, self.gamma_)[0]
@@ -125,8 +125,8 @@ class KernelHasher(HasherMixin, BaseEstimator):
 def gaussian_kernel(
     X: NDArray[np.floating[Any]], anchors: NDArray[np.floating[Any]], gamma: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Kernels of shape (n_samples, n_anchors), and how much they magnify rounding, (n_samples,)."""
-    # Centred, because distances of samples far from the origin are taken with much rounding.
+    """Kernels of shape (n_samples, n_anchors), and factors of rounding errors, (n_samples,)."""
+    # Centred, because distances of samples far from the origin have large rounding errors.
     centre = anchors.mean(axis=0, dtype=np.float64)
     X, anchors = X - centre, anchors - centre
     lengths, anchor_lengths = np.vecdot(X, X), np.vecdot(anchors, anchors)

@@ -1,4 +1,4 @@
-"""Features beside functions of them that are not linear, for linear models to be richer."""
+"""Features together with non-linear functions of them, as inputs of linear models."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ._rows import Features, Rows, squares_about, summarise_columns
 __all__ = ["KernelFeatures"]
 
 _BLOCK_ROWS = 4096
-# Features of more bytes than this are not kept.
+# Features of more bytes than this are not stored but computed again.
 _MOST_BYTES = 2**31
 
 
 class KernelFeatures:
-    """Nystroem features of a Gaussian kernel, beside the features themselves.
+    """The features and Nystroem features of a Gaussian kernel.
 
-    Products of Nystroem features are about the kernels of samples, exactly those
-    of the anchors (Williams and Seeger, 2001). The kernel compares square roots
-    where no feature is negative, as counts and the outputs of a ReLU want it.
-    Both blocks are scaled to a total variance of 1.
+    Inner products of Nystroem features approximate the kernel of samples; for
+    anchors they are exact (Williams and Seeger, 2001). If no feature is
+    negative, the kernel compares square roots of features, which suits counts
+    and outputs of a ReLU. Both blocks are scaled to a total variance of 1.
 
     Parameters
     ----------
@@ -35,16 +35,16 @@ class KernelFeatures:
     n_anchors : int
         Number of training samples drawn as anchors, at most all.
     rng : RandomState
-        Draws the anchors, and samples for the width of the kernel.
+        Seed of the anchors, and of the samples for the width of the kernel.
 
     Attributes
     ----------
     anchors : ndarray of shape (n_anchors, n_features), dtype of X
-        Anchors, their roots if ``root``.
+        Anchors; their square roots if ``root``.
     gamma : float
         The kernel is ``exp(-gamma d^2)``, by the median heuristic.
     root : bool
-        Whether square roots are compared.
+        Whether the kernel compares square roots.
     """
 
     def __init__(self, X: Features, n_anchors: int, rng: np.random.RandomState) -> None:
@@ -55,12 +55,12 @@ class KernelFeatures:
         self.anchors = compared[np.sort(rows)]
         self.gamma = median_gamma(compared, rng)
         kernel = gaussian_kernel(self.anchors, self.anchors, self.gamma)[0]
-        # Of all its features the kernel tells the total variance, 1 being the length of each.
+        # The total variance follows from the kernel's mean, because each sample has length 1.
         curved = 1 - float(kernel.mean())
         eigenvalues, vectors = scipy.linalg.eigh(kernel, overwrite_a=True)
         kept = eigenvalues > 1e-10 * eigenvalues[-1]
         vectors, lengths = vectors[:, kept], np.sqrt(eigenvalues[kept] * (curved or 1.0))
-        # Turned back to the anchors, features do not hang on how eigenvectors are chosen.
+        # Rotated back to the anchors, so that features do not depend on the choice of eigenvectors.
         self._root_inverse = (vectors / lengths) @ vectors.T
         self._scale = float(np.sqrt(squares_about(X, columns.mean) / len(X))) or 1.0
 
@@ -68,13 +68,13 @@ class KernelFeatures:
         return np.sqrt(np.maximum(X, 0)) if self.root else X
 
     def kernel(self, X: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Kernels to the anchors, and how much they magnify rounding: ``gaussian_kernel``."""
+        """Kernels to the anchors, and the factor of rounding errors: see ``gaussian_kernel``."""
         return gaussian_kernel(self._compared(X), self.anchors, self.gamma)
 
     def transform(self, X: Features) -> Features:
         """Both blocks, of shape (n_samples, n_features + n_anchors) and the dtype of X.
 
-        Of many samples they are computed each time they are read.
+        For many samples they are computed each time they are read.
         """
         blocks = _Blocks(self, X)
         if math.prod(blocks.shape) * blocks.dtype.itemsize > _MOST_BYTES:
@@ -87,13 +87,13 @@ class KernelFeatures:
     def unfold(
         self, coef: NDArray[np.floating[Any]]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Coefficients of both blocks, as those of X and those of its kernels to the anchors."""
+        """Coefficients of both blocks as coefficients of X and of its kernels to the anchors."""
         linear, curved = np.split(coef.astype(np.float64), [self.anchors.shape[1]], axis=1)
         return linear / self._scale, curved @ self._root_inverse.T
 
 
 class _Compared(Rows):
-    """What the kernel compares of samples."""
+    """The values of samples that the kernel compares."""
 
     def __init__(self, features: KernelFeatures, X: Features) -> None:
         super().__init__((len(X), X.shape[1]), X.dtype)
@@ -104,7 +104,7 @@ class _Compared(Rows):
 
 
 class _Blocks(Rows):
-    """Samples, and the Nystroem features beside them."""
+    """Samples and their Nystroem features."""
 
     def __init__(self, features: KernelFeatures, X: Features) -> None:
         self._features, self._X = features, X

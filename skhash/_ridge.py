@@ -1,4 +1,4 @@
-"""Ridge regression from one matrix of features to many targets at many strengths."""
+"""Ridge regression from one matrix of features to many targets with many strengths."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _STRENGTHS = np.logspace(-3, 3, 25)
 
 
 class Moments(NamedTuple):
-    """What a regression needs of its targets T, of shape (n_samples, n_targets).
+    """Moments of targets T, of shape (n_samples, n_targets), for a regression.
 
-    ``cross`` is ``U' Xc' T`` of shape (rank, n_targets), ``mean`` the mean of T;
-    ``total`` is the sum of squares of T less its mean, ``squares`` that of T.
+    ``cross`` is ``U' Xc' T`` of shape (rank, n_targets), ``mean`` the mean of T.
+    ``total`` is the sum of squares of T minus its mean, ``squares`` the sum of
+    squares of T.
     """
 
     cross: NDArray[np.float64]
@@ -32,11 +33,11 @@ class Moments(NamedTuple):
 
 
 class RidgePath:
-    """Ridge regressions that share the features, and so one eigendecomposition.
+    """Ridge regressions on the same features, with one eigendecomposition.
 
     The penalty of strength ``s`` is ``s * n_samples * v ||W||_F^2`` where v is
-    the mean variance of the features, so a strength means the same for data of
-    any size and scale.
+    the mean variance of the features. So a strength has the same meaning for
+    data of any size and scale.
 
     Parameters
     ----------
@@ -50,19 +51,19 @@ class RidgePath:
     directions : ndarray of shape (n_features, rank)
         Eigenvectors U of the scatter matrix of the centred features.
     eigenvalues : ndarray of shape (rank,), float64
-        Its eigenvalues, all positive.
+        Eigenvalues of the scatter matrix, all positive.
     """
 
     def __init__(self, X: Features) -> None:
         self.X = X
         self.mean, values, directions = scatter_spectrum(X)
-        # Along thinner directions float32 coefficients would only magnify their own rounding.
+        # In directions with less variance, float32 coefficients would only magnify rounding errors.
         kept = values > 1e-10 * values.max(initial=0)
         self.eigenvalues, self.directions = values[kept], directions[kept].T
         self._unit = float(values.sum()) / X.shape[1] or 1.0
 
     def _centred(self) -> Iterator[tuple[slice, NDArray[np.floating[Any]]]]:
-        """Blocks of rows of X less its mean, in the dtype of X."""
+        """Blocks of rows of X minus its mean, in the dtype of X."""
         for rows, block in row_blocks(self.X):
             yield rows, (block - self.mean).astype(self.X.dtype, copy=False)
 
@@ -74,15 +75,15 @@ class RidgePath:
         return projected
 
     def moments(self, targets: Any) -> Moments:
-        """What :meth:`choose` and :meth:`shrink` need of targets: an array, Rows or csr_array."""
+        """Moments of an array, Rows or csr_array of targets, for :meth:`choose`, :meth:`shrink`."""
         n_samples, n_targets = targets.shape
         cross = np.zeros((n_targets, self.X.shape[1]))
         sums, squares = np.zeros(n_targets), 0.0
-        # Centred features meet targets as they are: their product is that with centred targets.
+        # Targets need no centring: products of centred features with both are the same.
         for rows, centred in self._centred():
             part = targets[rows]
             cross += part.T @ centred
-            # The sum of a sparse matrix would be in its own precision.
+            # The sum of a sparse matrix would have its precision.
             if sp.issparse(part):
                 sums += part.T @ np.ones(part.shape[0])
             else:
@@ -94,7 +95,7 @@ class RidgePath:
         return Moments((cross @ self.directions).T, mean, total, squares)
 
     def choose(self, cross: NDArray[np.float64], total: float) -> float:
-        """Strength of least generalised cross-validation error, given :meth:`moments`."""
+        """Strength with the smallest generalised cross-validation error, from :meth:`moments`."""
         energy = np.square(cross).sum(axis=1)
         errors = []
         for strength in _STRENGTHS:
@@ -102,7 +103,7 @@ class RidgePath:
             residual = total - float((energy * (2 - self.eigenvalues / damped) / damped).sum())
             left = 1 - (float((self.eigenvalues / damped).sum()) + 1) / len(self.X)
             errors.append(residual / left**2 if left > 1e-3 else np.inf)
-        # Of equal errors the stronger ridge.
+        # With equal errors, the stronger ridge.
         return float(_STRENGTHS[::-1][int(np.argmin(errors[::-1]))])
 
     def shrink(self, cross: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
@@ -119,7 +120,7 @@ class RidgePath:
         Parameters
         ----------
         targets : ndarray, Rows or csr_array of shape (n_samples, n_targets)
-            What to predict.
+            Targets to predict.
         strength : float or "auto", default="auto"
             Strength of the ridge, at least 0. "auto" minimises the
             generalised cross-validation error (Golub, Heath and Wahba, 1979)

@@ -1,7 +1,7 @@
-"""Matrices that are too large to be held in the form in which they are used.
+"""Matrices that are too large for memory in the form in which they are used.
 
-Features may lie in a memory-mapped file, in half precision. What reads them takes block after
-block of their rows, and each block is cast, or computed, when it is read: the whole never is.
+Features may be in a memory-mapped file, in half precision. They are read by blocks of rows, and
+each block is cast, or computed, when it is read. The whole matrix never is in memory.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ __all__ = [
     "summarise_columns",
 ]
 
-# Of a block in float64, which products and their operands may become.
+# Size of a block in bytes, as if in float64: products and their operands may have this dtype.
 _BLOCK_BYTES = 64 * 2**20
 
 
 class Rows:
-    """A matrix whose rows are made each time they are read.
+    """A matrix whose rows are computed each time they are read.
 
     A subclass defines ``_read``.
 
     Parameters
     ----------
     shape : tuple of two int
-        Of the matrix.
+        Shape of the matrix.
     dtype : dtype
-        Of its rows.
+        Dtype of its rows.
     width : int, default=None
-        How many numbers are in memory to make a row, where they are more than
-        its columns.
+        Number of values in memory for the computation of a row, if they are
+        more than its columns.
     """
 
     ndim = 2
@@ -63,11 +63,11 @@ class Rows:
         raise NotImplementedError
 
     def content(self) -> list[Any]:
-        """Arrays and plain values that decide what the rows are."""
+        """Arrays and plain values that determine the rows."""
         raise NotImplementedError
 
 
-# What methods that read features by blocks take.
+# The type of features in methods that read them by blocks.
 Features: TypeAlias = "NDArray[np.floating[Any]] | Rows"
 
 
@@ -77,9 +77,9 @@ class CastRows(Rows):
     Parameters
     ----------
     array : ndarray of shape (n_samples, n_features)
-        Such as a memory map of float16.
+        For example a memory map of float16.
     dtype : dtype
-        What rows become as they are read.
+        Dtype to which rows are cast when they are read.
     """
 
     def __init__(self, array: NDArray[Any], dtype: Any) -> None:
@@ -90,7 +90,7 @@ class CastRows(Rows):
         return np.ascontiguousarray(self._array[rows], self.dtype)
 
     def content(self) -> list[Any]:
-        """The array, and what it is cast to."""
+        """The array and the dtype to which it is cast."""
         return [self._array, self.dtype.str]
 
 
@@ -100,9 +100,9 @@ class TakenRows(Rows):
     Parameters
     ----------
     matrix : ndarray or Rows
-        Of which.
+        The matrix.
     rows : ndarray of int
-        Which.
+        Numbers of the rows.
     """
 
     def __init__(self, matrix: Features, rows: NDArray[np.integer[Any]]) -> None:
@@ -113,18 +113,18 @@ class TakenRows(Rows):
         return self._matrix[self._rows[rows]]
 
     def content(self) -> list[Any]:
-        """The matrix, and which rows of it."""
+        """The matrix and the numbers of the rows."""
         whole = self._matrix.content() if isinstance(self._matrix, Rows) else self._matrix
         return [whole, self._rows]
 
 
 def open_rows(check: Callable[..., NDArray[Any]], X: Any) -> Features:
-    """Check a matrix of finite numbers; half precision is left as it is, to be cast by blocks.
+    """Check a matrix of finite numbers; half precision is not cast here, but later by blocks.
 
     Parameters
     ----------
     check : callable
-        ``check_array`` of scikit-learn, or what takes its arguments.
+        ``check_array`` of scikit-learn, or a function with its arguments.
     X : array-like or Rows of shape (n_samples, n_features)
         The matrix.
 
@@ -137,7 +137,7 @@ def open_rows(check: Callable[..., NDArray[Any]], X: Any) -> Features:
         return X
     is_half = getattr(X, "dtype", None) == np.float16
     kinds = [np.float64, np.float32, np.float16]
-    # Of half precision scikit-learn would make an array of as many bool.
+    # For half precision scikit-learn would make a bool array of the same shape.
     array = check(X, dtype=kinds, ensure_all_finite=not is_half)
     if array.dtype != np.float16:
         return array
@@ -148,7 +148,7 @@ def open_rows(check: Callable[..., NDArray[Any]], X: Any) -> Features:
 
 
 def row_blocks(X: Features | Any) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Blocks of rows of a matrix, of up to 64 MiB in float64, and where they are."""
+    """Blocks of rows of a matrix, up to 64 MiB each in float64, and their positions."""
     for rows in gen_batches(X.shape[0], max(1, _BLOCK_BYTES // (8 * max(_width(X), 1)))):
         yield rows, X[rows]
 
@@ -158,7 +158,7 @@ def _width(X: Features | Any) -> int:
 
 
 class ColumnSummary(NamedTuple):
-    """The least and the largest value of each column, and its mean in float64."""
+    """The smallest and the largest value of each column, and its mean in float64."""
 
     low: NDArray[Any]
     high: NDArray[Any]
@@ -166,7 +166,7 @@ class ColumnSummary(NamedTuple):
 
 
 def summarise_columns(X: Features) -> ColumnSummary:
-    """What one pass over the rows tells of each column."""
+    """Statistics of each column from one pass over the rows."""
     lows, highs, sums = [], [], np.zeros(X.shape[1])
     for _, block in row_blocks(X):
         lows.append(block.min(axis=0))
@@ -176,5 +176,5 @@ def summarise_columns(X: Features) -> ColumnSummary:
 
 
 def squares_about(X: Features, mean: NDArray[np.float64]) -> float:
-    """The sum of all squared distances of rows from their mean."""
+    """The sum of all squared distances between rows and their mean."""
     return sum(float(np.square(block - mean).sum()) for _, block in row_blocks(X))

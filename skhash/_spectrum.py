@@ -1,4 +1,4 @@
-"""The principal directions of features, of which projections and regressions are made."""
+"""The principal directions of features, used by projections and regressions."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ __all__ = ["fix_signs", "scatter_spectrum"]
 def scatter_spectrum(
     X: Features, n_directions: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean of features and the eigenvectors of their scatter matrix about it.
+    """Mean of features and the eigenvectors of their centred scatter matrix.
 
     Parameters
     ----------
     X : ndarray or Rows of shape (n_samples, n_features), float32 or float64
         Finite features.
     n_directions : int, default=None
-        Most directions to find; all in which X varies if None.
+        Maximum number of directions; all in which X varies if None.
 
     Returns
     -------
     mean : ndarray of shape (n_features,), float64
         Mean of each feature.
     eigenvalues : ndarray of shape (rank,), float64
-        Sums of squares along the directions, falling, all positive.
+        Sums of squares along the directions, in decreasing order, all positive.
     directions : ndarray of shape (rank, n_features), float64
-        Orthonormal eigenvectors as rows, the entry of largest magnitude
-        positive. There are fewer than asked for where X varies in fewer.
+        Orthonormal eigenvectors as rows, with a positive entry of largest
+        magnitude. There are fewer than ``n_directions`` if X varies in fewer.
     """
     n_samples, n_features = X.shape
     n_directions = min(n_samples, n_features, n_directions or n_features)
     low, high, mean = summarise_columns(X)
     constant = low == high
-    mean[constant] = low[constant]  # without rounding, so that centred they are exactly 0
+    mean[constant] = low[constant]  # without rounding, so that they are exactly 0 after centring
     if n_features <= n_samples:
         scatter = np.zeros((n_features, n_features))
         for _, block in row_blocks(X):
@@ -53,23 +53,23 @@ def scatter_spectrum(
             X[:] - mean, full_matrices=False, overwrite_a=True
         )
         eigenvalues = singular**2
-    # What rounding leaves of no variance; there a direction is arbitrary.
+    # Values that rounding gives if there is no variance; their directions are arbitrary.
     rank = int((eigenvalues[:n_directions] > 1e-12 * eigenvalues[0]).sum())
     eigenvalues, directions = eigenvalues[:rank], directions[:rank]
     return mean, eigenvalues, fix_signs(directions)
 
 
 def fix_signs(directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Eigenvectors, which have no sign of their own, with the one that no solver decides.
+    """Eigenvectors with fixed signs, which do not depend on the solver.
 
     Parameters
     ----------
     directions : ndarray of shape (n_directions, n_features)
-        Eigenvectors, or what is made of them, as rows.
+        Eigenvectors, or products of them, as rows.
 
     Returns
     -------
     ndarray of shape (n_directions, n_features)
-        The same, the entry of largest magnitude of each row positive.
+        The same rows, with a positive entry of largest magnitude in each.
     """
     return svd_flip(None, directions.copy(), u_based_decision=False)[1]

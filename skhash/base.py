@@ -1,4 +1,4 @@
-"""What every hasher shares: checked features, codes and their names, the score, a warning."""
+"""The common part of all hashers: checks of features, codes and their names, score, a warning."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "warn_constant_bits",
 ]
 
-# Of the range of features, the step of float32 at their largest value: what may be lost.
+# Largest share of the features' range that rounding to float32 may take.
 _COARSEST = 0.01
 
 
@@ -53,27 +53,26 @@ def check_features(
     Parameters
     ----------
     estimator : estimator
-        Whose features they are; remembers their number and names, or compares
-        them with those it remembers.
+        The estimator that gets the features. It stores their number and names,
+        or compares them with the stored ones.
     X : array-like of shape (n_samples, n_features)
         Finite numbers.
     reset : bool
-        True in ``fit``: remember. False elsewhere: compare.
+        True in ``fit``: store number and names. False elsewhere: compare them.
     in_blocks : bool, default=False
-        Whether the caller reads X by blocks of rows alone.
+        Whether the caller reads X only by blocks of rows.
 
     Returns
     -------
     ndarray or Rows of shape (n_samples, n_features), float32 or float64
-        No copy if X is an ndarray of these already. float16 becomes float32:
-        block by block as it is read, if ``in_blocks``. Other numbers become
-        float64.
+        No copy if X already is such an ndarray. float16 becomes float32, block
+        by block when it is read if ``in_blocks``. Other numbers become float64.
 
     Raises
     ------
     ValueError, TypeError
-        As scikit-learn does, in words that name X. In ``fit`` also for numbers
-        whose squares are beyond the range of their type.
+        As in scikit-learn, with a message that names X. In ``fit`` also for
+        numbers whose squares are beyond the range of their type.
     NotFittedError
         If ``reset`` is False and the estimator is not fitted.
     """
@@ -81,7 +80,7 @@ def check_features(
         check_is_fitted(estimator)
     try:
         if hasattr(X, "__array__") and not hasattr(X, "columns"):
-            X = np.asarray(X)  # of a tensor scikit-learn would not keep float32
+            X = np.asarray(X)  # scikit-learn would not keep the float32 of a tensor
         features = open_rows(partial(validate_data, estimator, reset=reset), X)
     except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a tensor with gradients
         if re.search(r"\bX\b", str(error)):
@@ -90,7 +89,7 @@ def check_features(
         raise kind(
             f"X must be a dense array of numbers of shape (n_samples, n_features): {error}"
         ) from error
-    if isinstance(features, Rows):  # whose squares are all in the range of float32
+    if isinstance(features, Rows):  # of float16: all squares are in the range of float32
         return features if in_blocks else features[:]
     if reset:
         _check_magnitude(features)
@@ -98,7 +97,7 @@ def check_features(
 
 
 def _check_magnitude(X: NDArray[np.floating[Any]]) -> None:
-    """Refuse features whose squares, summed over a row, are beyond the range of their type."""
+    """Raise an error if squares, summed over a row, are beyond the range of their type."""
     peak = max(float(X.max()), -float(X.min()))
     limits = np.finfo(X.dtype)
     highest = float(limits.max) ** 0.5 / (4 * X.size**0.5)
@@ -106,7 +105,7 @@ def _check_magnitude(X: NDArray[np.floating[Any]]) -> None:
     if peak > highest or 0 < peak < lowest:
         raise ValueError(
             f"X has values of size {peak:.1e}, whose squares are beyond the range of {X.dtype}; "
-            "scale it, as StandardScaler does."
+            "scale it, for example with StandardScaler."
         )
 
 
@@ -121,13 +120,13 @@ def narrow_features(X: Features) -> Features:
     Returns
     -------
     ndarray of shape (n_samples, n_features), float32, or Rows
-        Contiguous; no copy if X is that already.
+        Contiguous; no copy if X already has this form.
 
     Raises
     ------
     ValueError
-        If float32 cannot tell samples apart that float64 can, or its range is
-        too small.
+        If different samples would become equal in float32, or if values are
+        beyond its range.
     """
     if isinstance(X, Rows):
         return X
@@ -140,14 +139,14 @@ def narrow_features(X: Features) -> Features:
     steps = np.finfo(np.float32).eps * np.maximum(high, -low)[high > low]
     if len(steps) and steps.max() > _COARSEST * (high - low).max():
         raise ValueError(
-            "X varies too little for its size: networks are trained in float32, which cannot tell "
-            "such values apart; centre it, as StandardScaler does."
+            "X varies too little for its size: networks are trained in float32, where such values "
+            "become equal; centre it, for example with StandardScaler."
         )
     return narrow
 
 
 def check_n_samples(X: Sized) -> None:
-    """Refuse a single sample, which tells nothing about how samples differ.
+    """Raise an error for a single sample, because nothing can be learned from it.
 
     Parameters
     ----------
@@ -167,15 +166,15 @@ def check_n_samples(X: Sized) -> None:
 
 @contextmanager
 def forgotten_on_failure(estimator: BaseEstimator) -> Iterator[None]:
-    """Frame of a fit that leaves all it learned, or nothing if it fails or is interrupted.
+    """Context of a fit: an estimator is fitted completely, or not at all after an error.
 
-    An earlier fit is forgotten at the start, so that nobody takes its codes for
-    those of the one that failed.
+    The attributes of an earlier fit are deleted at the start. Otherwise they
+    could be mistaken for the results of a fit that failed.
 
     Parameters
     ----------
     estimator : estimator
-        Whose attributes that end in an underscore come from a fit.
+        Its attributes that end in an underscore are those of a fit.
 
     Yields
     ------
@@ -195,14 +194,14 @@ def _forget(estimator: BaseEstimator) -> None:
 
 
 def warn_constant_bits(codes: ArrayLike, cause: str) -> None:
-    """Warn if some bits are the same in all samples, so that they tell nothing apart.
+    """Warn if some bits are the same in all samples and so carry no information.
 
     Parameters
     ----------
     codes : array-like of shape (n_samples, n_bits)
         Codes of the training samples, in {0, 1} or {-1, 1}.
     cause : str
-        What brings constant bits about in this method, and the remedy.
+        The cause of constant bits in this method, and the remedy.
     """
     codes = np.asarray(codes)
     constant = int((codes == codes[:1]).all(axis=0).sum())
@@ -224,8 +223,8 @@ class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerM
 
     n_bits: int
 
-    # With metadata routing enabled `Pipeline.score` hands on `sample_weight=None` to every last
-    # step, and refuses one that has not heard of it. Codes are scored without weights.
+    # With metadata routing enabled `Pipeline.score` passes `sample_weight=None` to every last
+    # step, and fails if the step does not know it. Codes are scored without weights.
     __metadata_request__score: ClassVar = {"sample_weight": None}
 
     def transform(self, X: ArrayLike) -> NDArray[np.uint8]:
@@ -240,19 +239,19 @@ class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerM
         -------
         codes : ndarray of shape (n_samples, n_bits), uint8
             1 where the decision function is at least 0, else 0. Pack them with
-            :func:`skhash.codes.pack` to store them in ``n_bits / 8`` bytes. All
-            values of a row are :data:`skhash.codes.MISSING` where an image could
-            not be read and the hasher was told to skip such.
+            :func:`skhash.codes.pack` to store them in ``n_bits / 8`` bytes. If
+            the hasher is set to skip unreadable images, all values of their
+            rows are :data:`skhash.codes.MISSING`.
         """
         return sign_bits(self.decision_function(X), missing=True)
 
     def score(self, X: ArrayLike, y: Any = None, labels: Any = None) -> float:
         """Mean average precision of leave-one-out Hamming retrieval within X.
 
-        Every sample in turn is the query against all others, ranked by the
-        Hamming distance of their codes; ties count by their expectation over
-        random order. Relevant is what shares a label with the query, or a tag
-        where no labels are given.
+        Every sample in turn is the query. All other samples are ranked by the
+        Hamming distance of their codes. Ties count with their expectation over
+        random order. A sample is relevant if it shares a label with the query,
+        or a tag if no labels are given.
 
         Parameters
         ----------
@@ -262,22 +261,22 @@ class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerM
             Tags in any form that :func:`skhash.tags.encode_tags` takes. Used
             as relevance only if ``labels`` is None.
         labels : labels of n_samples images, default=None
-            Ground truth in the same forms. A routed argument:
-            ``set_score_request(labels=True)`` lets it through
-            :class:`~sklearn.model_selection.GridSearchCV`.
+            Ground truth in the same forms. This is a routed argument: after
+            ``set_score_request(labels=True)``,
+            :class:`~sklearn.model_selection.GridSearchCV` passes it on.
 
         Returns
         -------
         float
-            Mean average precision, in [0, 1]; queries to which nothing is
-            relevant count 0.
+            Mean average precision, in [0, 1]. A query without relevant samples
+            counts as 0.
 
         Raises
         ------
         ValueError
-            If both ``y`` and ``labels`` are None, or X has one sample only.
+            If both ``y`` and ``labels`` are None, or X has only one sample.
         """
-        # As scikit-learn's mixins do: scores lie downstream of the estimators that call them.
+        # Imported here, as in scikit-learn's mixins: metrics are a later layer than estimators.
         from .metrics import retrieval_scorer
 
         return retrieval_scorer().score(self, X, y, labels)
@@ -289,7 +288,7 @@ class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerM
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        # Codes are uint8 whatever the dtype of X.
+        # Codes are uint8 for any dtype of X.
         tags.transformer_tags.preserves_dtype = []
         return tags
 
@@ -297,7 +296,7 @@ class HasherMixin(ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerM
 class LinearHasher(HasherMixin, BaseEstimator):
     """Base of hashers whose bits are signs of affine functions of the features.
 
-    A subclass sets in ``fit``
+    A subclass sets in ``fit``:
 
     - ``coef_``, ndarray of shape (n_bits, n_features),
     - ``intercept_``, ndarray of shape (n_bits,).
@@ -330,9 +329,9 @@ class LinearHasher(HasherMixin, BaseEstimator):
         *,
         cause: str,
     ) -> None:
-        """Make the codes the signs of ``(X - mean) @ coef.T``; warn if bits are constant on X.
+        """Set codes to the signs of ``(X - mean) @ coef.T``; warn if bits are constant on X.
 
-        ``cause`` completes the warning, see :func:`warn_constant_bits`.
+        ``cause`` is the end of the warning, see :func:`warn_constant_bits`.
         """
         self.coef_, self.intercept_ = centred_projection(mean, coef, X.dtype)
         warn_constant_bits(sign_bits(affine_values(X, self.coef_, self.intercept_)), cause)

@@ -1,7 +1,7 @@
 """Anchor graph and image-concept hypergraph, as n x n operators that are never formed.
 
-Both graphs of the DSTDH paper have affinities of low rank. Products with them cost
-O((m + a) n r) and are all that the optimiser needs, so each graph is a
+Both graphs of the DSTDH paper have affinities of low rank. The optimiser needs only
+products with them, which cost O((m + a) n r). So each graph is a
 :class:`scipy.sparse.linalg.LinearOperator` that keeps only its thin factor.
 """
 
@@ -26,16 +26,16 @@ from .tags import project_tags
 
 __all__ = ["AnchorGraph", "ConceptHypergraph", "anchor_graph", "concept_hypergraph"]
 
-# k-means sees at most this many samples per centre (more do not move the centres noticeably)
-# and this many tag columns (more are projected, which keeps distances): both bound time and memory.
+# k-means uses at most this many samples per centre (more hardly change the centres) and this many
+# tag columns (more are projected, which keeps distances). Both limit time and memory.
 _SAMPLES_PER_CENTRE = 100
 _MAX_TAG_COLUMNS = 2048
 # Distances are taken block by block: copies of all rows at once would double the memory.
 _BLOCK_ROWS = 16_384
-# Least weight of an image in a hyperedge: far below what matters, but a row of the exponential's
-# underflows would have degree 0.
+# Least weight of an image in a hyperedge. It is too small to matter, but without it an image whose
+# weights all underflow to 0 would have degree 0.
 _MIN_INCIDENCE = 1e-30
-# An incidence of more bytes than this is kept in half precision.
+# An incidence that would need more bytes than this is kept in half precision.
 _MOST_BYTES = 2**29
 
 
@@ -49,8 +49,8 @@ class _LowRankGraph(LinearOperator):
     weights : ndarray of shape (rank,), float32
         The diagonal between F and its transpose.
     trivial : ndarray of shape (n_samples,), float32
-        Unit eigenvector of the largest eigenvalue, 1; it tells nothing about
-        which samples are alike.
+        Unit eigenvector of the largest eigenvalue, 1. It contains nothing
+        about the similarity of samples.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class _LowRankGraph(LinearOperator):
         self.trivial = trivial
 
     def block(self, rows: slice) -> NDArray[np.float32]:
-        """Some rows of G, the affinity being ``G diag(weights) G'``.
+        """Some rows of G, where the affinity is ``G diag(weights) G'``.
 
         Parameters
         ----------
         rows : slice
-            Which.
+            The rows.
 
         Returns
         -------
@@ -117,20 +117,20 @@ class AnchorGraph(_LowRankGraph):
 class ConceptHypergraph(_LowRankGraph):
     """Affinity Dv^-1/2 H Dw De^-1 H' Dv^-1/2 of a hypergraph (DSTDH, Eqs. 5 to 10).
 
-    All hyperedges weigh the same, Dw = I.
+    All hyperedges have the same weight, Dw = I.
 
     Parameters
     ----------
     incidence : ndarray of shape (n_samples, n_concepts), float32 or float16
-        H, with positive entries. Products are in float32 all the same.
+        H, with positive entries. Products are in float32 in both cases.
 
     Attributes
     ----------
     incidence : ndarray of shape (n_samples, n_concepts), float32 or float16
         H.
     trivial : ndarray of shape (n_samples,), float32
-        Unit eigenvector of the largest eigenvalue, 1: the roots of the
-        vertices' degrees.
+        Unit eigenvector of the largest eigenvalue, 1: proportional to the
+        square roots of the vertices' degrees.
     """
 
     def __init__(self, incidence: NDArray[np.floating[Any]]) -> None:
@@ -144,7 +144,7 @@ class ConceptHypergraph(_LowRankGraph):
         self._scale = _inverse(root_degrees)[:, None]
 
     def block(self, rows: slice) -> NDArray[np.float32]:
-        """Some rows of ``Dv^-1/2 H``, as of any graph."""
+        """Some rows of ``Dv^-1/2 H``."""
         return self._scale[rows] * super().block(rows)
 
     def _matmat(self, M: NDArray[Any]) -> NDArray[Any]:
@@ -155,14 +155,14 @@ class ConceptHypergraph(_LowRankGraph):
 
 
 def _inverse(degrees: NDArray[Any]) -> NDArray[np.float32]:
-    """1 / degrees, 0 where a degree is 0: an anchor without samples takes no part."""
+    """1 / degrees; 0 where a degree is 0, so that an anchor without samples has no effect."""
     safe = np.where(degrees > 0, degrees, 1)
     return np.where(degrees > 0, 1 / safe, 0).astype(np.float32)
 
 
 def _unit_rows(X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """A copy of X with rows of Euclidean norm 1; zero rows stay zero."""
-    # Of any size: scikit-learn's normalize leaves rows of norm below 1e-6 as they are.
+    # Not scikit-learn's normalize, which does not change rows of norm below 1e-6.
     norms = np.sqrt(np.vecdot(X, X))
     norms[norms == 0] = 1
     return (X / norms[:, None]).astype(np.float32, copy=False)
@@ -179,7 +179,7 @@ def _centres(
         n_centres, init="random", n_init=1, max_iter=max_iter, random_state=seed, copy_x=False
     )
     with warnings.catch_warnings():
-        # A few iterations are meant, and duplicate centres only share their samples.
+        # Few iterations are intended, and duplicate centres only share their samples.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return kmeans.fit(X).cluster_centers_
 
@@ -204,19 +204,19 @@ def anchor_graph(
 ) -> AnchorGraph:
     """Build the anchor graph of samples by their visual features (DSTDH, Eq. 2).
 
-    Features are scaled to unit norm and their k-means centres are the anchors.
-    A sample is tied to its nearest anchors with weights ``exp(-d^2 /
-    bandwidth^2)``, scaled to sum to 1. So samples compare by their angle, seen
-    from the origin: features that lie far from it are to be centred first.
+    Features are scaled to unit norm, and their k-means centres are the anchors.
+    A sample is connected to its nearest anchors with weights ``exp(-d^2 /
+    bandwidth^2)``, scaled to sum to 1. So samples are compared by their cosine.
+    Centre features first if their mean is far from 0.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
         Features.
     n_anchors : int, default=100
-        Number of anchors, at most ``n_samples`` of which are used.
+        Number of anchors; ``n_samples`` if that is smaller.
     n_neighbors : int, default=2
-        Number of nearest anchors that a sample is tied to.
+        Number of nearest anchors to which a sample is connected.
     bandwidth : float, default=None
         Width of the kernel in units of the unit-norm features. If None, the
         mean distance to the ``n_neighbors``-th nearest anchor.
@@ -233,7 +233,7 @@ def anchor_graph(
     Raises
     ------
     ValueError
-        If X is not a finite two-dimensional array, or a number is not
+        If X is not a finite two-dimensional array, or a parameter is not
         positive.
     TypeError
         If ``n_anchors``, ``n_neighbors`` or ``max_iter`` is not an int.
@@ -252,8 +252,8 @@ def anchor_graph(
     distances, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if bandwidth is None:
         bandwidth = float(distances[:, -1].mean()) or 1.0
-    # The nearest distance is subtracted before the exponential: it cancels in the scaling, and
-    # without it a sample far from every anchor would underflow to 0/0.
+    # The nearest distance is subtracted before the exponential. The scaling cancels it. Without it,
+    # a sample far from every anchor would underflow to 0/0.
     squares = distances**2
     weights = np.exp(-(squares - squares[:, :1]) / bandwidth**2)
     weights /= weights.sum(axis=1, keepdims=True)
@@ -277,9 +277,9 @@ def concept_hypergraph(
 ) -> ConceptHypergraph:
     """Build the image-concept hypergraph of samples (DSTDH, Eqs. 4 to 10).
 
-    Concepts are k-means centres of unit-norm features stacked with tags; every
-    concept is a hyperedge that holds image x with weight ``exp(-||x - e||^2 /
-    (2 bandwidth^2))``.
+    Concepts are k-means centres of unit-norm features stacked with tags. Every
+    concept e is a hyperedge that contains image x with weight
+    ``exp(-||x - e||^2 / (2 bandwidth^2))``.
 
     Parameters
     ----------
@@ -288,19 +288,19 @@ def concept_hypergraph(
     tags : csr_array of shape (n_samples, n_tags)
         Indicator of the tags; may have no columns.
     n_concepts : int, default=500
-        Number of concepts, at most ``n_samples`` of which are used.
+        Number of concepts; ``n_samples`` if that is smaller.
     bandwidth : float, default=None
         Width sigma of the kernel. If None, the mean distance to the nearest
-        concept. (The authors' program has 40, which makes all weights nearly
+        concept. (The authors' program uses 40, which makes all weights nearly
         1.)
     tag_scale : float, default=1.0
         Factor of the tags in the stack. At 1, as in the paper, the tags of an
-        image weigh more than its features, whose norm is 1.
+        image have more weight than its features, whose norm is 1.
     max_iter : int, default=5
         Iterations of k-means. It runs on at most 100 samples per concept.
     random_state : int, RandomState instance or None, default=None
-        Seed of k-means, and of the random projection that stands in for more
-        than 2,048 tags.
+        Seed of k-means, and of the random projection that is used if there are
+        more than 2,048 tags.
 
     Returns
     -------
@@ -312,7 +312,7 @@ def concept_hypergraph(
     ------
     ValueError
         If X is not a finite two-dimensional array, the numbers of rows
-        differ, or a number is not positive.
+        differ, or a parameter is not positive.
     TypeError
         If ``tags`` is not sparse, or ``n_concepts`` or ``max_iter`` not an int.
     """
@@ -325,7 +325,7 @@ def concept_hypergraph(
     if not sp.issparse(tags):
         raise TypeError(
             f"tags must be a sparse indicator, got {type(tags).__name__}; "
-            "skhash.tags.encode_tags makes one of tags in any form."
+            "skhash.tags.encode_tags makes one from tags in any form."
         )
     if tags.shape[0] != n_samples:
         raise ValueError(
@@ -342,7 +342,7 @@ def concept_hypergraph(
     concept_norms = np.einsum("ij,ij->i", concepts, concepts)
 
     def squares_of(block: slice) -> NDArray[np.float32]:
-        """Squared distances of some samples from all concepts."""
+        """Squared distances between some samples and all concepts."""
         unit, words = _unit_rows(features[block]), Y[block]
         norms = np.square(unit).sum(axis=1) + np.asarray(words.multiply(words).sum(axis=1)).ravel()
         squares = norms[:, None] + concept_norms - 2 * (unit @ E_visual + words @ E_tags)
@@ -350,7 +350,7 @@ def concept_hypergraph(
 
     blocks = list(gen_batches(n_samples, _BLOCK_ROWS))
     if bandwidth is None:
-        # Distances are computed twice, as those of all samples would take too much memory.
+        # Distances are computed twice: to keep those of all samples would take too much memory.
         nearest = [np.sqrt(squares_of(block).min(axis=1)) for block in blocks]
         bandwidth = float(np.concatenate(nearest).mean()) or 1.0
     half = 4 * n_samples * len(concepts) > _MOST_BYTES

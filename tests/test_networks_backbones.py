@@ -173,15 +173,15 @@ def test_files_that_are_no_state_dict_are_refused(alexnet, tmp_path):
         make_backbone("alexnet", tmp_path / "missing.pth")
     whole = saved(alexnet.features.state_dict(), tmp_path).read_bytes()
     (tmp_path / "torn.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"torn.pth.* is no readable state dict"):
+    with pytest.raises(ValueError, match=r"torn.pth.* cannot be read as a state dict"):
         make_backbone("alexnet", tmp_path / "torn.pth")
-    with pytest.raises(ValueError, match="is no state dict"):
+    with pytest.raises(ValueError, match="is not a state dict"):
         make_backbone("alexnet", saved({"epoch": 3}, tmp_path))
 
 
 def test_weights_cannot_run_code(tmp_path):
     (tmp_path / "weights.pth").write_bytes(pickle.dumps(Dangerous(tmp_path / "touched"), 2))
-    with pytest.raises(ValueError, match="is no readable state dict"):
+    with pytest.raises(ValueError, match="cannot be read as a state dict"):
         make_backbone("alexnet", tmp_path / "weights.pth")
     assert not (tmp_path / "touched").exists()
 
@@ -196,7 +196,7 @@ def test_safetensors_are_read(images, tmp_path):
 
 def test_unknown_models_are_refused():
     for name in ("vgg17", "fcn_resnet50"):
-        with pytest.raises(ValueError, match=f"backbone='{name}' is no classification model"):
+        with pytest.raises(ValueError, match=f"backbone='{name}' is not a classification model"):
             make_backbone(name, None)
 
 
@@ -285,7 +285,7 @@ def test_damage_to_weights_that_torch_reads_is_refused(tmp_path):
     whole = bytearray(file.read_bytes())
     middle = len(whole) // 2
     file.write_bytes(whole[:middle] + bytes(512) + whole[middle + 512 :])
-    with pytest.raises(ValueError, match=r"weights.pth' is no readable state dict"):
+    with pytest.raises(ValueError, match=r"weights.pth' cannot be read as a state dict"):
         make_backbone("squeezenet1_1", file)
     state["features.0.bias"][3] = float("nan")
     torch.save(state, file)

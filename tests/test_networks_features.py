@@ -183,7 +183,7 @@ def test_cache_files_with_rows_of_two_lengths_are_named(pixels, cached):
         changed = {**arrays, "keys": keys, "rows": rows}
         write_checked(file.with_name(name), lambda stream, a=changed: np.savez(stream, **a))
     file.unlink()
-    with pytest.raises(ValueError, match=r"has rows of [67] features where [ab]\.npz has [67]"):
+    with pytest.raises(ValueError, match=r"has rows of [67] features, but [ab]\.npz has [67]"):
         features_of(pixels, cache=cache)
 
 

@@ -717,7 +717,7 @@ def test_what_cannot_be_told_from_others_does_without_a_checkpoint(clusters, tmp
 
     hasher = LockedHasher(lock=threading.Lock(), max_epochs=1, random_state=0)
     assert hasher.fit(*clusters).n_iter_ == 1
-    with pytest.raises(TypeError, match=r"lock.*cannot be told .*without cache and checkpoint"):
+    with pytest.raises(TypeError, match=r"lock.*cannot be identified .* nor checkpoint"):
         hasher.set_params(checkpoint=tmp_path).fit(*clusters)
 
 

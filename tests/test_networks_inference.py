@@ -360,7 +360,7 @@ def test_data_frames_are_features_and_their_columns_may_be_images():
     assert holds_images(table["path"])
     assert holds_images(table[["path"]])
     # Numbers beside paths are no features: the error about images says how to choose a column.
-    with pytest.raises(TypeError, match=r"X\['a'\]\. If X is features, set backbone=None"):
+    with pytest.raises(TypeError, match=r"X\['a'\]\. If X is a matrix .* set backbone=None"):
         DSHHasher(4).fit(table, [0, 1])
 
 

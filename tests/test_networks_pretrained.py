@@ -345,7 +345,7 @@ def test_timm_takes_weights_from_its_cache(timm, images, tmp_path, monkeypatch, 
 
 def test_models_that_timm_does_not_have_are_refused(timm):
     for name in ("timm/vit_of_mine", "timm/", "timm/hf-hub:someone/model"):
-        with pytest.raises(ValueError, match=f"backbone='{name}' is no model of timm"):
+        with pytest.raises(ValueError, match=f"backbone='{name}' is not a model of timm"):
             make_backbone(name, None)
     with pytest.raises(ValueError, match=r"timm cannot make backbone='timm/resnet18.nope'"):
         make_backbone("timm/resnet18.nope", None)

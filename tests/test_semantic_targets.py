@@ -292,12 +292,12 @@ def missing_rows(words):
     ("vectors", "message"),
     [
         (own_vectors() | {"sea": np.zeros(3)}, "must hold one-dimensional vectors of the same"),
-        (own_vectors() | {"sea": np.full(5, np.nan)}, "holds vectors with NaN.* leave out"),
+        (own_vectors() | {"sea": np.full(5, np.nan)}, "holds vectors with NaN.* remove"),
         (own_vectors() | {"sea": ["x"] * 5}, "must give vectors of numbers"),
         (own_vectors(["lion", "whale"]), "knows none of the 6 tags"),
-        (missing_rows, r"must return one vector for each word .* \(6, n_dimensions\) .* \(5, 3\)"),
-        (lambda words: np.ones(len(words)), r".* returned one of shape \(6,\)"),
-        (lambda words: np.ones((len(words), 0)), r".* returned one of shape \(6, 0\)"),
+        (missing_rows, r"must return one vector for each word .* \(6, n_dimensions\); .* \(5, 3\)"),
+        (lambda words: np.ones(len(words)), r".* returned an array of shape \(6,\)"),
+        (lambda words: np.ones((len(words), 0)), r".* returned an array of shape \(6, 0\)"),
         (lambda words: np.full((len(words), 2), np.inf), "holds vectors with NaN or infinite"),
         (lambda words: [[0.0]] + [[0.0, 1.0]] * 5, "must give vectors of numbers"),
     ],
@@ -324,7 +324,7 @@ def test_vectors_of_another_width_later_are_refused():
 
 
 def test_a_frozen_space_must_be_a_space_that_knows_the_tags():
-    with pytest.raises(TypeError, match="FrozenEstimator of something else"):
+    with pytest.raises(TypeError, match="FrozenEstimator, but not of a SemanticSpace"):
         SemanticTargets(FrozenEstimator(SemanticTargets())).fit(TAGS)
     with pytest.raises(NotFittedError):
         SemanticTargets(FrozenEstimator(SemanticSpace())).fit(TAGS)

@@ -187,7 +187,7 @@ def test_many_tags_are_projected_and_tell_nearly_as_much(monkeypatch, rng, plant
 )
 @pytest.mark.parametrize("ridge", ["auto", 0, 1])
 def test_tags_that_tell_no_image_from_another_are_refused(rng, tags, ridge):
-    with pytest.raises(ValueError, match=r"^y tells no image from another .* use ITQ"):
+    with pytest.raises(ValueError, match=r"^y does not distinguish the images .* use ITQ"):
         TagITQ(4, ridge=ridge).fit(rng.normal(size=(30, 5)), tags)
 
 

@@ -116,7 +116,7 @@ def test_images_without_tags_take_no_part_in_the_training(photos):
     assert hasher.transform(more).shape == (290, 6)
     with pytest.raises(ValueError, match="no tags"):
         make().fit(X, [[] for _ in X])
-    with pytest.raises(ValueError, match="y says something about 0 image"):
+    with pytest.raises(ValueError, match="y gives targets for 0 image"):
         make().fit(X, [["a", "b"], *([[]] * 239)])
 
 

@@ -699,7 +699,7 @@ def test_a_frozen_space_is_used_as_it_is(photos):
 
 def test_a_frozen_space_must_be_one_and_know_the_tags(photos):
     X, tags, _ = photos
-    with pytest.raises(TypeError, match="FrozenEstimator of something else"):
+    with pytest.raises(TypeError, match="FrozenEstimator, but not of a SemanticSpace"):
         weakly(semantic_space=FrozenEstimator(ITQ(4))).fit(X, tags)
     with pytest.raises(NotFittedError, match="SemanticSpace"):
         weakly(semantic_space=FrozenEstimator(space())).fit(X, tags)
@@ -963,7 +963,7 @@ def test_the_stages_are_told_on_request(photos, capsys):
     out = capsys.readouterr().out
     told = [
         f"[WeaklySupervisedHasher] semantic space of {len(WORDS + NOISE)} tags",
-        "[WeaklySupervisedHasher] a start that predicts sem-vectors",
+        "[WeaklySupervisedHasher] start of stage one: the head learns to predict sem-vectors",
         "[WeaklySupervisedHasher] stage one: 240 images and their tags",
         "[WeaklySupervisedHasher] stage two: 50 images and their labels",
     ]

@@ -190,7 +190,7 @@ def test_tags_that_tell_nothing_are_no_tags(planted, tags):
     X, _, _ = planted
     hasher, none = (WMH(6, random_state=0).fit(X, y) for y in (tags, None))
     np.testing.assert_array_equal(hasher.coef_, none.coef_)
-    with pytest.raises(ValueError, match=r"^y tells no image from another .* raise one"):
+    with pytest.raises(ValueError, match=r"^y does not distinguish the images, .* raise one"):
         WMH(6, geometric=0, entropy=0, random_state=0).fit(X, tags)
 
 

@@ -1,6 +1,6 @@
 """The discrete optimiser of DSTDH: augmented Lagrangian multipliers over codes in {-1, +1}.
 
-Matrices are n x r here, one row per image; the paper's are r x n.
+Matrices are n x r here, one row per image. In the paper they are r x n.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Matrix = NDArray[np.float32]
 Codes = NDArray[np.int8]
 Graph: TypeAlias = AnchorGraph | ConceptHypergraph
 
-# Added to the diagonal of Y'Y, whose entries are counts: too little to matter where tags occur,
-# enough where a tag is absent or two tags always come together (the paper's inverse fails there).
+# Added to the diagonal of Y'Y, whose entries are counts, so it hardly matters where tags occur. It
+# makes Y'Y invertible where a tag is absent or two tags always come together.
 _RIDGE = 1e-3
-# An iteration goes through images block by block, so that none of its arrays is of all of them.
+# An iteration goes through images block by block, to need little memory.
 _BLOCK_ROWS = 8192
-# Beyond this many tags a dense factor of Y'Y no longer pays (n_tags^2 memory, n_tags^3 time).
+# With more tags, a dense factor of Y'Y costs too much (n_tags^2 memory, n_tags^3 time).
 _MAX_DENSE_TAGS = 4096
 
 
@@ -70,7 +70,7 @@ class TagRegression:
         """
         if self._factor is not None:
             return cho_solve(self._factor, rhs).astype(np.float32)
-        # Y'Y would be dense where images have many tags, so it is applied and never formed.
+        # With many tags per image Y'Y would be dense, so it is applied without being formed.
         rhs = rhs.astype(np.float32)
         return _conjugate_gradients(
             lambda P: self._Y.T @ (self._Y @ P) + np.float32(_RIDGE) * P,
@@ -117,11 +117,11 @@ class _Links:
     Parameters
     ----------
     graphs : dict from str to (float, graph)
-        By name the weight of each in the sum.
+        Weight in the sum and graph, by name.
     n_samples : int
         Number of rows.
     deflate : bool
-        Whether to take out the trivial eigenvectors.
+        Whether to remove the trivial eigenvectors.
     """
 
     def __init__(self, graphs: dict[str, tuple[float, Graph]], n_samples: int, deflate: bool):
@@ -132,7 +132,7 @@ class _Links:
         weights = [np.empty(0)]
         width = 0
         for name, (weight, graph) in graphs.items():
-            # To take an eigenvector out is to add it with the weight -1.
+            # An eigenvector is removed by adding it with the weight -1.
             weights.append(weight * np.append(graph.weights, [-1.0] * deflate).astype(np.float64))
             self.columns[name] = slice(width, width + len(weights[-1]))
             width += len(weights[-1])
@@ -160,7 +160,7 @@ class _Links:
         return thin
 
     def spread(self, thin: NDArray[np.float64]) -> Matrix:
-        """What blocks of G are multiplied with, for ``S M`` of ``thin = G' M``."""
+        """The factor T with ``S M = G T``, from ``thin = G' M``."""
         return (self.weights * thin).astype(np.float32)
 
 
@@ -172,13 +172,13 @@ class DiscreteALM:
         tag_weight ||Z - Y P||_{2,1} - alpha tr(Z' S_v Z) - beta tr(Z' S_h Z) + nu ||phi - Z||_F^2
 
     over Z in {-1, +1} and P, by Algorithm 1. The object keeps the auxiliary
-    matrices and multipliers, so that further calls of :meth:`run` go on where
-    the last one stopped.
+    matrices and multipliers. A further call of :meth:`run` continues where the
+    last one stopped.
 
     Parameters
     ----------
     codes : ndarray of shape (n_samples, n_bits)
-        Where to start: Z, in {-1, +1}.
+        Z at the start, in {-1, +1}.
     tags : csr_array of shape (n_samples, n_tags) or None
         Indicator Y. None leaves the direct transfer out (as does
         ``direct=False``).
@@ -195,24 +195,24 @@ class DiscreteALM:
     rho : float
         Factor by which ``mu`` grows with each iteration.
     shrinkage : {"bit", "sample"}
-        Which groups the l2,1 norm shrinks as a whole: the residuals of one bit
-        over all images (the paper's own definition, and its release), or those
-        of one image over all bits (the usual reading; it tends to make bits
+        The groups that the l2,1 norm shrinks: the residuals of one bit over all
+        images (the definition of the paper and its program), or the residuals
+        of one image over all bits (the usual definition; it tends to make bits
         constant).
     denoise : bool
-        If False, the squared Frobenius norm stands in for the l2,1 norm.
+        If False, the squared Frobenius norm replaces the l2,1 norm.
     discrete : bool
         If False, Z is relaxed to real values of mean size 1 during the
-        iterations; :attr:`codes` are then its signs about the mean of each bit.
+        iterations. Then :attr:`codes` are the signs of Z minus its column means.
     deflate : bool
-        If True, the trivial eigenvector is taken out of each graph. It has the
+        If True, the trivial eigenvector is removed from each graph. It has the
         largest eigenvalue and nearly equal entries, so that constant bits
         would maximise the graph terms.
 
     Attributes
     ----------
     history : list of dict
-        For each iteration the objective, its terms and the share of changed
+        For each iteration: the objective, its terms and the share of changed
         bits.
     """
 
@@ -252,7 +252,7 @@ class DiscreteALM:
         self.relink(visual, conceptual)
 
     def relink(self, visual: AnchorGraph | None, conceptual: ConceptHypergraph | None) -> None:
-        """Go on with other graphs, of features that have changed.
+        """Replace the graphs, after the features have changed.
 
         Parameters
         ----------
@@ -275,7 +275,7 @@ class DiscreteALM:
 
     @property
     def objective(self) -> list[float]:
-        """The objective after each iteration, Eq. 12 of the terms and graphs in use."""
+        """The objective after each iteration: Eq. 12 with the terms and graphs in use."""
         return [row["objective"] for row in self.history]
 
     @property
@@ -298,12 +298,12 @@ class DiscreteALM:
         Parameters
         ----------
         max_iter : int
-            Most iterations.
+            Maximum number of iterations.
         tol : float
             Stop once at most this share of the bits changes in an iteration
             after the third.
         phi : ndarray of shape (n_samples, n_bits), optional
-            Output of the hash function that the codes are drawn to.
+            Outputs of the hash function, to which the codes should be near.
         report : callable, optional
             Called with the iteration, the objective and the share of changed
             bits.
@@ -320,16 +320,16 @@ class DiscreteALM:
             self.history.append({"objective": sum(terms.values()), **terms, "changed": changed})
             if report is not None:
                 report(iteration, self.history[-1]["objective"], changed)
-            # The multipliers start from 0 and take some iterations to act.
+            # The multipliers start from 0 and have an effect only after some iterations.
             if changed <= tol and iteration > 3:
                 return iteration
         return max_iter
 
     def _step(self, phi: Matrix | None) -> dict[str, float]:
-        """One iteration; the terms of Eq. 12 after it."""
+        """Run one iteration; return the terms of Eq. 12 after it."""
         links, mu, previous = self._links, self.mu, self._Z
-        # Of B and its multiplier only products with G are needed: B = Z + (EB + S Z) / mu (Eq. 20)
-        # makes the argument of Z (Eq. 23), mu B - EB + S B, the same as mu Z + S (Z + B).
+        # B and its multiplier are needed only in products with G. With B = Z + (EB + S Z) / mu
+        # (Eq. 20) the argument of Z (Eq. 23), mu B - EB + S B, equals mu Z + S (Z + B).
         thin, linked = self._thin, links.gram @ (links.weights * self._thin)
         thin_B = thin + (self._thin_EB + linked) / mu
         pull = links.spread(thin + thin_B)
@@ -365,7 +365,7 @@ class DiscreteALM:
         spread = links.spread(thin)
 
         def multiplier(rows: slice) -> Matrix:
-            """EB of some rows: EB + mu (Z - B), in which the EB before cancels out."""
+            """EB of some rows: EB + mu (Z - B), where the previous EB cancels out."""
             moved: Matrix = Z[rows].astype(np.float32) - previous[rows]
             return np.float32(mu) * moved - links.block(rows) @ spread
 
@@ -386,7 +386,7 @@ class DiscreteALM:
     def _parts(
         self, pull: Matrix, norms: Matrix | None, phi: Matrix | None
     ) -> Iterator[tuple[slice, Matrix, Matrix, Any, Any]]:
-        """For blocks of rows G, the argument of Z (Eq. 23), the tags' fit Y P and A."""
+        """For each block of rows: G, the argument of Z (Eq. 23), the tags' fit Y P and A."""
         mu = np.float32(self.mu)
         fit = A = None
         for rows in gen_batches(len(self._Z), _BLOCK_ROWS):
@@ -401,7 +401,7 @@ class DiscreteALM:
             yield rows, G, argument, fit, A
 
     def _residuals(self, rows: slice) -> tuple[Matrix, Matrix]:
-        """``Y P`` and ``Z - Y P + EA / mu``, which A is near (Eq. 14)."""
+        """``Y P`` and ``Z - Y P + EA / mu``, the value that A approximates (Eq. 14)."""
         fit = self._Y[rows] @ self.transfer
         return fit, self._Z[rows].astype(np.float32) - fit + self._EA[rows] / np.float32(self.mu)
 
@@ -414,7 +414,7 @@ class DiscreteALM:
     def _shrink(self, T: Matrix, norms: Matrix | None = None) -> Matrix:
         """Minimiser over A of ``loss(A) + mu / 2 ||A - T||_F^2`` (Eqs. 14 to 16).
 
-        ``norms`` are those of the groups; of T itself if None.
+        ``norms`` are the norms of the groups; if None, they are computed from T.
         """
         if not self.denoise:
             return T * np.float32(self.mu / (self.mu + 2 * self.tag_weight))

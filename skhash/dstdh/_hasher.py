@@ -23,9 +23,9 @@ from ..social._semantic_head import learn_targets, quantize_outputs
 from ._alm import DiscreteALM, signs
 from ._transfer import SemanticTransfer, TransferParameters
 
-# Of the network that is the start, in units of those of a round.
+# Epochs of the network that gives the starting codes, in units of the epochs of a round.
 _START_EPOCHS = 3
-# Learning rate of the rounds after a semantic start, in units of that of the start.
+# Learning rate of the rounds after a semantic start, in units of the start's learning rate.
 _NEAR = 0.1
 
 __all__ = ["DSTDHHasher"]
@@ -38,56 +38,57 @@ class DSTDHParameters(TransferParameters, NetworkParameters, total=False):
 class DSTDHHasher(SemanticTransfer, DeepHasher):
     """Dual-level semantic transfer deep hashing (DSTDH) [1]_.
 
-    A network, graphs over images, tags and discrete codes learn from each
-    other. A round solves the codes of the training images in {-1, +1}, as
+    The method learns discrete codes and a network in rounds. A round first
+    solves the codes of the training images in {-1, +1}, as
     :class:`DSTDHLinear` does, from their features, their tags and, from the
-    second round on, the outputs of the network (Algorithm 1); then it trains
-    the network on the codes by squared error (Eq. 11). Where the backbone is
-    trained too, each round begins with new features and graphs of them.
+    second round on, the outputs of the network (Algorithm 1). Then it trains
+    the network on the codes by squared error (Eq. 11). If the backbone is
+    trained too, each round computes features and their graphs again.
 
-    Besides what :class:`DSTDHLinear` names, the defaults leave the paper in
-    these points; :meth:`preset` gives the paper's and the authors' program's:
+    The defaults differ from the paper in the points that
+    :class:`DSTDHLinear` lists, and in the following. :meth:`preset` gives the
+    settings of the paper or of the authors' program.
 
-    - the network first learns what tags mean, as
-      :class:`~skhash.TagITQHasher` does, and the codes start from its outputs
-      (the paper: random codes; the program: ITQ);
-    - the codes are solved to an end before the network is trained on them, and
-      again in each round (the paper: one iteration of each in turn, from an
-      untrained network on; the program: codes once, network once);
-    - the outputs of the network weigh more (``nu``; 0.001);
-    - after that start the rounds take a tenth of ``lr``, without dropout;
-    - the head has a hidden layer and decays strongly, which matters more than
-      the rest where tags are noisy (a linear layer on fc7, hardly decaying).
+    - The network first learns the meaning of tags, as
+      :class:`~skhash.TagITQHasher` does. The codes start from its outputs
+      (paper: random codes; program: ITQ).
+    - Each round solves the codes until they converge, then trains the network
+      on them (paper: one iteration of each in turn, from an untrained network;
+      program: codes once, network once).
+    - The outputs of the network have a larger weight ``nu`` (paper: 0.001).
+    - After a semantic start, the rounds use a tenth of ``lr`` and no dropout.
+    - The head has a hidden layer and a strong weight decay (paper: a linear
+      layer on fc7, with almost no decay). Where tags are noisy, this matters
+      more than the other points.
 
     Parameters
     ----------
     n_bits : int, default=64
         Length of a code.
     nu : float, default=0.1
-        Weight of the agreement of codes and outputs of the network. It acts
-        from the second round on: a network that has learned nothing would draw
-        the codes to random ones.
+        Weight of the agreement of codes and outputs of the network. It is used
+        from the second round on: in the first round, the network has learned
+        nothing and would make the codes random.
     n_rounds : int, default=3
-        Rounds of codes and network.
+        Number of rounds. A round solves the codes and trains the network.
     max_epochs : int, default=10
-        Epochs of the network in each round. The network that is the start has
-        three times as many; of few images they are several passes each, as in
-        TagITQHasher.
+        Epochs of the network in each round. The semantic start has three times
+        as many. With few images, each of its epochs is several passes over the
+        data, as in TagITQHasher.
     hidden_layers : tuple of int, default=(512,)
-        Units of the head's hidden layers; () is a linear head, whose start on
-        features is a closed form.
+        Units of the head's hidden layers. () is a linear head; on features,
+        its semantic start has a closed form.
     dropout : float, default=0.5
-        As in DeepHasher; with ``init="semantic"`` of the start alone.
+        As in DeepHasher. With ``init="semantic"`` it is used in the start only.
     weight_decay : float, default=3.0
         As in DeepHasher.
     threshold : {"zero", "mean", "bit-mean"}, default="zero"
-        What an output has to reach for a 1: 0, as in the paper, the mean of
-        all outputs of the training images, as in the authors' program, or the
-        mean of the bit's own.
+        A bit is 1 where the network's output is at least this value: 0, as in
+        the paper; the mean of all outputs for the training images, as in the
+        authors' program; or the mean of the outputs for this bit.
     tune : bool, default=False
-        Whether the network that is the start, which learns what tags mean,
-        tries other weight decays and more epochs, as TagITQHasher does. That
-        takes several times as long.
+        Whether the semantic start also tries other weight decays and more
+        epochs, as TagITQHasher does. This takes several times as long.
     **others
         Parameters of the semantic transfer, as in DSTDHLinear, and of the
         network, as in DeepHasher.
@@ -101,17 +102,19 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         The objective (Eq. 12) after each iteration of the optimiser, of all
         rounds.
     history_ : list of dict
-        For each iteration its round, the objective, its terms and the share of
-        bits that changed.
+        For each iteration: the round, the objective, its terms and the share
+        of bits that changed.
     epochs_ : list of dict
-        What skorch recorded in each epoch, with the round.
+        For each epoch: the round and the values that skorch recorded.
     n_iter_ : int
         Number of iterations of the optimiser in all rounds.
     chosen_ : dict
-        How the start was trained, as in TagITQHasher; not with another ``init``.
+        Settings with which the semantic start was trained, as in TagITQHasher.
+        Only with ``init="semantic"``.
     threshold_ : ndarray of shape (n_bits,), float32
-        What the trained outputs are compared with. The last bias of ``head_``
-        is lowered accordingly: the decision function is compared with 0.
+        The value with which each trained output is compared. The last bias of
+        ``head_`` is lowered accordingly, so that the decision function is
+        compared with 0.
 
     See Also
     --------
@@ -121,9 +124,10 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
 
     Notes
     -----
-    A ``checkpoint`` holds the network after every epoch of every round. The
-    codes are not in it: a resumed ``fit`` solves those of completed rounds
-    again, which repeats exactly, and does not train them.
+    A ``checkpoint`` holds the network after every epoch of every round. It
+    does not hold the codes. A resumed ``fit`` solves the codes of completed
+    rounds again, with exactly the same result, but does not train the network
+    on them again.
 
     References
     ----------
@@ -210,13 +214,13 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         Parameters
         ----------
         dataset : {"mirflickr", "nus-wide"}, default="mirflickr"
-            Whose weights alpha, beta, nu, mu, rho and numbers of anchors and
-            concepts (section IV-C of the paper).
+            The dataset for which the paper chose alpha, beta, nu, mu, rho and
+            the numbers of anchors and concepts (section IV-C).
         source : {"paper", "release"}, default="paper"
             "paper": Algorithm 1 as printed, from random codes, one iteration of
-            each step in turn. "release": codes solved once, in 4 iterations
-            from ITQ's, then 18 epochs of the last layer, at a rate divided by
-            10 after 6 and 12.
+            each step in turn. "release": 4 iterations from the codes of ITQ,
+            once; then 18 epochs of training of the last layer, with a learning
+            rate that is divided by 10 after 6 and 12 epochs.
         **params
             Further parameters, such as ``n_bits``; they override the preset.
 
@@ -235,7 +239,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         return super().preset(dataset, source=source, **params)
 
     def learn(self, X: Any, y: Any) -> None:
-        """Learn codes and network from images and their tags, in turn."""
+        """Learn codes and network in turn, from images and their tags."""
         data = self.open_inputs(X)
         given = self._given_codes(len(data))
         indicator = self._encode(y, len(data))
@@ -270,7 +274,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
                 if solver is None:
                     solver = begin(features)
                 else:
-                    if isinstance(inputs, Images):  # whose backbone has been trained since
+                    if isinstance(inputs, Images):  # the last round has trained the backbone
                         solver.relink(*self._graphs(features, indicator, seeds))
                     outputs = run_head(self.head_, features, device=self.device)
                 n_before = len(solver.history)
@@ -289,8 +293,8 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
 
         lr = self.lr
         if semantic:
-            # Codes of clean tags end below their start if the rounds leave it by large steps, or
-            # with dropout, under which the head cannot follow its own codes.
+            # With clean tags, large steps or dropout in the rounds would make the codes worse than
+            # the start. Under dropout the head cannot fit its own codes.
             lr *= _NEAR
             self.head_.drop_nothing()
         self.epochs_ = self.train_in_rounds(inputs, solve, self.n_rounds, nn.MSELoss(), lr=lr)
@@ -304,7 +308,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         self.warn_constant_bits(inputs)
 
     def _learn_start(self, inputs: Features | Images, vectors: Any) -> None:
-        """Let the network learn what tags mean, and make bits of its outputs."""
+        """Train the network to predict the meaning of tags, and make bits of its outputs."""
         self.chosen_ = learn_targets(
             self,
             inputs,
@@ -319,7 +323,7 @@ class DSTDHHasher(SemanticTransfer, DeepHasher):
         """Fix the thresholds on training samples, as part of the head."""
         self.threshold_ = np.zeros(self.n_bits, np.float32)
         if self.threshold == "zero":
-            return  # samples of a trained backbone would have to be computed
+            return  # saves the outputs of a trained backbone, which would have to be computed
         outputs = run_head(self.head_, self.sample_features(inputs), device=self.device)
         if self.threshold == "mean":
             self.threshold_ += outputs.mean()

@@ -22,27 +22,30 @@ __all__ = ["DSTDHLinear"]
 class DSTDHLinear(SemanticTransfer, LinearHasher):
     """Dual-level semantic transfer hashing with a linear hash function (DSTDH-L) [1]_.
 
-    Codes of the training images are learned from three sides: images alike in
-    their features get like codes (anchor graph, Eq. 2), tags predict the codes
-    up to an l2,1 loss that forgives noisy tags (direct transfer, Eq. 3), and
-    images that share latent concepts of features and tags get like codes
-    (indirect transfer, hypergraph, Eq. 10). The codes are solved in {-1, +1}
-    by augmented Lagrangian multipliers (Algorithm 1), then a ridge regression
-    from features to codes is the hash function.
+    The objective for the codes of the training images has three parts. Images
+    with similar features get similar codes (anchor graph, Eq. 2). Tags predict
+    the codes, with an l2,1 loss that is robust to noisy tags (direct transfer,
+    Eq. 3). Images that share latent concepts of features and tags get similar
+    codes (indirect transfer, hypergraph, Eq. 10). Augmented Lagrangian
+    multipliers solve for codes in {-1, +1} (Algorithm 1). Then a ridge
+    regression from features to codes gives the hash function.
 
-    The defaults are what serves best on validation data and leave the paper in
-    these points; :meth:`preset` gives the paper's and the authors' program's:
+    The defaults were chosen on validation data. They differ from the paper in
+    the following points. :meth:`preset` gives the settings of the paper or of
+    the authors' program.
 
-    - the optimiser starts from codes of what tags mean, those of
-      :class:`~skhash.TagITQ` without a kernel
-      (the paper: random codes; the program: ITQ);
-    - the graphs weigh less (``alpha``, ``beta``): what they gain where tags are
-      noisy they lose where tags are clean;
-    - the l2,1 loss weighs more the more samples there are (``tag_weight``; 1);
-    - trivial directions are taken out of both graphs (``deflate``; kept);
-    - the hypergraph's bandwidth follows from the data (40);
-    - the hash function corrects that of the start by a ridge regression
-      (plain least squares of the codes).
+    - The optimiser starts from codes of the meaning of tags, as
+      :class:`~skhash.TagITQ` without a kernel makes them
+      (paper: random codes; program: ITQ).
+    - The graphs have smaller weights ``alpha`` and ``beta``. Large weights
+      help where tags are noisy, but harm where tags are clean.
+    - The weight of the l2,1 loss, ``tag_weight``, grows with the number of
+      samples (paper: 1).
+    - ``deflate`` removes the trivial directions from both graphs (paper: they
+      are kept).
+    - The bandwidth of the hypergraph is computed from the data (program: 40).
+    - A ridge regression corrects the hash function of the start (paper: plain
+      least squares of the codes).
 
     Parameters
     ----------
@@ -51,15 +54,15 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
     ridge : float or "auto", default="auto"
         Strength of the ridge regression from features to codes, in units of
         the mean variance of the features; 0 is plain least squares. "auto"
-        takes the strength of least generalised cross-validation error, and
-        where the start has a hash function of its own (``init`` "semantic" or
-        "itq"), keeps it and regresses only what it lacks: the codes less the
-        mean of the start's codes and its scaled outputs.
+        takes the strength with the smallest generalised cross-validation
+        error. If the start has a hash function (``init`` "semantic" or "itq"),
+        "auto" also keeps that function and fits only the remainder: the codes
+        minus the mean of the start's codes and its scaled outputs.
     warm_start : bool, default=False
-        Start from ``codes_`` of the previous fit, if they fit in shape.
+        Start from ``codes_`` of the previous fit, if they have the right shape.
     random_state : int, RandomState instance or None, default=None
         Seed of k-means, ITQ's rotation and random codes, and of the random
-        projections that stand in for thousands of tags.
+        projections that are used if there are thousands of tags.
     verbose : int, default=0
         1 prints a line per iteration.
     **transfer
@@ -70,7 +73,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
     coef_ : ndarray of shape (n_bits, n_features), dtype of X
         Coefficients of the hash function.
     intercept_ : ndarray of shape (n_bits,), dtype of X
-        Its intercepts.
+        Intercepts of the hash function.
     n_iter_ : int
         Number of iterations.
     ridge_ : float
@@ -102,7 +105,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
     (2, 4)
     """
 
-    # Of the linear form the paper says least squares, and nothing of when to stop.
+    # For the linear form the paper names least squares, but no stopping rule.
     _sources: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {**SemanticTransfer._sources["paper"], "max_iter": 10, "ridge": 0.0},
         "release": {**SemanticTransfer._sources["release"], "ridge": 0.0},
@@ -154,12 +157,12 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         Raises
         ------
         ValueError
-            If lengths differ, there is one sample only, ``init`` does not fit,
-            or ITQ is to start with more bits than features or samples.
+            If lengths differ, there is only one sample, ``init`` has the wrong
+            shape, or the start is ITQ with more bits than features or samples.
         """
         data = check_features(self, X, reset=True, in_blocks=True)
         check_n_samples(data)
-        # A seed for each part, so that leaving one out leaves the others as they are.
+        # A seed for each part, so that the other parts do not change if one is left out.
         random_state = check_random_state(self.random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=3)
         given = self._given_codes(len(data))
@@ -179,7 +182,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         self.coef_, self.intercept_, self.ridge_ = self._regress(path, solved, codes, start)
         warn_constant_bits(
             self.codes_,
-            "the features or tags hardly vary, or the graph terms outweigh the rest; "
+            "the features or tags have almost no variance, or the graph terms are too large; "
             "lower alpha and beta, or set deflate=True.",
         )
         if vectors is not None:
@@ -188,7 +191,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         return self
 
     def _given_codes(self, n_samples: int) -> NDArray[np.uint8] | None:
-        """Codes that a user or the last fit gives to start from."""
+        """Codes to start from, given by the user or the last fit."""
         shape = (n_samples, self.n_bits)
         if self.warm_start and getattr(self, "codes_", np.empty(0)).shape == shape:
             return self.codes_
@@ -201,17 +204,17 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         start_codes: NDArray[np.int8],
         start: NDArray[Any] | None,
     ) -> tuple[NDArray[Any], NDArray[Any], float]:
-        """Coefficients, intercept and ridge strength of the hash function of solved codes."""
+        """Coefficients, intercept and ridge strength of the hash function for solved codes."""
         if start is None or self.ridge != "auto":
             return path.fit(codes, self.ridge)
-        # The start's outputs, scaled to come nearest its codes.
+        # The start's outputs, scaled to be nearest to its codes.
         outputs = path.project(start)
         sizes, squares = np.zeros((2, self.n_bits))
         for _, block in row_blocks(outputs):
             sizes += np.abs(block).sum(axis=0)
             squares += np.square(block).sum(axis=0)
         scale = (sizes / np.maximum(squares, 1e-30)).astype(outputs.dtype)
-        # What the codes lack, in place: codes - (start_codes + outputs * scale) / 2.
+        # The remainder, in place: codes - (start_codes + outputs * scale) / 2.
         outputs *= scale
         outputs += start_codes
         outputs *= -0.5

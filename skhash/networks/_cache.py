@@ -1,4 +1,4 @@
-"""Feature rows kept on disk under the content they were computed from."""
+"""Feature rows on disk, stored by the content from which they were computed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from .._files import PathLike, content_digest, file_digest, read_checked, write_
 
 __all__ = ["FeatureCache", "FileDigests", "open_cache"]
 
-# A file that changes twice within the step of its clock keeps its times; none is coarser than this.
+# Largest step of file clocks: a file that changes twice within a step may keep its time.
 _CLOCK_STEP = 2 * 10**9
 
 
 class _KeyedFiles:
-    """A folder of ``.npz`` files, each with some keys and what belongs to them.
+    """A folder of ``.npz`` files, each with some keys and their values.
 
-    They are written once and whole. So an interrupted run keeps what it had
-    finished, and two processes may share a folder. Any number of threads may use one object.
+    A file is written once and completely. So an interrupted run keeps its
+    finished files, and several processes may share a folder. An object can be
+    used by several threads.
 
     Parameters
     ----------
     folder : path
-        Made if missing.
+        Created if missing.
 
     Raises
     ------
@@ -51,15 +52,15 @@ class _KeyedFiles:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the keys of files that are new or changed, and forget those of files that are gone.
+        """Read the keys of new or changed files, and remove the keys of deleted files.
 
-        Files are checked as a whole when rows of them are asked for.
+        A file is checked completely when its rows are read.
         """
         with self._lock:
             self.folder.mkdir(parents=True, exist_ok=True)
             present = {}
             for file in sorted(self.folder.glob("*.npz")):
-                with suppress(FileNotFoundError):  # deleted in this moment
+                with suppress(FileNotFoundError):  # deleted by another process just now
                     present[file] = _stamp(os.stat(file))
             same = self._files.items() <= present.items()
             index, files = (dict(self._index), dict(self._files)) if same else ({}, {})
@@ -72,7 +73,7 @@ class _KeyedFiles:
         raise NotImplementedError
 
     def _add(self, keys: Sequence[bytes], arrays: dict[str, Any]) -> Path:
-        """Write a file, the keys of which the caller then enters into the index."""
+        """Write a file; the caller then enters its keys into the index."""
         file = self.folder / f"{secrets.token_hex(8)}.npz"
         arrays["keys"] = np.array([list(key) for key in keys], np.uint8)
         write_checked(file, lambda stream: np.savez(stream, **arrays))
@@ -87,7 +88,7 @@ class _KeyedFiles:
         try:
             with np.load(source, allow_pickle=False) as stored:
                 arrays = [stored[member] for member in members]
-        except Exception as error:  # what is no zip file can raise nearly anything
+        except Exception as error:  # a file that is not a zip file can raise almost anything
             raise _refusal(file, f"is damaged ({error})") from error
         for member, array in zip(members, arrays, strict=True):
             if array.ndim != 2 or array.dtype != self._dtypes[member]:
@@ -95,7 +96,7 @@ class _KeyedFiles:
         return arrays
 
     def _content(self, file: Path, *members: str) -> list[NDArray[Any]]:
-        """Arrays of a file that is checked as a whole."""
+        """Arrays of a file, which is checked completely."""
         try:
             content = read_checked(file)
         except (OSError, ValueError) as error:
@@ -104,15 +105,15 @@ class _KeyedFiles:
 
 
 class FeatureCache(_KeyedFiles):
-    """Rows of features by the digest of the image they belong to.
+    """Rows of features by the digest of their image.
 
-    A new image costs only itself, a renamed one nothing.
+    Only new images need to be computed; a renamed image does not.
 
     Parameters
     ----------
     folder : path
-        Made if missing. Its name tells the network whose features it holds;
-        files of another one are refused.
+        Created if missing. Its name identifies the network of the features;
+        files of another network raise an error.
 
     Raises
     ------
@@ -129,9 +130,9 @@ class FeatureCache(_KeyedFiles):
     def get(
         self, keys: Sequence[bytes], out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32] | None:
-        """Rows of the keys, zero where none is stored, or put into ``out``; None if there are none.
+        """Rows of the keys, zero if not stored; None if no key is stored.
 
-        What ``out`` holds for keys that are not stored stays.
+        With ``out``, the rows are written into it; its rows of other keys do not change.
         """
         index = self._index
         wanted: dict[Path, list[tuple[int, int]]] = {}
@@ -139,14 +140,14 @@ class FeatureCache(_KeyedFiles):
             if key in index:
                 file, row = index[key]
                 wanted.setdefault(file, []).append((i, row))
-        source = "the network gives"
+        source = "the network has"
         for file, pairs in wanted.items():
             to, of = np.array(pairs).T
             rows = self._read_rows(file)
             if out is None:
                 out, source = np.zeros((len(keys), rows.shape[1]), np.float32), f"{file.name} has"
             if rows.shape[1] != out.shape[1]:
-                widths = f"{rows.shape[1]} features where {source} {out.shape[1]}"
+                widths = f"{rows.shape[1]} features, but {source} {out.shape[1]}"
                 raise _refusal(file, f"has rows of {widths}")
             out[to] = rows[of]
         return out
@@ -178,12 +179,12 @@ class FeatureCache(_KeyedFiles):
 
 
 class FileDigests(_KeyedFiles):
-    """Digests of files, remembered by path, size and times, so that files are read once.
+    """Digests of files, stored by path, size and times, so that files are read once.
 
     Parameters
     ----------
     folder : path
-        Made if missing.
+        Created if missing.
 
     Raises
     ------
@@ -211,7 +212,7 @@ class FileDigests(_KeyedFiles):
         return digest
 
     def save(self) -> None:
-        """Put on the disk what is new."""
+        """Write new digests to the disk."""
         if self._new:
             new, self._new = self._new, {}
             digests = np.array([list(digest) for digest in new.values()], np.uint8)
@@ -230,21 +231,21 @@ def _opened(kind: type[_KeyedFiles], folder: str) -> _KeyedFiles:
 
 
 def open_cache(folder: PathLike, network: str) -> tuple[FeatureCache, FileDigests]:
-    """Open what a folder keeps of a network; this process reads the index of a file once.
+    """Open the cache of a network in a folder; a process reads the index of a file once.
 
     Parameters
     ----------
     folder : path
         The parameter ``cache``.
     network : str
-        What tells the network from others.
+        Digest that identifies the network.
 
     Returns
     -------
     features : FeatureCache
         Features of the network.
     digests : FileDigests
-        Digests of image files, whatever the network.
+        Digests of image files, for all networks.
     """
     root = os.path.abspath(folder)
     found: list[Any] = []
@@ -256,7 +257,7 @@ def open_cache(folder: PathLike, network: str) -> tuple[FeatureCache, FileDigest
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    """Size and times of a file: another one when it is changed."""
+    """Size and times of a file; the result differs after the file has changed."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

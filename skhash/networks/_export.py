@@ -17,25 +17,25 @@ __all__ = ["cause_of", "check_installed", "onnx_model"]
 
 _OPSET = 20
 _EXPORTER = ("onnx", "onnxscript")
-# Packages that are needed, and the extra that installs them.
+# Required packages, and the extra that installs them.
 _NEEDS = {
     "onnx": (_EXPORTER, "onnx"),
     "onnxruntime": ((*_EXPORTER, "onnxruntime"), "onnx"),
     "openvino": ((*_EXPORTER, "openvino"), "openvino"),
 }
-# The oldest tested. That of 2.6 cannot export batch normalisation, and traces in silence what it
-# cannot export, whatever it hangs on.
+# The oldest tested version of torch. The exporter of 2.6 cannot export batch normalisation. If it
+# cannot export a module it traces it without a warning, even if the result depends on the values.
 _TORCH = 2, 13
-_lock = Lock()  # what traces a module keeps states that threads share
+_lock = Lock()  # the tracer of modules has global state
 
 
 def check_installed(use: str, what: str) -> None:
-    """Refuse to go on without the packages of a use: "onnx", "onnxruntime" or "openvino".
+    """Raise an error if packages of a use are missing: "onnx", "onnxruntime" or "openvino".
 
     Raises
     ------
     ImportError
-        If one of them is missing, or torch too old; the message begins with ``what`` needs it.
+        If a package is missing or torch is too old. The message begins with ``what``.
     """
     if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
         newer = ".".join(map(str, _TORCH))
@@ -56,24 +56,24 @@ def onnx_model(
     Parameters
     ----------
     module : nn.Module
-        On the CPU, in evaluation mode; takes one tensor and gives one.
+        On the CPU, in evaluation mode; maps one tensor to one tensor.
     example : Tensor of shape (n, ...)
-        An input, of the sizes that the model takes.
+        An input of the model's input size.
     names : tuple of 2 str
-        What the model calls its input and output.
+        Names of the model's input and output.
     any_number : bool, default=False
-        Whether it takes any number of rows, and not n alone; n must be 2 or more then.
+        Whether the model takes any number of rows and not only n; then n must be 2 or more.
 
     Returns
     -------
     onnx.ModelProto
-        With its weights.
+        The model with its weights.
 
     Raises
     ------
     Exception
-        Of many kinds, if the module cannot be translated; such as one whose computation depends on
-        the values that it is given.
+        Of many types, if the module cannot be translated. For example, its computation may depend
+        on the values of its input.
     """
     with _lock, _silence():
         program = torch.onnx.export(
@@ -92,7 +92,7 @@ def onnx_model(
 
 
 def cause_of(error: BaseException) -> str:
-    """Say in a line why a module cannot be translated; exporters write pages."""
+    """One line that says why a module cannot be translated; messages of exporters are long."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [""]
@@ -101,7 +101,7 @@ def cause_of(error: BaseException) -> str:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what exporters have to say about their own insides from users."""
+    """Hide messages of exporters about their internals from users."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

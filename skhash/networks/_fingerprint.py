@@ -1,7 +1,8 @@
-"""Digests that tell networks, losses and settings from others.
+"""Digests that identify networks, losses and settings.
 
-They decide whether stored features and checkpoints still belong to what asks for them. So they
-take in whatever decides what a module computes, and what cannot be told from others is refused.
+They decide whether stored features and checkpoints still belong to a network or training. So they
+include everything that determines what a module computes. Objects that cannot be identified by
+their content raise an error.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _ATOMS = (
     type(None), type(...), bool, int, float, complex, str, bytes,
     torch.dtype, torch.device, torch.layout, torch.memory_format,
 )  # fmt: skip
-# Of a class: what says nothing about its behaviour, or is different in each process.
+# Attributes of a class that do not affect its behaviour, or that differ in each process.
 _BOOKKEEPING = {
     "__abstractmethods__", "__annotations__", "__annotate__", "__annotate_func__", "__dict__",
     "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__",
@@ -41,25 +42,26 @@ _LIBRARIES = {
     *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
     *site.getsitepackages(),
     site.getusersitepackages(),
-    # Wherever else they are imported from.
+    # Other folders from which these are imported.
     *(str(Path(str(library.__file__)).parents[1]) for library in (np, torch, skorch)),
 }
 
 
 def module_digest(module: nn.Module, *, weights: bool = True) -> str:
-    """Digest of everything that decides what a module computes.
+    """Digest of everything that determines what a module computes.
 
     Equal in every process for modules of the same code, settings and weights.
 
     Parameters
     ----------
     module : nn.Module
-        With all within it. Taken in are the attributes and hooks, the code of
-        classes and functions, and what these name. Code of installed libraries
-        is named with its version. Whether in training mode is not looked at.
+        The module with its submodules. The digest includes attributes and
+        hooks, the code of classes and functions, and the names that they use.
+        For installed libraries it includes name and version instead of code. It
+        does not depend on training mode.
     weights : bool, default=True
-        Whether the values of ``module.state_dict()`` count; else only names,
-        shapes and dtypes.
+        Whether to include the values of ``module.state_dict()``; else only
+        names, shapes and dtypes.
 
     Returns
     -------
@@ -68,19 +70,19 @@ def module_digest(module: nn.Module, *, weights: bool = True) -> str:
     Raises
     ------
     TypeError
-        If it holds something that cannot be told from others of its kind, such
-        as an open file; the message names it.
+        If a part cannot be identified by its content, such as an open file; the
+        message names the part.
     """
     return _Reader(weights).read(module, type(module).__name__).hex()
 
 
 def object_digest(value: Any) -> str:
-    """Digest of a value of any kind: as of a module, which may be part of it.
+    """Digest of any value, computed as for a module. The value may contain modules.
 
     Parameters
     ----------
     value : object
-        Such as settings, arrays, functions or modules, and collections of them.
+        Settings, arrays, functions, modules, ... and collections of them.
 
     Returns
     -------
@@ -89,27 +91,28 @@ def object_digest(value: Any) -> str:
     Raises
     ------
     TypeError
-        If a part of it cannot be told from others; the message names it.
+        If a part cannot be identified by its content; the message names the
+        part.
     """
     return _Reader(weights=True).read(value, type(value).__name__).hex()
 
 
 class _Reader:
-    """One pass over an object and what it is made of."""
+    """One pass over an object and its parts."""
 
     def __init__(self, weights: bool) -> None:
         self._weights = weights
-        self._done: dict[int, tuple[Any, bytes]] = {}  # with the object, so that its id stays its
+        self._done: dict[int, tuple[Any, bytes]] = {}  # with the object, so that its id stays valid
         self._open: dict[int, int] = {}
 
     def read(self, value: Any, path: str) -> bytes:
-        """Digest of any value; ``path`` tells in messages where it is."""
+        """Digest of any value; ``path`` is its place, for messages."""
         if isinstance(value, _ATOMS) and not hasattr(value, "__dict__"):
             return _hash(type(value).__name__.encode(), repr(value).encode())
         key = id(value)
         if key in self._done:
             return self._done[key][1]
-        if key in self._open:  # it holds itself: how many levels up
+        if key in self._open:  # the value contains itself: use the number of levels
             return _hash(b"within", str(len(self._open) - self._open[key]).encode())
         self._open[key] = len(self._open)
         try:
@@ -129,7 +132,7 @@ class _Reader:
         elif isinstance(value, np.ndarray) and value.dtype != object:
             yield f"{value.dtype.str} {value.shape}".encode()
             yield np.ascontiguousarray(value).tobytes()
-        elif sp.issparse(value):  # which also remembers what it was asked for
+        elif sp.issparse(value):  # a sparse array also stores results of earlier calls
             entries = sp.coo_array(value)
             yield from self._all((entries.shape, *entries.coords, entries.data), path)
         elif type(value) in (list, tuple):
@@ -157,7 +160,7 @@ class _Reader:
         elif isinstance(value, nn.Module) and not isinstance(value, torch.jit.ScriptModule):
             yield from self._module(value, path)
         elif hasattr(value, "__qualname__") and isinstance(value.__qualname__, str):
-            # Functions and descriptors that are compiled; a bound one has its object.
+            # Compiled functions and descriptors; a bound one has its object.
             yield value.__qualname__.encode()
             owner = getattr(value, "__self__", None)
             if owner is not None and not isinstance(owner, types.ModuleType):
@@ -173,7 +176,7 @@ class _Reader:
             try:
                 flat = tensor.detach().cpu().contiguous().reshape(-1)
                 yield flat.view(torch.uint8).numpy().data
-            except RuntimeError as error:  # sparse, quantised, on no device
+            except RuntimeError as error:  # sparse, quantised or without a device
                 raise _refusal(tensor, path, error) from error
 
     def _module(self, module: nn.Module, path: str) -> Iterator[bytes]:
@@ -194,7 +197,7 @@ class _Reader:
                     yield key.encode()
                     yield self.read(child, f"{path}.{key}")
             elif name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
-                # Their keys count the hooks of the process.
+                # The keys count all hooks of the process, so only the values are used.
                 yield from self._all(value.values(), f"{path}.{name}")
             else:
                 yield self.read(value, f"{path}.{name}")
@@ -211,7 +214,7 @@ class _Reader:
     def _function(self, function: types.FunctionType, path: str) -> Iterator[bytes]:
         if not _is_own(function):
             yield _name(function, f"{function.__module__}.{function.__qualname__}")
-            # A closure is made of what it was made with.
+            # A closure depends on the values of its variables.
             yield from self._all(_cells(function), path)
             return
         yield self.read(function.__code__, path)
@@ -234,11 +237,11 @@ class _Reader:
         yield from self._all(code.co_consts, path)
 
     def _object(self, value: Any, path: str) -> Iterator[bytes]:
-        """Any other object: as it would be pickled."""
+        """Any other object, read as pickle would."""
         try:
             reduce = copyreg.dispatch_table.get(type(value))
             reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
-        except Exception as error:  # whatever __reduce__ of a user's class raises
+        except Exception as error:  # __reduce__ of a user's class may raise anything
             raise _refusal(value, path, error) from error
         if isinstance(reduced, str):
             yield _name(value, reduced)
@@ -266,20 +269,20 @@ def _hash(*parts: bytes | memoryview) -> bytes:
 
 def _refusal(value: Any, path: str, error: Exception) -> TypeError:
     return TypeError(
-        f"what {path}, {type(value).__name__!r}, computes cannot be told from its content "
-        f"({error}); leave it out of the network, or do without cache and checkpoint."
+        f"{path}, {type(value).__name__!r}, cannot be identified by its content ({error}); remove "
+        "it from the network, or use neither cache nor checkpoint."
     )
 
 
 def _home(value: Any) -> str:
-    """The name of the module that something is of."""
+    """The name of the module of a value."""
     if isinstance(value, types.ModuleType):
         return value.__name__
     return getattr(value, "__module__", None) or "builtins"
 
 
 def _is_own(value: Any) -> bool:
-    """Whether a class, function or module is of no installed library, so that it may change."""
+    """Whether a class, function or module may change, because it is not of an installed library."""
     home = _home(value)
     root = home.partition(".")[0]
     if root in sys.stdlib_module_names and root != "__main__":
@@ -296,7 +299,7 @@ _distributions = functools.cache(importlib.metadata.packages_distributions)
 
 @functools.cache
 def _homes(package: str) -> set[str]:
-    """Folders, wherever they are, to which a package is installed together with its metadata."""
+    """Folders to which a package is installed together with its metadata."""
     metadata = [importlib.metadata.distribution(name) for name in _distributions().get(package, [])]
     return {
         str(found.locate_file(""))
@@ -306,7 +309,7 @@ def _homes(package: str) -> set[str]:
 
 
 def _name(value: Any, name: str) -> bytes:
-    """The name of something, with the version of its library."""
+    """A name with the version of its library."""
     root = sys.modules.get(_home(value).partition(".")[0])
     return f"{name} {getattr(root, '__version__', '')}".encode()
 
@@ -322,7 +325,7 @@ def _cells(function: types.FunctionType) -> list[Any]:
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code and those of the functions within it."""
+    """A code object and the code objects of the functions within it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

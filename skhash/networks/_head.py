@@ -21,11 +21,12 @@ __all__ = ["HashHead"]
 class HashHead(nn.Module):
     """Linear map, or a small multi-layer perceptron, from features to bits.
 
-    Features are first centred and divided by one scale, both stored (they come
-    from the training features and are not trained). One scale for all keeps
-    the directions of large variance large, so that weight decay and early
-    iterations prefer them, as ridge regression does; scaling every feature to
-    unit variance lets the noise of weak features in.
+    Features are first centred and divided by one scale. Centre and scale come
+    from the training features, are stored and are not trained. With one scale
+    for all features, directions with a large variance stay large, so that
+    weight decay and early iterations prefer them, as ridge regression does.
+    Scaling every feature to unit variance would increase the noise of features
+    with a small variance.
 
     Parameters
     ----------
@@ -36,11 +37,11 @@ class HashHead(nn.Module):
     hidden_layers : sequence of int, default=()
         Units of each hidden layer.
     activation : type of nn.Module, default=nn.ReLU
-        What follows each hidden layer.
+        Activation after each hidden layer.
     dropout : float, default=0.0
-        Share of the units of hidden layers left out at random in training.
+        Share of the hidden units that are set to zero at random in training.
     tanh : bool, default=False
-        Whether outputs pass through tanh.
+        Whether the head ends with tanh.
     random_state : int, default=0
         Seed of the initial weights.
 
@@ -68,7 +69,10 @@ class HashHead(nn.Module):
         mean = summarise_columns(features).mean
         scale = np.sqrt(squares_about(features, mean) / math.prod(features.shape))
         if scale <= 1e-7 * np.abs(mean).max():  # the resolution of float32
-            raise ValueError("X has features that do not vary; codes cannot tell images apart.")
+            raise ValueError(
+                "X has features that do not vary, so codes cannot distinguish images; give samples "
+                "that differ, or another backbone."
+            )
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
         layers: list[nn.Module] = []
@@ -79,7 +83,7 @@ class HashHead(nn.Module):
             if dropout:
                 layers.append(nn.Dropout(dropout))
         last = _linear(widths[-1], n_bits, generator)
-        nn.init.zeros_(last.bias)  # of centred features: bits start out balanced
+        nn.init.zeros_(last.bias)  # features are centred, so bits are balanced at the start
         layers.append(last)
         if tanh:
             layers.append(nn.Tanh())
@@ -91,19 +95,19 @@ class HashHead(nn.Module):
 
     @torch.no_grad()
     def lower(self, values: NDArray[np.floating]) -> None:
-        """Subtract a number per bit, shape (n_bits,), from what the last linear layer gives."""
+        """Subtract a number per bit, shape (n_bits,), from the output of the last linear layer."""
         bias = self._last_linear.bias
         bias.sub_(torch.as_tensor(values, dtype=bias.dtype))
 
     @torch.no_grad()
     def stretch(self, factor: float) -> None:
-        """Multiply what the last linear layer gives; signs stay if the factor is positive."""
+        """Multiply the output of the last linear layer; a positive factor keeps the signs."""
         for parameter in self._last_linear.parameters():
             parameter.mul_(factor)
 
     @torch.no_grad()
     def compose(self, coef: NDArray[np.floating], offset: NDArray[np.floating]) -> None:
-        """Let the last linear layer give ``outputs @ coef.T + offset`` of what it gave.
+        """Change the last linear layer so that its output is ``outputs @ coef.T + offset``.
 
         Parameters
         ----------
@@ -121,7 +125,7 @@ class HashHead(nn.Module):
 
     @torch.no_grad()
     def set_linear(self, coef: NDArray[np.floating], intercept: NDArray[np.floating]) -> None:
-        """Let the first linear layer give ``features @ coef.T + intercept`` of raw features.
+        """Set the first linear layer to ``features @ coef.T + intercept`` for raw features.
 
         Parameters
         ----------
@@ -138,13 +142,13 @@ class HashHead(nn.Module):
         )
 
     def drop_nothing(self) -> None:
-        """Turn dropout off for training to come."""
+        """Turn dropout off for later training."""
         for layer in self.layers:
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
 
     def before_tanh(self) -> HashHead:
-        """Return the same head, weights shared, without its tanh."""
+        """Return a head without tanh that shares the weights."""
         head = copy.copy(self)
         head._modules = dict(self._modules)
         head.layers = nn.Sequential(*(m for m in self.layers if not isinstance(m, nn.Tanh)))
@@ -156,7 +160,7 @@ class HashHead(nn.Module):
 
 
 def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with the initial weights that torch gives, from a generator of its own."""
+    """A linear layer with torch's initial weights, drawn from a separate generator."""
     layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
     bound = 1 / math.sqrt(n_inputs)
     nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)

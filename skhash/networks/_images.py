@@ -1,4 +1,4 @@
-"""Images as a network takes them: batches that are read when asked for."""
+"""Images as inputs of a network: batches that are read when they are needed."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _FORMS = (
 
 
 class Images:
-    """A collection of images that are read when asked for.
+    """A collection of images that are read when they are needed.
 
-    Indexed by an array of row numbers like a tensor, it gives a batch; as a
-    dataset of :class:`torch.utils.data.DataLoader` (with
-    ``collate_fn=unchanged``) it gives batches that tell which rows are readable.
+    With an array of row numbers as index, it returns a batch, like a tensor. As
+    a dataset of :class:`torch.utils.data.DataLoader` (with
+    ``collate_fn=unchanged``), it returns batches and which rows are readable.
 
     Parameters
     ----------
@@ -50,26 +50,26 @@ class Images:
         one uint8 array (n_samples, H, W, 3). A list is checked at once, and
         its open files are read. Any other sequence with ``__len__`` and
         ``__getitem__`` stays lazy: an item is fetched each time it is needed.
-        An iterator is run through, and of a data frame (or dataset) of one
-        column that one is taken.
+        An iterator is read once. A data frame (or dataset) with one column is
+        the same as this column.
     size : int
         Side in pixels to which images are cut; see :func:`skhash.images.read_image`.
     crop : float, default=1.0
         Share of the shorter side that is kept.
     interpolation : str, default="bilinear"
-        How pixels are scaled.
+        Method of scaling.
     skip_unreadable : bool, default=False
-        If True, the batches of a data loader hold a blank image in place of an
-        unreadable one and say so, instead of raising.
+        If True, an unreadable image is replaced by a blank one in the batches of
+        a data loader and marked as unreadable. If False, it raises an error.
     max_pixels : int, default=64000000
-        Images of more pixels are unreadable; see :func:`skhash.images.read_image`.
+        Images with more pixels are unreadable; see :func:`skhash.images.read_image`.
 
     Raises
     ------
     TypeError
-        If ``images`` is none of these.
+        If ``images`` has another form.
     ValueError
-        If there is not one image.
+        If there are no images.
     """
 
     def __init__(
@@ -115,15 +115,15 @@ class Images:
     def collate(
         self, images: Iterable[tuple[NDArray[np.uint8], bool]]
     ) -> tuple[torch.Tensor, NDArray[np.bool_]]:
-        """Make a batch of images that were read."""
+        """Make a batch from images that have been read."""
         pixels, readable = zip(*images, strict=True)
         return _as_batch(pixels), np.array(readable, bool)
 
     @property
     def thread_safe(self) -> bool:
-        """Whether threads may read them at once.
+        """Whether several threads may read the images at the same time.
 
-        Nothing is known of a lazy sequence, and a PIL image is decoded when first asked for.
+        A lazy sequence may not be thread-safe, and a PIL image is decoded at its first use.
         """
         safe = (str, os.PathLike, bytes, dict, np.ndarray)
         return not isinstance(self.images, LazyRows) and all(
@@ -131,7 +131,7 @@ class Images:
         )
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Images:
-        """The images of some rows, which messages go on to call by their numbers here."""
+        """The images of some rows; messages still use the row numbers of this collection."""
         some = copy.copy(self)
         some._numbers = rows if self._numbers is None else self._numbers[rows]
         if isinstance(self.images, LazyRows):
@@ -141,7 +141,7 @@ class Images:
         return some
 
     def same_as(self, other: Images) -> bool:
-        """Whether these are the very same objects, or files of the same names or bytes."""
+        """Whether these are the same objects, or files with the same names or bytes."""
         if self.images is other.images:
             return True
         if isinstance(self.images, LazyRows) or isinstance(other.images, LazyRows):
@@ -167,7 +167,7 @@ class Images:
             raise ImageReadError(f"image {self._number(row)}: {error}") from error
 
     def name(self, row: int) -> str:
-        """How messages call an image."""
+        """Name of an image in messages."""
         with suppress(ImageReadError):
             path = path_of(self.images[row])
             if path is not None:
@@ -178,11 +178,10 @@ class Images:
         return row if self._numbers is None else int(self._numbers[row])
 
     def key(self, row: int, digest: Callable[[PathLike], bytes] = file_digest) -> bytes:
-        """Digest of what decides the pixels that a network gets.
+        """Digest of the content that determines the pixels for a network.
 
-        That is all bytes of a file, in memory or not. For other images it is these pixels
-        themselves, as much besides its own can enter into them: palette, transparency,
-        orientation.
+        For a file, in memory or not, this is all its bytes. For other images it is the pixels
+        for the network, because they also depend on palette, transparency and orientation.
 
         Empty for an image that cannot be read.
         """
@@ -196,7 +195,7 @@ class Images:
             return b""
 
     def stamp(self, row: int) -> Any:
-        """What identifies an image at little cost: name and size of a file, else its key."""
+        """A cheap identity of an image: name and size of a file, else its key."""
         if not isinstance(self.images, LazyRows):
             image = self.images[row]
             if isinstance(image, str | os.PathLike):
@@ -205,7 +204,7 @@ class Images:
         return self.key(row)
 
     def sketch(self) -> list[Any]:
-        """What some images are, to notice that others are meant: of files, name and size."""
+        """A cheap identity of some of the images, to notice other data: name and size of files."""
         rows = np.linspace(0, len(self) - 1, min(len(self), _SKETCH_ROWS)).astype(int)
         stamps = [self.stamp(int(row)) for row in rows]
         # Folders of the same files may be in different places on different machines.
@@ -216,7 +215,7 @@ class Images:
 
 
 def unchanged(batch: Any) -> Any:
-    """Collate nothing: the datasets here give whole batches."""
+    """No collation, because the datasets here return whole batches."""
     return batch
 
 
@@ -225,7 +224,7 @@ def _as_batch(images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
 
 
 def _as_sequence(X: Any) -> Any:
-    """A uint8 array of all images, a list of images that are checked, or a lazy sequence."""
+    """A uint8 array of all images, a list of checked images, or a lazy sequence."""
     if is_one_image(X):
         raise TypeError(
             f"X must be {_FORMS}, got one image ({kind_of(X)}): wrap it in a list, [X]."
@@ -240,7 +239,7 @@ def _as_sequence(X: Any) -> Any:
             remedy = " If it is one image, wrap it in a list, [X]." * (images.ndim == 3)
             raise TypeError(f"X must be {_FORMS}, got {kind_of(images)}.{remedy}")
     elif isinstance(images, LazyRows):
-        with suppress(ImageReadError):  # which concerns only one image
+        with suppress(ImageReadError):  # an error of a single image is handled later
             _check_image(images[0], 0)
     else:
         images = [resolve(image) if is_open_file(image) else image for image in images]

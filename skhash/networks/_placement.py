@@ -1,4 +1,4 @@
-"""Where and how networks are computed: devices, precisions, layouts."""
+"""Devices, precisions and memory layouts of networks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["autocast", "in_evaluation", "place", "placed", "resolve_device"]
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn the parameter ``device`` into a torch device; "auto" is CUDA where there is one.
+    """Turn the parameter ``device`` into a torch device; "auto" is CUDA if available.
 
-    Of several GPUs, each process of a job has its own.
+    With several GPUs, each process of a job has its own GPU.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -33,9 +33,9 @@ def autocast(device: torch.device, amp: bool) -> torch.autocast:
 
 
 def place(module: nn.Module, device: str | torch.device, *, channels_last: bool = False) -> None:
-    """Move a module to a device, its convolutions in one layout or the other.
+    """Move a module to a device and set the memory layout of its convolutions.
 
-    For training, which has the module for itself; else see :func:`placed`.
+    Only for training, where no other thread uses the module; else see :func:`placed`.
     """
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     module.to(device, memory_format=memory_format)  # type: ignore[call-overload]
@@ -48,24 +48,24 @@ def placed(
     dtype: torch.dtype | None = None,
     channels_last: bool = False,
 ) -> nn.Module:
-    """A module ready to be evaluated, which other threads may evaluate at the same time.
+    """A module ready for evaluation, which several threads may use at the same time.
 
     Parameters
     ----------
     module : nn.Module
-        Is left as it is.
+        The module, which is not changed.
     device : str or torch.device
-        Where to compute.
+        Device for computation.
     dtype : torch.dtype, default=None
-        Of parameters and buffers that are real numbers; None leaves them.
+        Dtype of real parameters and buffers; None keeps their dtypes.
     channels_last : bool, default=False
         Layout of the weights of convolutions.
 
     Returns
     -------
     nn.Module
-        The module itself if it is all that already, else a copy. A copy shares
-        the tensors that need no change.
+        The module itself if it already has these properties, else a copy. A copy
+        shares the tensors that need no change.
     """
     memo: dict[int, torch.Tensor] = {}
     for tensor in (*module.parameters(), *module.buffers()):
@@ -88,7 +88,7 @@ def placed(
 
 
 def in_evaluation(module: nn.Module) -> nn.Module:
-    """A module in evaluation mode: itself if it is in it, else a copy that shares the weights."""
+    """The module if it is in evaluation mode, else a copy in this mode that shares the weights."""
     if not any(part.training for part in module.modules()):
         return module
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}

@@ -1,4 +1,4 @@
-"""Random numbers of networks that depend on a seed alone, whatever other threads draw."""
+"""Random numbers of networks that depend only on a seed, not on other threads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import nn
 
 __all__ = ["draws_randomly", "seeded"]
 
-# Held while torch's generators, of which a process has one a device, are lent to a seed.
+# Held while torch's generators, one per device and process, are seeded temporarily.
 _lock = threading.RLock()
 
-# Layers of torch that draw random numbers; of those with a rate, where it is not 0.
+# Layers of torch that draw random numbers; a layer with a rate only if the rate is not 0.
 _RANDOM = (
     nn.modules.dropout._DropoutNd,
     nn.RNNBase,
@@ -29,22 +29,22 @@ _RANDOM = (
 
 @contextmanager
 def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
-    """Seed torch's own generators for code that draws from no other, and restore them.
+    """Seed torch's global generators within the context, and restore them at its end.
 
-    One thread at a time gets in, so that fits in several threads do not draw
-    from each other's seeds.
+    Only one thread at a time can be in the context, so that fits in several
+    threads do not use each other's seeds.
 
     Parameters
     ----------
     seed : int
         The seed.
     device : str or torch.device, default="cpu"
-        Whose generator is seeded besides the CPU's.
+        Device whose generator is seeded in addition to the CPU's.
     """
     device = torch.device(device)
     gpus = [device.index or 0] if device.type == "cuda" else []
     with _lock, torch.random.fork_rng(devices=gpus):
-        # torch.manual_seed would seed all devices, also those that are not restored.
+        # torch.manual_seed would seed all devices, also devices that are not restored.
         torch.default_generator.manual_seed(seed)
         for gpu in gpus:
             torch.cuda.default_generators[gpu].manual_seed(seed)
@@ -52,7 +52,7 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
 
 
 def draws_randomly(module: nn.Module) -> bool:
-    """Whether a module may draw random numbers in training: a layer of torch does, or is unknown.
+    """Whether a module may draw random numbers in training: a layer does, or is not of torch.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Models of timm, by their names."""
+"""Models of timm by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 __all__ = ["PREFIX", "fit_to_size", "timm_model"]
 
-PREFIX = "timm/"  # what begins the name of a backbone
+PREFIX = "timm/"  # of the name of a backbone
 
 
 def timm_model(backbone: str, *, pretrained: bool) -> tuple[nn.Module, dict[str, Any], set[str]]:
@@ -19,12 +19,12 @@ def timm_model(backbone: str, *, pretrained: bool) -> tuple[nn.Module, dict[str,
     backbone : str
         ``"timm/NAME"``.
     pretrained : bool
-        Whether it gets timm's weights, from the cache or downloaded, or random ones.
+        Whether to use timm's weights, from the cache or downloaded, or random ones.
 
     Returns
     -------
     net : nn.Module
-        Gives pooled features.
+        Computes pooled features.
     preprocessing : dict
         Parameters of a :class:`~skhash.networks.Backbone`.
     known : set of str
@@ -35,9 +35,9 @@ def timm_model(backbone: str, *, pretrained: bool) -> tuple[nn.Module, dict[str,
     ImportError
         If timm is not installed.
     ValueError
-        If there is no such model, or no such weights of it.
+        If there is no such model, or it has no such weights.
     OSError
-        If there are no weights to be had.
+        If the weights cannot be downloaded.
     """
     from . import _torchvision  # noqa: F401  # timm imports torchvision
 
@@ -50,10 +50,10 @@ def timm_model(backbone: str, *, pretrained: bool) -> tuple[nn.Module, dict[str,
         ) from error
     name = backbone.removeprefix(PREFIX)
     if not timm.is_model(name):
-        raise ValueError(f"backbone={backbone!r} is no model of timm; see timm.list_models().")
+        raise ValueError(f"backbone={backbone!r} is not a model of timm; see timm.list_models().")
     try:
         net = timm.create_model(name, pretrained=pretrained)
-    except Exception as error:  # of timm, of the hub's client or of what that is made of
+    except Exception as error:  # from timm, the client of the hub, or a library that it uses
         if not pretrained:
             raise ValueError(f"timm cannot make backbone={backbone!r}: {error}") from error
         raise OSError(
@@ -74,7 +74,7 @@ def timm_model(backbone: str, *, pretrained: bool) -> tuple[nn.Module, dict[str,
 
 
 def fit_to_size(net: Any, image_size: int) -> None:
-    """Prepare a model for images of another size than its own, where it must know the size.
+    """Prepare a model for images of another size, if it depends on the size.
 
     Parameters
     ----------

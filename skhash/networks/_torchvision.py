@@ -39,5 +39,5 @@ models = _import_models()
 
 
 def new(cls: Any) -> Any:
-    """Begin an object of a pickle whose further parts are of torchvision."""
+    """Make an object when a pickle is read, after the import of torchvision."""
     return cls.__new__(cls)

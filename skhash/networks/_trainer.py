@@ -1,4 +1,4 @@
-"""The one trainer of every network here, managed by skorch."""
+"""The trainer of all networks in this package, based on skorch."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ __all__ = ["HashNet", "RoundNet", "TrainingSet"]
 
 Targets: TypeAlias = "NDArray[Any] | Rows | sp.csr_array"
 
-# Of a checkpoint.
+# Keys of a checkpoint.
 _PARTS = {"fingerprint", "history", "module", "criterion", "optimizer", "callbacks"}
 
 
 class TrainingSet(Dataset):
-    """Inputs and row-aligned targets, of which some rows are used.
+    """Inputs and targets with the same rows, and the rows to use.
 
     Parameters
     ----------
     inputs : ndarray or Rows of shape (n_samples, n_features), float32, or Images
-        What enters the network.
+        Inputs of the network.
     targets : ndarray, Rows or csr_array with n_samples rows
-        What the loss compares its output with; sparse rows become dense batch
-        by batch. Row numbers, ``np.arange(n_samples)``, let a loss look up
-        anything else.
+        Targets of the loss. Sparse rows become dense batch by batch. A loss
+        that looks up other data can get row numbers, ``np.arange(n_samples)``.
     rows : ndarray of int
         The rows in use.
     """
@@ -85,12 +84,13 @@ class TrainingSet(Dataset):
         return inputs[0], targets[0]
 
     def content(self) -> list[Any]:
-        """List what tells this set from another.
+        """List the content that identifies this set.
 
         Returns
         -------
         list
-            Of arrays; images that are files are told by their names and sizes.
+            List of arrays. Images that are files are identified by their names
+            and sizes.
         """
         inputs: Any = self.inputs
         if isinstance(inputs, Images):
@@ -108,26 +108,26 @@ class TrainingSet(Dataset):
 class HashNet(NeuralNet):
     """A skorch net for losses of (outputs, targets) that can be stopped and resumed.
 
-    Every epoch draws its shuffling and dropout from ``seed`` and its own number
-    alone, so an epoch does not depend on how the earlier ones were run, nor on
-    what other threads draw. With a checkpoint file, the state is written after
-    every epoch; a later ``fit`` with the same module, data and settings
-    continues after the last complete epoch, and on a CPU ends with the same
-    weights as an unbroken run. That covers module, criterion, optimizer,
-    history, and the state of skorch's ``LRScheduler`` and ``EarlyStopping``;
-    other callbacks start anew. Where a schedule or the trainer itself depends
-    on ``max_epochs``, a run of more epochs is another training.
+    The shuffling and dropout of an epoch depend only on ``seed`` and the number
+    of the epoch, not on earlier epochs or on other threads. With a checkpoint
+    file, the state is written after every epoch. A later ``fit`` with the same
+    module, data and settings continues after the last complete epoch. On a CPU
+    it ends with the same weights as a run without interruption. The checkpoint
+    contains module, criterion, optimizer, history, and the state of skorch's
+    ``LRScheduler`` and ``EarlyStopping``; other callbacks start again. If a
+    schedule or the trainer depends on ``max_epochs``, a run of more epochs is
+    another training.
 
-    In a job of several processes, started by ``torchrun``, each runs the network
-    on its share of every batch, and all of them compute the loss of the whole
-    batch. So its gradient is that of one process, also where a loss compares
-    samples. What remains different is what layers do with a batch: dropout draws
-    another mask in each process, and batch normalisation sees its share; its
-    statistics are those of the first process. That one alone reads and writes
-    the checkpoint and shows progress.
+    In a job of several processes, started by ``torchrun``, each process runs the
+    network on its share of every batch, and all of them compute the loss of the
+    whole batch. So the gradient is the same as with one process, also if a loss
+    compares samples. Only layers that depend on the batch differ: dropout draws
+    another mask in each process, and batch normalisation uses the share of its
+    process; its statistics are those of the first process. Only the first
+    process reads and writes the checkpoint and shows progress.
 
-    For a training step of its own, a subclass overrides ``train_step_single``
-    as in skorch. What it must remember between epochs belongs in buffers of the
+    To change the training step, a subclass overrides ``train_step_single`` as in
+    skorch. State that it keeps between epochs belongs in buffers of the
     criterion, which are part of the checkpoint.
 
     Parameters
@@ -135,12 +135,12 @@ class HashNet(NeuralNet):
     module : nn.Module
         The network to train, in place.
     criterion : nn.Module
-        Called with the outputs (n, n_bits) and the targets of a batch; gives
-        the scalar loss. Its own parameters are trained too.
+        Called with the outputs (n, n_bits) and the targets of a batch; returns
+        the scalar loss. If it has parameters, they are trained too.
     seed : int, default=0
         Seed of shuffling and dropout.
     identity : object, default=None
-        What else tells this training from others, for the checkpoint: plain
+        Further content that identifies this training, for the checkpoint: plain
         values, arrays, and lists and dicts of them.
     amp : bool, default=False
         Whether the network runs in bfloat16 where that is safe, and in the
@@ -153,11 +153,11 @@ class HashNet(NeuralNet):
         Stop when the validation loss has not improved for this many epochs, and
         restore the best weights. None trains for all epochs.
     num_workers : int, default=0
-        Processes that read batches.
+        Number of processes that read batches.
     callbacks : list, default=None
         skorch callbacks.
     verbose : int, default=0
-        1 prints a line per epoch, 2 shows a progress bar per epoch too.
+        1 prints a line per epoch; 2 also shows a progress bar per epoch.
     **params
         Other parameters of :class:`skorch.NeuralNet`.
     """
@@ -184,13 +184,13 @@ class HashNet(NeuralNet):
         )
         if verbose > 1:
             own.append(ProgressBar())
-        # Of its own, or every pass over the data would draw from torch's generator.
+        # A separate generator; otherwise every pass over the data would draw from torch's.
         self._generator = torch.Generator()
         for part in ("iterator_train", "iterator_valid"):
             params[f"{part}__generator"] = self._generator
             params[f"{part}__collate_fn"] = unchanged
             params[f"{part}__num_workers"] = num_workers
-            if num_workers:  # a forked reader could wait for ever on a thread that it lacks
+            if num_workers:  # a forked reader could wait without end for a thread that it lacks
                 params[f"{part}__multiprocessing_context"] = "spawn"
         super().__init__(
             module,
@@ -207,7 +207,7 @@ class HashNet(NeuralNet):
         self.checkpoint = checkpoint
 
     def fit(self, X: TrainingSet, y: None = None, **fit_params: Any) -> HashNet:
-        """Train the module, from the checkpoint on if there is one.
+        """Train the module; continue from the checkpoint if there is one.
 
         Parameters
         ----------
@@ -216,12 +216,12 @@ class HashNet(NeuralNet):
         y : None
             Ignored.
         **fit_params : dict
-            Passed on to ``forward`` of the module.
+            Passed to ``forward`` of the module.
 
         Returns
         -------
         HashNet
-            The net itself.
+            The net.
 
         Raises
         ------
@@ -252,7 +252,7 @@ class HashNet(NeuralNet):
             try:
                 self.fit_loop(X, epochs=self.max_epochs - len(self.history), **fit_params)
             except KeyboardInterrupt:
-                # skorch's EarlyStopping stops by this; a real one is the user's.
+                # skorch's EarlyStopping stops with this exception; otherwise the user did.
                 if not self._stopped_early():
                     raise
             self._check_epoch(None)
@@ -262,17 +262,15 @@ class HashNet(NeuralNet):
     def get_split_datasets(
         self, X: TrainingSet, y: None = None, **fit_params: Any
     ) -> tuple[TrainingSet, TrainingSet | None]:
-        """Training and validation part, of whose batches each process has its share."""
+        """Training and validation part; each process has its share of their batches."""
         train, valid = super().get_split_datasets(X, y, **fit_params)
         job = processes()
         return train._shared_out(job), None if valid is None else valid._shared_out(job)
 
     @staticmethod
     def _check_epoch(number: int | None) -> None:
-        """Compare which epoch begins, or whether none does."""
-        processes().check_same(
-            "callbacks must stop all at the same one, by what is the same in all.", epoch=number
-        )
+        """Check that the same epoch, or none, begins in all processes."""
+        processes().check_same("callbacks must stop all processes at the same epoch.", epoch=number)
 
     def _stopped_early(self) -> bool:
         stoppers = [cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping)]
@@ -287,13 +285,13 @@ class HashNet(NeuralNet):
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
-        """Run an epoch, after which buffers of the network are those of the first process."""
+        """Run an epoch; then copy the buffers of the network from the first process."""
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
         if training:
             processes().copy_first(self.module_.buffers())
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Gradients of a batch; what draws random numbers draws them from the seed alone."""
+        """Gradients of a batch; all random numbers depend only on the seed."""
         if not (draws_randomly(self.module_) or draws_randomly(self.criterion_)):
             step = super().train_step_single(batch, **fit_params)
         else:
@@ -307,7 +305,7 @@ class HashNet(NeuralNet):
     def get_loss(
         self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False
     ) -> torch.Tensor:
-        """Loss of a batch; one that draws random numbers draws the same in all processes."""
+        """Loss of a batch; a random loss draws the same numbers in all processes."""
         size = processes().size
         if not training or size == 1 or not draws_randomly(self.criterion_):
             return super().get_loss(y_pred, y_true, X=X, training=training)
@@ -322,11 +320,11 @@ class HashNet(NeuralNet):
     def _seed_of(self, *place: int) -> int:
         return int(np.random.SeedSequence([self.seed, *place]).generate_state(1)[0])
 
-    # Samples in the batch that is being computed, of all processes together.
+    # Number of samples in the current batch, of all processes together.
     _n_in_batch: int | None = None
 
     def on_batch_begin(self, net: NeuralNet, batch: Any = None, **kwargs: Any) -> None:
-        """Note how many samples there are."""
+        """Store the number of samples in the batch."""
         super().on_batch_begin(net, batch=batch, **kwargs)
         self._n_in_batch = len(batch[1])
 
@@ -341,7 +339,7 @@ class HashNet(NeuralNet):
             )
 
     def infer(self, x: Any, **fit_params: Any) -> torch.Tensor:
-        """Outputs of the module, float32; of a batch, those of all processes."""
+        """Outputs of the module, float32; for a batch, the outputs of all processes."""
         with autocast(torch.device(self.device), self.amp):
             outputs = super().infer(x, **fit_params).float()
         if self._n_in_batch is None:
@@ -349,7 +347,7 @@ class HashNet(NeuralNet):
         return processes().gather(outputs, self._n_in_batch)
 
     def _prepare_checkpoint(self, data: TrainingSet) -> dict[str, Any] | None:
-        """Make the folder; read the state that is there, if it is of this training."""
+        """Make the folder; read its state if it belongs to this training."""
         if self.checkpoint is None:
             return None
         file = Path(self.checkpoint)
@@ -360,21 +358,21 @@ class HashNet(NeuralNet):
         try:
             content = read_checked(file)
         except ValueError as error:
-            raise ValueError(f"checkpoint {error} Delete it to start anew.") from None
+            raise ValueError(f"checkpoint {error} Delete it to start again.") from None
         try:
             state = torch.load(content, map_location="cpu", weights_only=True)
-        except Exception:  # whole, but something else than torch writes
+        except Exception:  # the file is complete, but not written by torch
             state = None
         if not isinstance(state, dict) or state.keys() != _PARTS:
             raise ValueError(
                 f"checkpoint {str(file)!r} is a file of another kind or version; choose another "
-                "folder, or delete it to start anew."
+                "folder, or delete it to start again."
             )
         if state["fingerprint"] != self._fingerprint:
             raise ValueError(
                 f"checkpoint {str(file)!r} is of another training (other data, settings, loss, "
                 "network, random_state or learning rate schedule, or one that depends on "
-                "max_epochs); choose another folder, or delete it to start anew."
+                "max_epochs); choose another folder, or delete it to start again."
             )
         n_epochs = len(json.loads(state["history"]))
         if n_epochs > self.max_epochs:
@@ -384,11 +382,11 @@ class HashNet(NeuralNet):
             )
         return state
 
-    # Whether what is learned depends on how many epochs there are to be.
+    # Whether the result of an epoch depends on max_epochs.
     _has_horizon = False
 
     def _digest(self, data: TrainingSet) -> str:
-        """Digest of whatever decides the weights after an epoch."""
+        """Digest of everything that determines the weights after an epoch."""
         valid = None if self.train_split is None else self.train_split(data)[1].content()
         settings = [type(self).__qualname__, self.seed, self.batch_size, self.amp, self.identity]
         if self._has_horizon:
@@ -400,7 +398,7 @@ class HashNet(NeuralNet):
         ]
         return joblib.hash(
             [
-                # Only its weights: attributes may count how often it ran.
+                # Only its weights, because attributes may count the runs.
                 [(k, v.cpu().numpy()) for k, v in self.module_.state_dict().items()],
                 module_digest(self.criterion_),
                 [repr(o) for o in (self.module_, self.optimizer_)],
@@ -412,7 +410,7 @@ class HashNet(NeuralNet):
         )
 
     def save_state(self) -> None:
-        """Write the checkpoint; an interrupted write leaves the one before."""
+        """Write the checkpoint; if this is interrupted, the previous one remains."""
         if self.checkpoint is None or processes().rank:
             return
         rows = [{k: v for k, v in row.items() if k != "batches"} for row in self.history]
@@ -435,14 +433,14 @@ class HashNet(NeuralNet):
             self.history[-1].update(row)
 
     def _restore_callbacks(self, state: dict[str, Any]) -> None:
-        """After ``on_train_begin``, in which callbacks forget."""
+        """Restore callbacks, after ``on_train_begin`` has reset them."""
         kept = {name for name, saved in state["callbacks"].items() if saved is not None}
         now = {name for name, cb in self.callbacks_ if _state_of(cb) is not None}
         if kept != now:
             raise ValueError(
                 f"checkpoint {str(self.checkpoint)!r} was written with other callbacks that "
                 f"decide the training ({', '.join(sorted(kept ^ now))}); give the same ones, or "
-                "delete it to start anew."
+                "delete it to start again."
             )
         for name, callback in self.callbacks_:
             saved = state["callbacks"].get(name)
@@ -455,13 +453,13 @@ class HashNet(NeuralNet):
 
 
 class RoundNet(HashNet):
-    """The trainer of a round, whose outcome later rounds build on."""
+    """The trainer of a round. Later rounds depend on its result."""
 
     _has_horizon = True
 
 
 class _SaveState(Callback):
-    """Writes the checkpoint; comes after the callbacks whose state it holds."""
+    """Writes the checkpoint; it runs after the callbacks whose state it saves."""
 
     def on_epoch_end(self, net: HashNet, **kwargs: Any) -> None:
         net.save_state()

@@ -1,4 +1,4 @@
-"""What tags mean: the space of sem-words, and images as targets to learn from."""
+"""The meaning of tags: the space of sem-words, and the targets of images for regression."""
 
 from ._display import SemanticSpaceDisplay
 from ._space import SemanticSpace

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.exceptions import ConvergenceWarning
 
-# Iterations of the Lasso solver. While the dictionary is still changing, or alpha is, rough codes
-# will do: with exact ones learning takes several times longer and codes are no better.
+# Iterations of the Lasso solver. While the dictionary or alpha still changes, approximate codes are
+# enough: with exact codes learning takes several times longer and the result is not better.
 _LEARNING_ITER = 20
 _CALIBRATION_ITER = 50
 _FINAL_ITER = 1_000
-# Tags on which alpha is calibrated.
+# Number of tags on which alpha is calibrated.
 _CALIBRATION_TAGS = 300
-# Bounds of alpha, as a share of the one at which all codes vanish, and steps of the bisection.
+# Bounds of alpha, relative to the alpha at which all codes are zero, and steps of the bisection.
 _ALPHA_RANGE = 1e-4
 _BISECTIONS = 14
-# How far codes may miss their optimality conditions, as a share of alpha.
+# Largest allowed violation of the optimality conditions of codes, as a share of alpha.
 _TOLERANCE = 0.05
 
 
@@ -57,7 +57,7 @@ def learn_sparse_coding(
     n_components : int
         At most the number of vectors that are not zero.
     density : float
-        Wanted share of nonzeros in the codes; a guess at it if alpha is given.
+        Wanted share of nonzeros in the codes; an estimate of it if alpha is given.
     alpha : float or None
         Weight of the l1 norm.
     algorithm : {"cd", "lars"}
@@ -65,15 +65,15 @@ def learn_sparse_coding(
     max_iter : int
         Passes over the vectors.
     random_state : RandomState
-        Draws the first atoms, mini-batches and the tags for calibration.
+        Seed of the first atoms, mini-batches and the tags for calibration.
     verbose : int
         Whether to print a line per pass.
 
     Returns
     -------
     SparseCoding
-        Every atom is used by some code, so that there may be fewer of them
-        than asked for. An atom's codes do not sum to less than 0.
+        Every atom is used by some code, so there may be fewer atoms than
+        ``n_components``. The sum of an atom's codes is at least 0.
     """
     V = np.ascontiguousarray(V)
     n_tags = len(V)
@@ -82,11 +82,11 @@ def learn_sparse_coding(
     first = random_state.choice(usable, n_components, replace=False)
     components = V[first] / norms[first, None]
     sample = V[random_state.choice(n_tags, min(n_tags, _CALIBRATION_TAGS), replace=False)]
-    # Ten steps a pass or more, but scikit-learn replaces atoms that its first batch does not use:
-    # so eight codes of a batch have use for an atom, in the mean.
+    # Ten steps per pass or more. But scikit-learn replaces atoms that its first batch does not use,
+    # so batches are large enough that eight of their codes use an atom, in the mean.
     batch_size = min(n_tags, max(ceil(8 / density), min(256, ceil(n_tags / 10))))
-    # Atoms that are tags code themselves with a single nonzero. So each pass moves the dictionary
-    # and then alpha, which is far off at first.
+    # The first atoms are tags, whose codes have a single nonzero, so the first alpha is wrong. Each
+    # pass updates the dictionary, then alpha.
     for iteration in range(max_iter):
         strength = alpha or calibrate_alpha(sample, components, density)
         learner = MiniBatchDictionaryLearning(
@@ -111,7 +111,7 @@ def learn_sparse_coding(
     if missed.any():
         warnings.warn(
             f"The codes of {missed.sum()} of {n_tags} tags are only approximate: their sparse "
-            "coding did not converge. A smaller density or a larger alpha is easier.",
+            "coding did not converge. Use a smaller density or a larger alpha.",
             ConvergenceWarning,
             stacklevel=5,
         )
@@ -135,7 +135,7 @@ def encode(
                 V, components, algorithm="lasso_cd", alpha=alpha, max_iter=max_iter, init=init
             )
         codes = sparse_encode(V, components, algorithm="lasso_lars", alpha=alpha, max_iter=max_iter)
-        # Where atoms are nearly dependent the path of a few tags may take a wrong turn.
+        # If atoms are nearly dependent, the path of a few tags may be wrong.
         lost = kkt_violations(V, components, codes, alpha) > _TOLERANCE * alpha
         if lost.any():
             codes[lost] = encode(V[lost], components, alpha, "cd")
@@ -148,7 +148,7 @@ def kkt_violations(
     codes: NDArray[np.float64],
     alpha: float,
 ) -> NDArray[np.float64]:
-    """By how much each code misses its optimality conditions, of shape (n_tags,).
+    """Violation of the optimality conditions by each code, of shape (n_tags,).
 
     The correlation of an atom with the residual is ``alpha * sign(code)``
     where the code is not zero, and at most alpha in size elsewhere.
@@ -166,7 +166,7 @@ def calibrate_alpha(
 ) -> float:
     """The alpha at which a given share of the codes is nonzero, by bisection of its logarithm.
 
-    By coordinate descent, which can start from the codes of the last alpha.
+    It uses coordinate descent, which can start from the codes of the last alpha.
     """
     high = np.abs(V @ components.T).max()
     low = high * _ALPHA_RANGE
@@ -192,8 +192,9 @@ def _use_all_atoms(
     """Codes under a dictionary whose unused atoms are replaced, or dropped if that fails.
 
     An unused atom becomes the direction of the largest residual of a tag. If
-    that is longer than alpha the tag's code must use the atom, unless another
-    replaced one serves it as well: so there are several rounds.
+    the residual is longer than alpha, the tag's code must use the new atom,
+    except where another new atom suits the tag too. So there are several
+    rounds.
     """
     codes = encode(V, components, alpha, algorithm)
     for _ in range(n_rounds):
@@ -211,15 +212,15 @@ def _use_all_atoms(
     if not used.any():
         largest = np.abs(V @ components.T).max()
         raise ValueError(
-            f"alpha={alpha:.4g} is too large: all codes are zero. Here it must be well below "
-            f"{largest:.4g}."
+            f"alpha={alpha:.4g} is too large: all codes are zero. For these tags it must be well "
+            f"below {largest:.4g}."
         )
     return components[used], codes[:, used]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning per mini-batch or tag: :func:`learn_sparse_coding` checks what comes out."""
+    """No warning per mini-batch or tag: :func:`learn_sparse_coding` checks the final codes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # scikit-learn divides by zero where the codes of a mini-batch are all zero.

@@ -1,4 +1,4 @@
-"""Pictures of what a semantic space has learned."""
+"""Plots of a learned semantic space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["SemanticSpaceDisplay"]
 
 
 class SemanticSpaceDisplay:
-    """Bars of the tags of a sem-word, or of those most like a tag, a panel each.
+    """Bar plots of the tags of sem-words, or of the tags most similar to a tag.
 
     Make it with :meth:`from_estimator`.
 
@@ -57,12 +57,13 @@ class SemanticSpaceDisplay:
         space : SemanticSpace
             A fitted space.
         components : sequence of int, default=None
-            Sem-words whose strongest tags to show. If neither these nor
-            ``tags`` are given, the six sem-words with the strongest codes.
+            Sem-words; a panel shows the strongest tags of each. If neither
+            ``components`` nor ``tags`` are given, the six sem-words with the
+            strongest codes.
         tags : sequence of tags, default=None
-            Tags whose most similar ones to show.
+            Tags; a panel shows the tags most similar to each.
         n_tags : int, default=10
-            Tags in a panel.
+            Number of tags in a panel.
         axes : sequence of matplotlib Axes, default=None
             See :meth:`plot`.
         n_columns : int, default=3
@@ -73,7 +74,7 @@ class SemanticSpaceDisplay:
         Returns
         -------
         SemanticSpaceDisplay
-            The display, plotted.
+            The plotted display.
         """
         if components is None:
             components = []
@@ -92,7 +93,7 @@ class SemanticSpaceDisplay:
         axes : sequence of matplotlib Axes, default=None
             One for each panel. If None, a new figure is made.
         n_columns : int, default=3
-            Panels in a row of a new figure.
+            Number of panels in a row of a new figure.
         **bar_kw
             Arguments of matplotlib's ``barh``.
 
@@ -122,7 +123,7 @@ class SemanticSpaceDisplay:
             raise ValueError(f"axes holds {len(self.axes_)} axes for {len(self.panels)} panels.")
         self.figure_ = self.axes_[0].figure
         for ax, (title, tags) in zip(self.axes_, self.panels, strict=True):
-            # By place, because matplotlib would merge equal names, and sort numbers.
+            # By position, because matplotlib would merge equal names, and sort numbers.
             places = np.arange(len(tags))
             ax.barh(places, [value for _, value in tags], **bar_kw)
             ax.set_yticks(places, [str(tag) for tag, _ in tags])

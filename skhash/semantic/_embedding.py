@@ -1,4 +1,4 @@
-"""Tags as vectors, wherever these come from, and what they are worth to images."""
+"""Tags as vectors from any source, and the tags of images in terms of these vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._vectors import look_up_tag_vectors, train_tag_vectors
 
 __all__ = ["EMBEDDING_TYPES", "Embedding", "TagEmbedding", "Unknown"]
 
-# What `embedding` may be, for `_parameter_constraints`: the two names, a path, or own vectors.
+# Valid values of `embedding`, for `_parameter_constraints`: the two names, a path, or own vectors.
 EMBEDDING_TYPES: list[Any] = [
     str,
     os.PathLike,
@@ -31,9 +31,9 @@ Embedding: TypeAlias = (
 )
 LEARNED = ("ppmi", "word2vec")
 _INTERNAL = {"skhash", "sklearn"}
-_SHOWN = 5  # words named in a message
+_SHOWN = 5  # words shown in a message
 _VECTOR_SIZE = 200  # of word2vec
-# With fewer pairs of tags per tag word2vec learns nothing that counting does not tell as well.
+# With fewer pairs of tags per tag, word2vec is no better than counting.
 _ENOUGH_PAIRS = 20
 
 
@@ -45,20 +45,20 @@ class TagEmbedding:
     tags : TagMatrix
         Tags of the training images.
     embedding : "ppmi", "word2vec", path, mapping, gensim KeyedVectors, callable or None
-        See :class:`SemanticSpace`. None: no vectors, of tags that stand for
-        themselves.
+        See :class:`SemanticSpace`. None: no vectors; the tags themselves are
+        used.
     min_count : int, default=1
-        Tags of fewer images are left out.
+        Tags of fewer images are ignored.
     n_dimensions : int, default=None
-        Length of learned vectors; 100 of PPMI and 200 of word2vec if None.
+        Length of learned vectors. If None, 100 for PPMI and 200 for word2vec.
     window, epochs : int, default=None
-        Of word2vec.
+        Parameters of word2vec.
     seed : int, default=0
-        Of word2vec.
+        Seed of word2vec.
     name : str, default="embedding"
-        What to call ``embedding`` in messages.
+        Name of ``embedding`` in messages.
     others : tuple of str, default=()
-        Other names that the caller takes for it, for messages.
+        Other values that the caller accepts for it, for messages.
 
     Attributes
     ----------
@@ -90,8 +90,8 @@ class TagEmbedding:
         if isinstance(embedding, str) and not learned and not os.path.exists(embedding):
             names = ", ".join(map(repr, (*others, *LEARNED)))
             raise ValueError(
-                f"{name} must be one of {names}, vectors of your own or the path of a file "
-                f"of them; there is no file {embedding!r}."
+                f"{name} must be one of {names}, your own vectors or the path of a file "
+                f"of vectors; there is no file {embedding!r}."
             )
         own = not learned and embedding is not None
         self._source, self._name = embedding if own else None, name
@@ -126,10 +126,9 @@ class TagEmbedding:
         few = n_pairs < _ENOUGH_PAIRS * len(self.vocabulary)
         if method == "word2vec" and few and len(self.vocabulary) > 1:
             warnings.warn(
-                f"word2vec has too little to learn from: {len(self.vocabulary)} tags come together "
-                f"in {n_pairs} pairs, fewer than {_ENOUGH_PAIRS} a tag. Their vectors are counted "
-                'in its place, as with "ppmi"; with vectors of your own words have the meaning '
-                "that they have elsewhere.",
+                f"word2vec has too little to learn from: {len(self.vocabulary)} tags occur in "
+                f"{n_pairs} pairs, fewer than {_ENOUGH_PAIRS} per tag. The vectors are computed as "
+                'with "ppmi" instead. Your own vectors, learned from other data, may be better.',
                 UserWarning,
                 stacklevel=_outside(),
             )
@@ -144,26 +143,26 @@ class TagEmbedding:
         )
 
     def forget_images(self) -> sp.csr_array:
-        """Hand the indicator of the training images over, so that it is not kept."""
+        """Return the indicator of the training images and do not keep it."""
         indicator = self.indicator
         del self.indicator
         return indicator
 
     def resolve(self, tags: Any, name: str = "tags") -> tuple[sp.csr_array, NDArray[Any], Unknown]:
-        """Which images have which tags, words included that training did not see.
+        """Which images have which tags, including words that training did not see.
 
         Parameters
         ----------
         tags : tags of n_images images
-            In any form that :func:`skhash.tags.encode_tags` takes; the columns
-            of an indicator are those of the training images.
+            In any form that :func:`skhash.tags.encode_tags` takes. An indicator
+            has the same columns as in training.
         name : str, default="tags"
-            What to call them in messages.
+            Name of the argument in messages.
 
         Returns
         -------
         indicator : csr_array of shape (n_images, n_tags + n_new), float32
-            Over ``vocabulary``, then over new words that own vectors know.
+            Columns are ``vocabulary``, then new words that own vectors know.
         new : ndarray of shape (n_new, n_dimensions), float32
             Vectors of the new words.
         unknown : Unknown
@@ -177,7 +176,7 @@ class TagEmbedding:
         missing = self._columns[left_out].tolist()
         if encoded.n_unknown:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # said the first time
+                warnings.simplefilter("ignore", UserWarning)  # the first call has warned
                 everything = encode_tags(tags, name=name)
             seen = set(self._columns.tolist())
             others = [j for j, tag in enumerate(everything.vocabulary.tolist()) if tag not in seen]
@@ -189,7 +188,7 @@ class TagEmbedding:
                 if new.shape[1] != self.vectors.shape[1]:
                     raise ValueError(
                         f"{self._name} gives vectors of length {new.shape[1]}, and gave vectors of "
-                        f"length {self.vectors.shape[1]} in fit; it must always be the same."
+                        f"length {self.vectors.shape[1]} in fit; the length must be the same."
                     )
                 more = everything.indicator[:, np.asarray(others)[found]]
                 known = sp.csr_array(sp.hstack([known, more], format="csr"))
@@ -199,7 +198,7 @@ class TagEmbedding:
 
 
 def _outside() -> int:
-    """The ``stacklevel`` of the first caller that is not of this package or scikit-learn."""
+    """The ``stacklevel`` of the first caller outside this package and scikit-learn."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] in _INTERNAL:
         frame, level = frame.f_back, level + 1
@@ -212,11 +211,11 @@ class Unknown:
     Parameters
     ----------
     words : list of tags
-        Each once.
+        The unknown tags, without repetition.
     count : int
-        How often images have one of them.
+        Number of occurrences of unknown tags.
     given : int
-        How often images have any tag.
+        Number of occurrences of all tags.
     """
 
     def __init__(self, words: list[Any], count: int, given: int) -> None:

@@ -1,4 +1,4 @@
-"""Leading singular vectors of large sparse matrices, however many singular values are equal."""
+"""Leading singular vectors of large sparse matrices, also if many singular values are equal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 __all__ = ["leading_left_vectors"]
 
-_MAX_CYCLES = 300  # tags take two to five; after so many, directions are left as good as they are
-# Shares of the largest eigenvalue: residuals of a pair that is found, and of what is no direction.
+_MAX_CYCLES = 300  # tags need two to five; then the directions are returned as they are
+# Shares of the largest eigenvalue: the residual of a converged pair, and a length taken as zero.
 _TOLERANCE = float(np.finfo(np.float64).eps)
 _NOTHING = 1e-12
 
@@ -19,27 +19,27 @@ def leading_left_vectors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Left singular vectors of the largest singular values, and the values.
 
-    The thick-restart Lanczos method [1]_ on ``matrix @ matrix.T``. Where few of
-    its eigenvalues differ, as for tags that are on a single image each, the
-    search runs out of directions early, and goes on from a random one. There
-    ``svds`` of SciPy (ARPACK) gives other vectors when it is called again, and
-    before 1.17 may fail or never end.
+    The thick-restart Lanczos method [1]_ on ``matrix @ matrix.T``. If few of its
+    eigenvalues differ, for example for tags with one image each, the search
+    finds no new direction early and continues from a random one. In this case
+    ``svds`` of SciPy (ARPACK) gives different vectors in repeated calls, and
+    before 1.17 it may fail or never end.
 
     Parameters
     ----------
     matrix : csr_array of shape (n_rows, n_columns)
-        Not of zeros only.
+        Not all zeros.
     n_vectors : int
-        At most half of the rows.
+        At most half the number of rows.
     random_state : RandomState
-        Draws where to start.
+        Seed of the start.
 
     Returns
     -------
     vectors : ndarray of shape (n_rows, n_vectors)
         Orthonormal columns.
     values : ndarray of shape (n_vectors,)
-        Falling.
+        In decreasing order.
 
     References
     ----------
@@ -51,7 +51,7 @@ def leading_left_vectors(
     n_rows = matrix.shape[0]
     size = min(2 * n_vectors + 20, n_rows)
     n_kept = (n_vectors + size) // 2
-    # Rows of the basis are orthonormal, and projected is the matrix between them.
+    # Rows of the basis are orthonormal; projected is the matrix in this basis.
     basis = np.zeros((size + 1, n_rows))
     projected = np.zeros((size, size))
     basis[0] = _outside(basis[:0], random_state)
@@ -80,7 +80,8 @@ def leading_left_vectors(
         before, values = values, eigenvalues[:n_vectors]
         accuracy = _TOLERANCE * values[0]
         found = (length * np.abs(rotation[-1, :n_vectors]) <= accuracy).all()
-        # A direction shows one of equal eigenvalues. So new ones must have shown no larger value.
+        # One direction finds only one of several equal eigenvalues. So the search ends only after
+        # new directions have found no larger values.
         growing = ran_out and size < n_rows and (values - before > 1e3 * accuracy).any()
         if found and not growing:
             break
@@ -94,7 +95,7 @@ def leading_left_vectors(
 def _outside(
     known: NDArray[np.float64], random_state: np.random.RandomState
 ) -> NDArray[np.float64]:
-    """A random unit vector at right angles to orthonormal rows."""
+    """A random unit vector orthogonal to orthonormal rows."""
     vector: NDArray[np.float64] = random_state.uniform(-1, 1, size=known.shape[1:])
     for _ in range(2):
         vector -= (known @ vector) @ known

@@ -1,4 +1,4 @@
-"""Vectors of tags by counting: which tags come together more often than by chance."""
+"""Vectors of tags by counting: which tags occur together more often than by chance."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ._lanczos import leading_left_vectors
 __all__ = ["ppmi", "ppmi_vectors"]
 
 _N_DIMENSIONS = 100
-# Frequent tags are less of a surprise beside any other than their counts say (Levy et al., 2015).
+# Exponent of the context distribution, which lowers the PPMI with rare tags (Levy et al., 2015).
 _CONTEXT_POWER = 0.75
-_DENSE_TAGS = 400  # up to so many all singular vectors cost no more than the first ones
+_DENSE_TAGS = 400  # up to this number, all singular vectors cost no more than the first ones
 
 
 def ppmi(indicator: sp.csr_array) -> sp.csr_array:
@@ -25,14 +25,14 @@ def ppmi(indicator: sp.csr_array) -> sp.csr_array:
     Parameters
     ----------
     indicator : csr_array of shape (n_images, n_tags)
-        Tags, each on some image.
+        Tags; each tag has at least one image.
 
     Returns
     -------
     csr_array of shape (n_tags, n_tags), float64
         ``max(0, log p(a, b) / (p(a) q(b)))`` from the numbers of images that
-        have both tags; a tag goes with itself on all its images. q are the
-        shares of the tags to the power 0.75, summing to 1.
+        have both tags. A tag occurs together with itself on all its images. q
+        are the shares of the tags to the power 0.75, scaled to sum to 1.
     """
     counts = sp.csr_array(indicator.astype(np.float64))
     together = sp.coo_array(counts.T @ counts)
@@ -48,26 +48,27 @@ def ppmi(indicator: sp.csr_array) -> sp.csr_array:
 
 
 def ppmi_vectors(indicator: sp.csr_array, n_dimensions: int | None = None) -> NDArray[np.float32]:
-    """Vectors of tags whose products tell their mutual information: ``U S`` of its SVD.
+    """Vectors of tags whose inner products follow from the PPMI: ``U S`` of its SVD.
 
     Parameters
     ----------
     indicator : csr_array of shape (n_images, n_tags)
-        Tags, each on some image.
+        Tags; each tag has at least one image.
     n_dimensions : int, default=None
-        Most dimensions; 100 if None.
+        Maximum number of dimensions; 100 if None.
 
     Returns
     -------
     ndarray of shape (n_tags, n_dimensions), float32
-        By falling singular value, of which there are no more than the tags
-        support, but one at least. The same for the same counts.
+        In order of decreasing singular value. There are at most as many
+        dimensions as the rank of the PPMI, but at least one. Equal counts give
+        equal vectors.
     """
     matrix = ppmi(indicator)
     n_tags = matrix.shape[0]
     wanted = min(n_dimensions or _N_DIMENSIONS, *indicator.shape)
     left: NDArray[Any]
-    # The iteration is for few vectors of many, and not for a matrix of zeros.
+    # The iteration is for a few of many vectors, and not for a matrix of zeros.
     if n_tags <= _DENSE_TAGS or wanted > n_tags // 2 or not matrix.nnz:
         left, values, _ = np.linalg.svd(matrix.toarray())
     else:

@@ -28,7 +28,7 @@ from ._embedding import EMBEDDING_TYPES, Embedding, TagEmbedding, Unknown
 
 __all__ = ["SemVectors", "SemanticSpace"]
 
-# Images whose sem-vectors are dense at a time: 2 MiB at 512 sem-words, which caches hold.
+# Number of images whose sem-vectors are dense at a time: 2 MiB with 512 sem-words fit in the cache.
 _BLOCK = 1024
 
 
@@ -54,7 +54,7 @@ class SemVectors(Rows):
         return self._weights[rows] @ self._codes
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """All sem-vectors, block after block."""
+        """All sem-vectors, block by block."""
         for start in range(0, len(self), _BLOCK):
             yield self[start : start + _BLOCK]
 
@@ -67,13 +67,13 @@ class SemVectors(Rows):
 class SemanticSpace(
     ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Sem-vectors of images: what their tags mean, in a space mined from all tags [1]_.
+    """Sem-vectors of images: the meaning of their tags, in a space learned from all tags [1]_.
 
-    Users say one thing in many words, and one word for many things. Here each
-    tag gets a vector by word2vec, learned from the tags it occurs with, and
-    then a sparse code over a dictionary of "sem-words" mined from all the
-    vectors (Eq. 1). Tags of a like meaning share sem-words. The sem-vector of
-    an image is the mean of its tags' codes (Eq. 2).
+    Users have many words for one thing, and one word for many things. Here each
+    tag gets a vector from word2vec, learned from the tags that it occurs with.
+    A dictionary of "sem-words" is learned from all vectors, and each vector gets
+    a sparse code over it (Eq. 1). Tags with a similar meaning share sem-words.
+    The sem-vector of an image is the mean of its tags' codes (Eq. 2).
 
     A transformer whose X is the tags, in any form that
     :func:`skhash.tags.encode_tags` takes.
@@ -81,110 +81,108 @@ class SemanticSpace(
     Parameters
     ----------
     n_components : int, default=512
-        Number of sem-words, if there are as many tags: there are never more
-        sem-words than tags.
+        Number of sem-words, at most the number of tags.
     vector_size : int, default=None
-        Length of a tag vector that is learned; of PPMI it may come out less, if
-        tags do not support as many. None: 200 of word2vec, 100 of PPMI.
+        Length of learned tag vectors. With PPMI they may be shorter, if the
+        rank of the counts is lower. None: 200 for word2vec, 100 for PPMI.
     embedding : {"word2vec", "ppmi"}, path, mapping, KeyedVectors or callable, default="word2vec"
-        Where vectors of tags come from. "word2vec": learned by gensim's
-        skip-gram. "ppmi": by counting which tags come together more often than
-        by chance, see Notes; this needs no gensim, no seed and a second at
-        most. Vectors of your own: a mapping from tags to arrays, anything like
-        it as gensim's KeyedVectors, the path of a file in the text format of
-        word2vec or GloVe (``.gz`` for a compressed one), of which only the
-        tags needed are kept, or a function that turns a list of str into an
-        array with a row for each, as the ``encode`` of a sentence
-        transformer. Tags that they lack are left out of ``vocabulary_``, into
-        ``ignored_tags_``. A path is best in a grid search, as clones copy
-        anything else.
+        Source of the tag vectors. "word2vec": learned by gensim's skip-gram.
+        "ppmi": computed from counts of tags that occur together, see Notes; this
+        needs no gensim and no seed, and at most a second. Your own vectors: a
+        mapping from tags to arrays; a similar object, such as gensim's
+        KeyedVectors; the path of a file in the text format of word2vec or GloVe
+        (``.gz`` if compressed), from which only the needed tags are kept; or a
+        function that turns a list of str into an array with one row per str,
+        such as the ``encode`` of a sentence transformer. Tags without a vector
+        are not in ``vocabulary_`` but in ``ignored_tags_``. In a grid search
+        use a path, because clones copy any other source.
     density : float, default=0.1
-        Share of nonzeros in the codes of tags; alpha is calibrated to it. The
-        target is kept between one nonzero a tag and half as many nonzeros as
-        a vector has dimensions, for there cannot be many more. What came out
-        is ``density_``.
+        Share of nonzeros in the codes of tags, to which alpha is calibrated. At
+        least one nonzero per tag is wanted, and at most half as many as a
+        vector has dimensions, because many more are not possible. The resulting
+        share is ``density_``.
     alpha : float, default=None
         Weight of the l1 norm in the sparse coding
         ``1/2 ||t - u @ components_||^2 + alpha ||u||_1``; overrides
-        ``density``. The paper's form has no 1/2, so that its lambda is twice
-        this alpha: its 0.4 is 0.2 here. What is sparse depends on how long
-        tag vectors are, and so on the data.
+        ``density``. The paper's form has no 1/2, so its lambda is twice this
+        alpha: its 0.4 is 0.2 here. The number of nonzeros depends on the length
+        of the tag vectors, and so on the data.
     algorithm : {"cd", "lars"}, default="cd"
         Solver of the sparse coding: coordinate descent, or the slower homotopy
         method of the paper. Both minimise the same function.
     center : bool, default=True
-        Whether to subtract the mean tag vector before the sparse coding: all
-        tag vectors have much in common, which takes many sem-words to tell
-        and tells nothing. The paper does not.
+        Whether to subtract the mean tag vector before the sparse coding, unlike
+        the paper. All tag vectors have a large common part. Its coding would
+        need many sem-words and carry no information.
     normalized_laplacian : bool, default=False
         Whether ``laplacian_`` is ``I - D^-1/2 R D^-1/2``, with eigenvalues
         from 0 to 2 on all data, or the paper's ``D - R``, whose eigenvalues
         grow with the number of sem-words (to 200 and more).
     min_count : int, default=1
-        Tags of fewer images are left out.
+        Tags of fewer images are ignored.
     window : int, default=None
-        How many places apart two tags of an image are a context for each
-        other. None: all tags of an image are, for they have no order. Costs
-        grow with the square of the length of a list; set it if lists are very
-        long.
+        Largest distance in the list at which two tags of an image are a context
+        for each other. None: all tags of an image, because they have no order.
+        The cost grows with the square of the length of a list; set a window if
+        lists are very long.
     epochs : int, default=None
-        Passes of word2vec over the images. None: as many as show 2,000 pairs
-        of tags per tag of the vocabulary, from 1 to 100 (about 5 on MIR Flickr).
+        Passes of word2vec over the images. None: enough for 2,000 pairs of tags
+        per tag of the vocabulary, from 1 to 100 (about 5 on MIR Flickr).
     max_iter : int, default=8
-        Passes over the tag vectors in learning the dictionary.
+        Passes over the tag vectors when the dictionary is learned.
     sparse_output : bool, default=True
-        Whether ``transform`` returns a CSR array, or a dense one.
+        Whether ``transform`` returns a CSR array or a dense array.
     random_state : int, RandomState instance or None, default=None
         Seed of word2vec and of the dictionary. An int gives the same space in
         every process.
     verbose : int, default=0
-        Whether to tell what is going on.
+        1 prints a line per step.
 
     Attributes
     ----------
     vocabulary_ : ndarray of shape (n_tags,)
         The tags of the space.
     ignored_tags_ : ndarray of shape (n_ignored_tags,)
-        Tags given to ``fit`` that are not in the vocabulary, as they are rarer
-        than ``min_count``, or unknown to own vectors.
+        Tags given to ``fit`` that are not in the vocabulary, because they are
+        rarer than ``min_count`` or have no vector.
     tag_vectors_ : ndarray of shape (n_tags, n_dimensions), float32
-        Vectors of the tags. :class:`SemanticTargets` are the means of them.
+        Vectors of the tags. :class:`SemanticTargets` are their means.
     mean_ : ndarray of shape (n_dimensions,), float32
-        What is subtracted from them: their mean, or 0 if ``center=False``.
+        The vector subtracted from them: their mean, or 0 if ``center=False``.
     components_ : ndarray of shape (n_components_, n_dimensions), float32
-        The sem-words, each of length at most 1. Every one is used by some tag:
-        unused ones are replaced by the direction of the worst coded tag's
-        residual, and dropped if five rounds of that do not help. The codes of
-        a sem-word sum to a positive value.
+        The sem-words, each of length at most 1. Every sem-word is used by some
+        tag: an unused one is replaced by the direction of the worst coded tag's
+        residual, and removed if it is still unused after five rounds. The codes
+        of a sem-word have a positive sum.
     n_components_ : int
-        Number of sem-words: ``n_components``, or less where there are fewer
-        tags, or sem-words had to be dropped.
+        Number of sem-words: ``n_components``, or less if there are fewer tags or
+        unused sem-words were removed.
     tag_codes_ : csr_array of shape (n_tags, n_components_), float32
-        Codes of the tags; ``tag_codes_ @ components_ + mean_`` is about
+        Codes of the tags; ``tag_codes_ @ components_ + mean_`` approximates
         ``tag_vectors_``.
     alpha_ : float
         Weight of the l1 norm that was used.
     density_ : float
         Share of nonzeros in ``tag_codes_``.
     correlation_ : ndarray of shape (n_components_, n_components_), float64
-        How often two sem-words occur together in the images' sem-vectors, as
-        a share of how often either does (Eq. 4); 0 on the diagonal.
+        The number of images whose sem-vectors use both sem-words, divided by
+        the number that use at least one of them (Eq. 4); 0 on the diagonal.
     laplacian_ : ndarray of shape (n_components_, n_components_), float64
         Graph Laplacian of the correlations (Eq. 5).
 
     See Also
     --------
-    SemanticTargets : Images as targets of regression, of this space or simpler.
-    skhash.semantic.SemanticSpaceDisplay : Pictures of sem-words and of neighbouring tags.
-    skhash.tags.tfidf : Weighted bags of tags, which know nothing of meaning.
+    SemanticTargets : Targets of regression from tags, by this space or simpler methods.
+    skhash.semantic.SemanticSpaceDisplay : Plots of sem-words and of similar tags.
+    skhash.tags.tfidf : Weighted bags of tags, which do not use the meaning of tags.
 
     Notes
     -----
     The PPMI of tags a and b is ``max(0, log p(a, b) / (p(a) q(b)))``, counted
-    over the images that have both, q being the shares of the tags to the power
-    0.75; a tag's vector is its row of the singular value decomposition, times
-    the singular values [2]_. It is also what "word2vec" falls back on, with a
-    warning, where tags come together too rarely to train on.
+    over the images that have both. q are the shares of the tags to the power
+    0.75. A tag's vector is its row of left singular vectors, times the singular
+    values [2]_. If tags occur together too rarely for "word2vec", it gives a
+    warning and uses "ppmi" instead.
 
     References
     ----------
@@ -202,7 +200,7 @@ class SemanticSpace(
     (2, 4)
     """
 
-    # Tags take the place of X; routing has no business with them.
+    # Tags are in the place of X, so they are not a routed argument.
     __metadata_request__fit: ClassVar[dict[str, str]] = {"tags": metadata_routing.UNUSED}
     __metadata_request__transform: ClassVar[dict[str, str]] = {"tags": metadata_routing.UNUSED}
 
@@ -269,7 +267,7 @@ class SemanticSpace(
             In any form that :func:`skhash.tags.encode_tags` takes. An image
             may have none.
         y : Ignored, default=None
-            For scikit-learn's sake.
+            Only for compatibility with scikit-learn.
 
         Returns
         -------
@@ -279,9 +277,9 @@ class SemanticSpace(
         Raises
         ------
         ValueError
-            If fewer than two tags remain, given vectors know none of the tags,
-            all vectors are the same, or alpha is so large that all codes are
-            zero.
+            If fewer than two tags remain, your own vectors contain none of the
+            tags, all vectors are the same, or alpha is so large that all codes
+            are zero.
         """
         rng = check_random_state(self.random_state)
         self._embedding = TagEmbedding(
@@ -298,8 +296,8 @@ class SemanticSpace(
         self.ignored_tags_ = self._embedding.ignored
         if len(self.vocabulary_) < 2:
             raise ValueError(
-                f"tags must hold at least two tags, each on min_count={self.min_count} images or "
-                f"more, got {len(self.vocabulary_)}."
+                f"tags must hold at least two tags with min_count={self.min_count} images or more "
+                f"each, got {len(self.vocabulary_)}."
             )
         indicator = self._embedding.forget_images()
         if self.verbose:
@@ -319,7 +317,9 @@ class SemanticSpace(
         centred = (vectors - self.mean_).astype(np.float64)
         n_usable = int(np.count_nonzero(np.abs(centred).max(axis=1) > 1e-6 * np.abs(vectors).max()))
         if n_usable < 2:
-            raise ValueError("All tag vectors are the same: there is nothing to tell tags apart.")
+            raise ValueError(
+                "All tag vectors are the same; give vectors that differ, or more tags."
+            )
         n_components = min(self.n_components, n_usable)
         target = min(max(self.density, 1 / n_components), max(n_dimensions / 2, 1) / n_components)
         coding = learn_sparse_coding(
@@ -346,7 +346,7 @@ class SemanticSpace(
             together += present.T @ present
         alone = np.diag(together)
         either = alone[:, None] + alone - together
-        # No sem-word is without a tag, but one may cancel out in all images of its tags.
+        # Every sem-word has a tag, but its codes may cancel out in all images of its tags.
         R = np.divide(together, either, out=np.zeros_like(together), where=either > 0)
         np.fill_diagonal(R, 0)
         return R
@@ -357,28 +357,28 @@ class SemanticSpace(
         Parameters
         ----------
         tags : tags of n_samples images
-            In any form that :func:`skhash.tags.encode_tags` takes; the columns
-            of an indicator are those of ``fit``. New words are coded if own
-            vectors know them. Other tags that are not in ``vocabulary_`` are
+            In any form that :func:`skhash.tags.encode_tags` takes. An indicator
+            has the same columns as in ``fit``. New words are coded if your own
+            vectors contain them. Other tags that are not in ``vocabulary_`` are
             ignored; see :meth:`count_unknown`. If no tag at all is known,
             there is a warning.
 
         Returns
         -------
         csr_array or ndarray of shape (n_samples, n_components_), float32
-            The mean code of each image's known tags, zero for an image that
-            has none.
+            The mean code of each image's known tags; zero for an image without
+            known tags.
         """
         vectors = self._transform_rows(tags)
         return _as_sparse(vectors) if self.sparse_output else vectors[:]
 
     def _transform_rows(self, tags: Any) -> SemVectors:
-        """As ``transform``; sem-vectors of images are made when they are read."""
+        """Like ``transform``, but the sem-vectors are computed when they are read."""
         check_is_fitted(self)
         indicator, codes, unknown = self._resolve(tags)
         if unknown.all:
             warnings.warn(
-                "None of the tags is in the vocabulary of this SemanticSpace: all sem-vectors "
+                "None of the tags is in the vocabulary of this SemanticSpace; all sem-vectors "
                 "are zero.",
                 UserWarning,
                 stacklevel=4,
@@ -386,12 +386,12 @@ class SemanticSpace(
         return SemVectors(indicator, codes)
 
     def count_unknown(self, tags: Any) -> NDArray[np.int64]:
-        """How many tags of each image ``transform`` ignores.
+        """Number of tags of each image that ``transform`` ignores.
 
         Parameters
         ----------
         tags : tags of n_samples images
-            As :meth:`transform` takes them.
+            As in :meth:`transform`.
 
         Returns
         -------
@@ -405,7 +405,7 @@ class SemanticSpace(
     def _resolve(self, tags: Any) -> tuple[sp.csr_array, NDArray[np.float32], Unknown]:
         """Indicator of the tags that have codes, their codes, and the other tags.
 
-        New words that own vectors know are coded as the tags of ``fit`` were.
+        New words that own vectors know are coded like the tags of ``fit``.
         """
         indicator, new, unknown = self._embedding.resolve(tags)
         codes = self.tag_codes_.toarray()
@@ -416,24 +416,24 @@ class SemanticSpace(
         return indicator, codes, unknown
 
     def smooth(self, Z: ArrayLike | sp.csr_array, beta: float) -> NDArray[np.float64]:
-        """Fill in what tags leave out, from the sem-words that usually come along.
+        """Smooth sem-vectors over sem-words that often occur together.
 
-        The minimiser over zh of ``1/2 ||zh - z||^2 + beta/2 zh' L zh`` (Eqs. 3
-        and 5), for each sem-vector: ``(I + beta L)^-1 z``, L being
-        ``laplacian_``.
+        This adds meaning that is missing in the tags. For each sem-vector, the
+        result is the minimiser over zh of ``1/2 ||zh - z||^2 + beta/2 zh' L zh``
+        (Eqs. 3 and 5). It is ``(I + beta L)^-1 z``, where L is ``laplacian_``.
 
         Parameters
         ----------
         Z : array-like or sparse array of shape (n_samples, n_components_)
             Sem-vectors.
         beta : float
-            Strength, at least 0. Its scale is that of the inverse eigenvalues
-            of ``laplacian_``.
+            Strength, at least 0, on the scale of the inverse eigenvalues of
+            ``laplacian_``.
 
         Returns
         -------
         ndarray of shape (n_samples, n_components_), float64
-            Dense, as correlation leaves no zeros.
+            Dense, because the smoothing makes all values nonzero.
         """
         check_is_fitted(self)
         if not beta >= 0:
@@ -453,13 +453,13 @@ class SemanticSpace(
         component : int
             Number of the sem-word, from 0.
         n_tags : int, default=10
-            How many tags at most; those that do not use the sem-word are left
-            out.
+            Maximum number of tags. Tags that do not use the sem-word are
+            omitted.
 
         Returns
         -------
         list of (tag, code)
-            By falling size of the code, which may be negative.
+            In order of decreasing size of the code, which may be negative.
         """
         check_is_fitted(self)
         if not 0 <= component < self.n_components_:
@@ -470,20 +470,20 @@ class SemanticSpace(
         return self._ranked(codes, np.abs(codes), n_tags)
 
     def similar_tags(self, tag: Any, n_tags: int = 10) -> list[tuple[Any, float]]:
-        """The tags whose codes are most like that of a tag.
+        """The tags whose codes are most similar to the code of a tag.
 
         Parameters
         ----------
         tag : str or number
             A tag of ``vocabulary_``.
         n_tags : int, default=10
-            How many tags at most.
+            Maximum number of tags.
 
         Returns
         -------
         list of (tag, similarity)
-            By falling cosine similarity of codes; tags that share no sem-word
-            with the tag are left out.
+            In order of decreasing cosine similarity of codes. Tags that share no
+            sem-word with the tag are omitted.
         """
         check_is_fitted(self)
         wanted = clean_tag(tag) if isinstance(tag, str) else tag
@@ -500,7 +500,7 @@ class SemanticSpace(
     def _ranked(
         self, values: NDArray[Any], keys: NDArray[Any], n_tags: int
     ) -> list[tuple[Any, float]]:
-        """Tags and values by falling key, as long as the key is positive."""
+        """Tags and values in order of decreasing key, where the key is positive."""
         order = np.argsort(-keys, kind="stable")[:n_tags]
         order = order[keys[order] > 0]
         return list(zip(self.vocabulary_[order].tolist(), values[order].tolist(), strict=True))
@@ -518,11 +518,12 @@ class SemanticSpace(
 
 
 def _as_sparse(vectors: SemVectors) -> sp.csr_array:
-    """All sem-vectors.
+    """All sem-vectors as a CSR array.
 
-    A third of their values or more are nonzero. Then this, which pools twice
-    to know where each row begins, is several times faster than a product
-    of sparse arrays, and columns come out sorted.
+    At least a third of their values are nonzero. So this function is several
+    times faster than a product of sparse arrays, although it computes the
+    sem-vectors twice, first to find where each row begins. Its columns are
+    sorted.
     """
     indptr = np.zeros(len(vectors) + 1, dtype=np.int64)
     for block, Z in enumerate(vectors.blocks()):
@@ -536,7 +537,7 @@ def _as_sparse(vectors: SemVectors) -> sp.csr_array:
         row = block * _BLOCK
         places = slice(indptr[row], indptr[row + len(Z)])
         present = np.flatnonzero(Z != 0)
-        # "clip", because with the default mode numpy goes through a buffer.
+        # "clip", because with the default mode numpy uses a buffer.
         np.take(Z, present, out=data[places], mode="clip")
         np.take(columns, present, out=indices[places], mode="clip")
     return sp.csr_array((data, indices, indptr), vectors.shape)
@@ -546,6 +547,6 @@ def _laplacian(R: NDArray[np.float64], *, normalized: bool) -> NDArray[np.float6
     degrees = R.sum(axis=1)
     if not normalized:
         return np.diag(degrees) - R
-    # A sem-word that never meets another has no edge: its row is zero.
+    # A sem-word that never occurs with another has no edge: its row is zero.
     scale = np.divide(1, np.sqrt(degrees), out=np.zeros_like(degrees), where=degrees > 0)
     return np.diag((degrees > 0).astype(float)) - scale[:, None] * R * scale

@@ -31,28 +31,28 @@ __all__ = [
     "tagged_rows",
 ]
 
-# Images that are enough to tell how words and codes go together.
+# Number of images that is enough to learn the map from words to codes.
 MAX_IMAGES = 20_000
 
 
 class TagCodes:
     """A map from the target vectors of words to the decision values of a hasher.
 
-    Ridge regression of the decision values of the training images on the
-    targets of their tags.
+    It is a ridge regression of the decision values of the training images on
+    the targets of their tags.
 
     Parameters
     ----------
     targets : SemanticTargets
         Fitted to the tags of the training images.
     vectors : ndarray, Rows or csr_array of shape (n_samples, n_dimensions)
-        Their targets.
+        Targets of the training images.
     values : ndarray of shape (n_samples, n_bits)
         Decision values of the images.
     ridge : float or "auto", default="auto"
         Strength of the ridge.
     random_state : int, default=0
-        Draws images, where there are more than are needed.
+        Seed of the sample of images, if there are more than needed.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TagCodes:
             rows = check_random_state(random_state).choice(rows, MAX_IMAGES, replace=False)
             rows.sort()
         path = RidgePath(np.ascontiguousarray(_dense(vectors[rows]), values.dtype))
-        # Bits of large values would decide the strength of the ridge for all.
+        # Without this scale, bits with large values would determine the strength of the ridge.
         scale = np.maximum(np.abs(values[rows]).mean(axis=0), np.finfo(values.dtype).tiny)
         self.scale = scale
         self.coef, self.intercept, self.ridge = path.fit(values[rows] / scale, ridge)
@@ -78,7 +78,7 @@ class TagCodes:
         self.tag_scale = np.maximum(of_tags, np.finfo(values.dtype).tiny)
 
     def values(self, tags: Any, *, none_known: str = "raise") -> NDArray[np.floating[Any]]:
-        """Decision values for lists of words; NaN where no word is known."""
+        """Decision values for lists of words; NaN for a list without known words."""
         vectors = self.targets._transform(tags, none_known=none_known)
         values = _dense(vectors) @ self.coef.T + self.intercept
         unknown = np.ones(len(values), bool)
@@ -94,10 +94,12 @@ class TagCodes:
         *,
         none_known: str = "warn",
     ) -> NDArray[np.floating[Any]]:
-        """Decision values of images, with those of their tags added on the same scale."""
+        """Decision values of images plus those of their tags, on the same scale."""
         of_tags = self.values(tags, none_known=none_known)
         if len(of_tags) != len(values):
-            raise ValueError(f"tags has {len(of_tags)} images and X {len(values)}; give one each.")
+            raise ValueError(
+                f"tags has {len(of_tags)} images and X {len(values)}; the numbers must be equal."
+            )
         return values / self.scale + weight * np.nan_to_num(of_tags / self.tag_scale)
 
 
@@ -111,11 +113,11 @@ def learn_tag_codes(
 ) -> TagCodes | None:
     """Learn codes of words from the tags of images, and their decision values by any hasher.
 
-    None if the tags tell no image from another.
+    Returns None if the tags do not distinguish the images.
     """
     targets = SemanticTargets(target, random_state=random_state)
     vectors = targets.fit_transform(tags)
-    # A photo that could not be read has no values.
+    # A photo that could not be read has no finite values.
     readable = np.flatnonzero(np.isfinite(values).all(axis=1))
     if not len(tagged_rows(vectors[readable])):
         return None
@@ -125,12 +127,12 @@ def learn_tag_codes(
 
 
 def known_tag_codes(hasher: Any) -> TagCodes | None:
-    """The codes of words of a fitted hasher, or pipeline that ends in one; None if it has none."""
+    """The codes of words of a fitted hasher, or of a pipeline that ends in one; None if none."""
     return getattr(hasher[-1] if hasattr(hasher, "steps") else hasher, "_tag_codes", None)
 
 
 class TagCodesMixin:
-    """Mixin of hashers that learn from tags, and so have codes for words too.
+    """Mixin of hashers that learn from tags and therefore can encode words too.
 
     ``fit`` sets ``targets_`` and ends with :meth:`_learn_tag_codes`.
     """
@@ -140,27 +142,27 @@ class TagCodesMixin:
     decision_function: Callable[[Any], NDArray[np.floating[Any]]]
 
     def _learn_tag_codes(self, vectors: Any, values: NDArray[np.floating[Any]]) -> None:
-        """Learn how words and codes go together, from training images, row-aligned."""
+        """Learn the map from words to codes, from the same rows of vectors and values."""
         assert self.targets_ is not None
         self._tag_codes = TagCodes(self.targets_, vectors, values)
 
     def transform_tags(self, tags: Any) -> NDArray[np.uint8]:
         """Encode words, to be compared with the codes of photos.
 
-        A ridge regression from the vectors of the training images' tags to
-        their decision values tells where words lie among the photos.
+        A ridge regression, learned on the training images, maps vectors of
+        tags to decision values.
 
         Parameters
         ----------
         tags : words, a list of them per query
-            In any form that :func:`skhash.tags.encode_tags` takes; the columns
-            of an indicator are those of the tags in ``fit``. Words that are
-            not known are named in a warning and left out.
+            In any form that :func:`skhash.tags.encode_tags` takes. An indicator
+            has the same columns as the tags in ``fit``. Unknown words are
+            ignored, with a warning that names them.
 
         Returns
         -------
         ndarray of shape (n_queries, n_bits), uint8
-            Codes of 0 and 1; of a query without a known word, a row of
+            Codes of 0 and 1. A query without a known word has a row of
             :data:`skhash.codes.MISSING`.
 
         Raises
@@ -174,29 +176,30 @@ class TagCodesMixin:
     def transform_with_tags(
         self, X: Any, tags: Any, *, tag_weight: float = 0.5
     ) -> NDArray[np.uint8]:
-        """Encode images that carry tags, from both.
+        """Encode images with tags, from the content and the tags.
 
-        Codes of an archive made this way are found better, by images as well as
-        by words: tags say what cannot be seen, images what nobody has written.
+        In a database of such codes, images and words find more relevant images.
+        Tags add information that is not visible, and images add information
+        that the tags do not contain.
 
         Parameters
         ----------
         X : n_samples samples
-            As ``transform`` takes them.
+            As in ``transform``.
         tags : tags of n_samples images
-            In any form that :func:`skhash.tags.encode_tags` takes. Words that
-            are not known are left out; an image without a known tag gets the
-            code that ``transform`` gives.
+            In any form that :func:`skhash.tags.encode_tags` takes. Unknown
+            words are ignored. An image without a known tag gets the same code
+            as from ``transform``.
         tag_weight : float, default=0.5
-            Weight of what the tags say, beside 1 for the image, both on the
-            scale of the training images. Chosen on noisy tags of a photo
-            community; reliable tags bear more.
+            Weight of the tags, where the image has the weight 1; both are on
+            the scale of the training images. The default was chosen on noisy
+            tags of a photo community; reliable tags allow a larger weight.
 
         Returns
         -------
         ndarray of shape (n_samples, n_bits), uint8
-            Codes of 0 and 1, to be compared with those of ``transform`` and of
-            ``transform_tags``; of an unreadable image a row of
+            Codes of 0 and 1, to be compared with codes of ``transform`` and
+            ``transform_tags``. An unreadable image has a row of
             :data:`skhash.codes.MISSING`.
 
         Raises
@@ -226,7 +229,7 @@ def codes_with_tags(
 
 
 def tagged_rows(vectors: Any) -> NDArray[np.intp]:
-    """Rows of target vectors that are not zero: images with a tag that says something."""
+    """Rows of target vectors that are not zero: images with a tag that has a meaning."""
     if sp.issparse(vectors):
         return np.flatnonzero(np.diff(sp.csr_array(vectors).indptr))
     found = [block.any(axis=1) for _, block in row_blocks(vectors)]
@@ -238,25 +241,26 @@ def _dense(vectors: Any) -> NDArray[np.floating[Any]]:
 
 
 class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
-    """Words as codes of a fitted hasher: search photos by words, whatever hashed the photos.
+    """Words as codes of any fitted hasher, to search photos by words.
 
-    Learns from photos with tags how the semantic vectors of the tags go with
-    the decision values of the hasher, by ridge regression. Codes of words are
-    then compared with codes of photos. Hashers that learn from tags have this
-    built in, as ``transform_tags``.
+    A ridge regression learns, from photos with tags, a map from the vectors of
+    the tags to the decision values of the hasher. Codes of words can then be
+    compared with codes of photos. Hashers that learn from tags have the method
+    ``transform_tags`` for this.
 
     Parameters
     ----------
     hasher : fitted estimator
         Its ``decision_function`` gives the values whose signs are the codes. It
-        is used as it is, never fitted.
+        is not fitted again.
     target : str, path, mapping, callable or SemanticSpace, default="ppmi"
-        What vectors words have; see :class:`SemanticTargets`.
+        How words become vectors; see :class:`SemanticTargets`.
     ridge : float or "auto", default="auto"
         Strength of the ridge regression, in units of the mean variance of the
         vectors; "auto" minimises the generalised cross-validation error.
     random_state : int, RandomState instance or None, default=None
-        Passed on to the vectors, and draws 20,000 photos where there are more.
+        Seed of the vectors, and of the sample of 20,000 photos if there are
+        more.
 
     Attributes
     ----------
@@ -265,7 +269,7 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
     coef_ : ndarray of shape (n_bits, n_dimensions)
         Coefficients of the regression.
     intercept_ : ndarray of shape (n_bits,)
-        Its intercepts.
+        Intercepts of the regression.
 
     See Also
     --------
@@ -304,12 +308,12 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any) -> Self:
-        """Learn what words mean to the hasher.
+        """Learn the map from words to codes of the hasher.
 
         Parameters
         ----------
         X : n_samples samples
-            As the hasher takes them.
+            As in the ``transform`` of the hasher.
         y : tags of n_samples images
             In any form that :func:`skhash.tags.encode_tags` takes.
 
@@ -330,7 +334,10 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
             tags, values, target=self.target, ridge=self.ridge, random_state=seed
         )
         if codes is None:
-            raise ValueError("y tells no image from another: all that have tags have the same.")
+            raise ValueError(
+                "y does not distinguish the images: all images with tags have the same tags; "
+                "give tags that differ."
+            )
         self._codes = codes
         self.vocabulary_ = self._codes.targets.vocabulary_
         self.coef_, self.intercept_ = self._codes.coef, self._codes.intercept
@@ -347,7 +354,7 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_queries, n_bits)
-            NaN for a query of which no word is known.
+            NaN for a query without known words.
 
         Raises
         ------
@@ -363,14 +370,14 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         tags : words, a list of them per query
-            In any form that :func:`skhash.tags.encode_tags` takes. Words that
-            are not known are named in a warning and left out.
+            In any form that :func:`skhash.tags.encode_tags` takes. Unknown
+            words are ignored, with a warning that names them.
 
         Returns
         -------
         ndarray of shape (n_queries, n_bits), uint8
-            Codes of 0 and 1, to be compared with those of photos; of a query
-            without a known word, a row of :data:`skhash.codes.MISSING`.
+            Codes of 0 and 1, to be compared with codes of photos. A query
+            without a known word has a row of :data:`skhash.codes.MISSING`.
 
         Raises
         ------
@@ -382,23 +389,23 @@ class TagHasher(ParametersMixin, MetaEstimatorMixin, BaseEstimator):
     def transform_with_tags(
         self, X: Any, tags: Any, *, tag_weight: float = 0.5
     ) -> NDArray[np.uint8]:
-        """Encode images that carry tags, from both.
+        """Encode images with tags, from the content and the tags.
 
         Parameters
         ----------
         X : n_samples samples
-            As the hasher takes them.
+            As in the ``transform`` of the hasher.
         tags : tags of n_samples images
             In any form that :func:`skhash.tags.encode_tags` takes. An image
-            without a known tag gets the code that the hasher gives.
+            without a known tag gets the same code as from the hasher.
         tag_weight : float, default=0.5
-            Weight of what the tags say, beside 1 for the image, both on the
-            scale of the training images.
+            Weight of the tags, where the image has the weight 1; both are on
+            the scale of the training images.
 
         Returns
         -------
         ndarray of shape (n_samples, n_bits), uint8
-            Codes of 0 and 1; of an unreadable image a row of
+            Codes of 0 and 1. An unreadable image has a row of
             :data:`skhash.codes.MISSING`.
 
         Raises

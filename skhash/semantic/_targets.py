@@ -1,4 +1,4 @@
-"""Images as targets of regression: vectors of what their tags mean."""
+"""Targets of regression: vectors of the meaning of images' tags."""
 
 from __future__ import annotations
 
@@ -25,53 +25,54 @@ __all__ = ["TARGET_TYPES", "SemanticTargets", "Target"]
 
 TARGET_TYPES: list[Any] = [*EMBEDDING_TYPES, SemanticSpace, FrozenEstimator]
 Target: TypeAlias = Embedding | SemanticSpace | Any  # or a frozen one
-# More tags than this are projected, so that their products with features stay small.
+# A larger number of tags is projected, so that the products with features stay small.
 _MAX_COLUMNS = 4096
 
 
 class SemanticTargets(
     ParametersMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Vectors of what the tags of images mean, for features to be regressed on.
+    """Vectors of the meaning of images' tags, as targets for a regression on features.
 
     A transformer whose X is the tags, in any form that
     :func:`skhash.tags.encode_tags` takes. Every hasher that learns from tags by
-    regression has its targets from here.
+    regression uses these targets.
 
     Parameters
     ----------
     target : str, path, mapping, KeyedVectors, callable or SemanticSpace, default="ppmi"
-        What an image is to be described by:
+        How the tags of an image become a vector:
 
-        - "ppmi": the mean of its tags' vectors, which are counted: a tag is
-          described by the tags that it comes together with more often than
-          by chance (see :class:`SemanticSpace`). Deterministic, and done in a
-          second;
+        - "ppmi": the mean of its tags' vectors, computed from counts. The
+          vector of a tag says with which tags it occurs together more often
+          than by chance (see :class:`SemanticSpace`). This is deterministic and
+          takes a second.
         - "word2vec": the same with vectors learned by skip-gram, which needs
-          gensim;
-        - vectors of your own: a mapping from tags to arrays, gensim's
+          gensim.
+        - Your own vectors: a mapping from tags to arrays, gensim's
           KeyedVectors, the path of a text file of vectors, or a function that
-          turns a list of str into an array with a row for each. Words that
-          training did not see then have a meaning, too;
+          turns a list of str into an array with one row per str. Then words
+          that are not in the training data have a meaning, too.
         - "sem-vectors", or a :class:`SemanticSpace`: its sem-vectors. A fitted
-          space in a :class:`~sklearn.frozen.FrozenEstimator` is used as it is;
+          space in a :class:`~sklearn.frozen.FrozenEstimator` is not fitted
+          again.
         - "tfidf": the tags themselves, weighted by their rarity.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of word2vec and of a semantic space that has none of its own, and
-        of the projection of more than 4,096 tags with "tfidf".
+        Seed of word2vec, of a semantic space without a seed, and of the
+        projection of more than 4,096 tags with "tfidf".
 
     Attributes
     ----------
     vocabulary_ : ndarray of shape (n_tags,)
         The tags that have a meaning.
     ignored_tags_ : ndarray of shape (n_ignored_tags,)
-        The other tags seen in ``fit``: own vectors do not know them.
+        The other tags seen in ``fit``, which have no vector.
     tag_vectors_ : ndarray of shape (n_tags, n_dimensions), float32
-        Vectors of the tags, of which targets are means; of no dimension with
-        "tfidf".
+        Vectors of the tags. Targets are their means. With "tfidf" it has no
+        columns.
     mean_ : ndarray of shape (n_dimensions,), float32
-        Mean of the training images, which is subtracted; none with "tfidf".
+        Mean of the training images, which is subtracted; empty with "tfidf".
     space_ : SemanticSpace or None
         The space of sem-vectors, if ``target`` is one.
 
@@ -107,7 +108,7 @@ class SemanticTargets(
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, tags: Any, y: Any = None) -> Self:
-        """Learn what tags mean from the tags of images.
+        """Learn the vectors of tags from the tags of images.
 
         Parameters
         ----------
@@ -115,7 +116,7 @@ class SemanticTargets(
             In any form that :func:`skhash.tags.encode_tags` takes. An image
             may have none.
         y : Ignored, default=None
-            For scikit-learn's sake.
+            Only for compatibility with scikit-learn.
 
         Returns
         -------
@@ -125,31 +126,31 @@ class SemanticTargets(
         Raises
         ------
         ValueError
-            If there are no tags, or own vectors know none of them.
+            If there are no tags, or your own vectors contain none of them.
         """
         self._fit_rows(tags)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, tags: Any, y: Any = None) -> NDArray[np.float32] | sp.csr_array:
-        """Learn what tags mean, and describe the images that have them.
+        """Learn the vectors of tags, and compute the targets of the same images.
 
         Parameters
         ----------
         tags : tags of n_samples images
-            As :meth:`fit` takes them.
+            As in :meth:`fit`.
         y : Ignored, default=None
-            For scikit-learn's sake.
+            Only for compatibility with scikit-learn.
 
         Returns
         -------
         ndarray or csr_array of shape (n_samples, n_dimensions), float32
-            As :meth:`transform` returns them.
+            As from :meth:`transform`.
         """
         return _whole(self._fit_rows(tags))
 
     def _fit_rows(self, tags: Any) -> Rows | sp.csr_array:
-        """As ``fit_transform``; vectors of images are made when they are read."""
+        """Like ``fit_transform``, but the vectors of images are computed when they are read."""
         target = self.target
         encoded = encode_tags(tags, name="tags")
         if not encoded.indicator.nnz:
@@ -171,14 +172,17 @@ class SemanticTargets(
             frozen = isinstance(target, FrozenEstimator)
             if not frozen:
                 self.space_.fit(encoded)
-            # A frozen space has a vocabulary of its own.
+            # A frozen space has its own vocabulary.
             indicator, table, unknown = self.space_._resolve(tags if frozen else encoded)
             if unknown.all:
-                raise ValueError(f"target is a space that knows none of the tags: {unknown}.")
+                raise ValueError(
+                    f"target is a space that knows none of the tags: {unknown}; use a space that "
+                    "was fitted to such tags."
+                )
             self.vocabulary_ = self.space_.vocabulary_
             self.ignored_tags_ = self.space_.ignored_tags_
         self.tag_vectors_ = table[: len(self.vocabulary_)]
-        # The mean of those that have tags: vectors of the others are 0.
+        # The mean of the images with tags: the vectors of the others are 0.
         n_tagged = max(int(np.count_nonzero(np.diff(indicator.indptr))), 1)
         directions = _MeanVectors(indicator, table)
         self.mean_ = (summarise_columns(directions).mean * (len(directions) / n_tagged)).astype(
@@ -191,11 +195,13 @@ class SemanticTargets(
         return isinstance(self.target, str) and self.target == "tfidf"
 
     def _make_space(self) -> SemanticSpace | None:
-        """The space whose sem-vectors are the targets, if they are."""
+        """The space whose sem-vectors are the targets, or None."""
         target = self.target
         if isinstance(target, FrozenEstimator):
             if not isinstance(target.estimator, SemanticSpace):
-                raise TypeError("target is a FrozenEstimator of something else than SemanticSpace.")
+                raise TypeError(
+                    "target is a FrozenEstimator, but not of a SemanticSpace; freeze one."
+                )
             check_is_fitted(target.estimator)
             return target.estimator
         if isinstance(target, str) and target == "sem-vectors":
@@ -209,22 +215,22 @@ class SemanticTargets(
         return None
 
     def transform(self, tags: Any) -> NDArray[np.float32] | sp.csr_array:
-        """Describe images by their tags.
+        """Compute the targets of images from their tags.
 
         Parameters
         ----------
         tags : tags of n_samples images
-            In any form that :func:`skhash.tags.encode_tags` takes; the columns
-            of an indicator are those of ``fit``. Words that ``fit`` did not
-            see count if own vectors know them; others are ignored, with a
-            warning that names them.
+            In any form that :func:`skhash.tags.encode_tags` takes. An indicator
+            has the same columns as in ``fit``. Words that ``fit`` did not see
+            are used if your own vectors contain them. Other words are ignored,
+            with a warning that names them.
 
         Returns
         -------
         ndarray or csr_array of shape (n_samples, n_dimensions), float32
-            The mean of the vectors of an image's tags, scaled to length 1, less
-            ``mean_``; zero for an image without known tags, of which nothing is
-            known. With "tfidf" sparse rows of length 1.
+            The mean of the vectors of an image's tags, scaled to length 1,
+            minus ``mean_``; zero for an image without known tags. With "tfidf"
+            sparse rows of length 1.
 
         Raises
         ------
@@ -234,9 +240,10 @@ class SemanticTargets(
         return _whole(self._transform(tags))
 
     def _transform(self, tags: Any, *, none_known: str = "raise") -> Rows | sp.csr_array:
-        """Like :meth:`transform`, for images too of which no tag is known.
+        """Like :meth:`transform`, but no tag of the images needs to be known.
 
-        ``none_known="warn"`` takes them with the warning alone, "ignore" without.
+        If no tag is known, ``none_known="raise"`` raises an error, "warn" only
+        warns, and "ignore" does neither.
         """
         check_is_fitted(self)
         if self.space_ is None:
@@ -249,7 +256,7 @@ class SemanticTargets(
         if unknown.all and none_known == "raise":
             raise ValueError(
                 f"tags has only words that {type(self).__name__} does not know: {unknown}; use "
-                "words of vocabulary_, or own vectors that know more."
+                "words of vocabulary_, or your own vectors with more words."
             )
         if unknown.words and none_known != "ignore":
             warnings.warn(
@@ -286,7 +293,7 @@ def _whole(vectors: Rows | sp.csr_array) -> NDArray[np.float32] | sp.csr_array:
 
 
 class _MeanVectors(Rows):
-    """Mean vectors of images' tags, as of length 1, less their mean; 0 where there are none."""
+    """Mean vectors of images' tags, scaled to length 1, minus their mean; 0 without tags."""
 
     def __init__(
         self,
@@ -296,7 +303,7 @@ class _MeanVectors(Rows):
     ) -> None:
         super().__init__((indicator.shape[0], table.shape[1]), np.float32)
         self._indicator, self._table, self._mean = indicator, table, mean
-        # Vectors that cancel out leave rounding alone, which has no direction.
+        # If vectors cancel out, only rounding errors remain, which must not be scaled up.
         self._least = 1e-5 * np.abs(table).max(initial=0)
 
     def _read(self, rows: Any) -> NDArray[Any]:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from .._files import open_regular
 from ..tags import clean_tag
 
-# Pairs of tags that training shows per tag of the vocabulary, where the number of epochs is not
-# given. Few: on MIR Flickr (where they make 5 to 6 epochs) sem-vectors get worse with more.
+# Pairs of tags in training per tag of the vocabulary, if the number of epochs is not given. On MIR
+# Flickr this gives 5 to 6 epochs; with more, sem-vectors get worse.
 _PAIRS_PER_TAG = 2_000
 _MAX_EPOCHS = 100
-# gensim leaves out whatever follows in a longer list.
+# gensim ignores the rest of a longer list.
 _MAX_LIST = 10_000
 
 
@@ -37,16 +37,16 @@ def train_tag_vectors(
 ) -> NDArray[np.float32]:
     """Skip-gram vectors of tags that occur at least once, by gensim.
 
-    Every pair of tags of an image is a pair of context, whatever their order.
-    One worker and gensim's drawing of the first vectors by the number of a tag
-    (not by its hash) make the result depend on nothing but the arguments.
+    Every pair of tags of an image is a context pair, in any order. The result
+    depends only on the arguments: there is one worker, and gensim draws the
+    first vectors by the number of a tag, not by its hash.
     """
     try:
         from gensim.models import Word2Vec
     except ImportError as error:
         raise ImportError(
             'embedding="word2vec" needs gensim, which is not installed; install it, or use '
-            'embedding="ppmi", which needs nothing else.'
+            'embedding="ppmi", which does not need it.'
         ) from error
 
     n_tags = indicator.shape[1]
@@ -62,11 +62,11 @@ def train_tag_vectors(
         sg=1,
         vector_size=vector_size,
         window=longest if window is None else window,
-        # Lists have no order, so that a tag far away is as much of a context as the next one.
+        # Lists have no order, so a distant tag is a context like the next one.
         shrink_windows=False,
         min_count=1,
-        # Tags of more than their fair share are thinned out. gensim's own threshold, made for
-        # the vocabulary of a language, would leave almost nothing of a small one.
+        # Frequent tags are subsampled. gensim's default threshold is made for the vocabulary of a
+        # language; it would remove almost all of a small vocabulary.
         sample=max(1e-3, 1 / n_tags),
         epochs=epochs,
         seed=seed,
@@ -77,10 +77,10 @@ def train_tag_vectors(
 
 
 class _TagLists:
-    """The lists of tags of an indicator, as gensim wants them: anew in each epoch.
+    """The lists of tags of an indicator, for gensim, which iterates over them in each epoch.
 
-    Tags go by the numbers of their columns, so that neither the form in which
-    tags were given nor their order within an image makes a difference.
+    Tags are represented by the numbers of their columns. So the result does not
+    depend on the form of the tags or on their order within an image.
     """
 
     def __init__(self, indicator: sp.csr_array) -> None:
@@ -97,16 +97,16 @@ class _TagLists:
 def look_up_tag_vectors(
     vocabulary: NDArray[Any], source: Any, *, name: str = "embedding"
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Vectors of the tags that a source knows, and which tags these are.
+    """Vectors of the tags that a source contains, and which tags these are.
 
     Parameters
     ----------
     vocabulary : ndarray of shape (n_tags,)
-        Tags. One that is no str is looked up as it is, then as ``str(tag)``.
+        Tags. A tag that is not a str is looked up as it is, then as ``str(tag)``.
     source : mapping from tags to vectors, gensim KeyedVectors, path or callable
         See :class:`SemanticSpace`.
     name : str, default="embedding"
-        What to call the source in messages, if it is no path.
+        Name of the source in messages, if it is not a path.
 
     Returns
     -------
@@ -144,14 +144,14 @@ def look_up_tag_vectors(
 def _call(
     encode: Callable[[list[str]], Any], words: list[str], name: str
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Vectors of words by a user's function, which knows them all."""
+    """Vectors of words from a user's function, which gives a vector for every word."""
     if not words:
         return np.zeros((0, 1), np.float32), np.zeros(0, dtype=bool)
     vectors = _as_numbers(encode(words), name)
     if vectors.ndim != 2 or len(vectors) != len(words) or not vectors.size:
         raise ValueError(
-            f"{name} must return one vector for each word of a list of str, an array of shape "
-            f"({len(words)}, n_dimensions) here; it returned one of shape {vectors.shape}."
+            f"{name} must return one vector for each word of a list of str, here an array of shape "
+            f"({len(words)}, n_dimensions); it returned an array of shape {vectors.shape}."
         )
     return _check_finite(vectors, name), np.ones(len(words), dtype=bool)
 
@@ -168,7 +168,7 @@ def _as_numbers(values: Any, name: str) -> NDArray[np.float32]:
 def _check_finite(vectors: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     if not np.isfinite(vectors).all():
         raise ValueError(
-            f"{name} holds vectors with NaN or infinite values; leave out the words that have none."
+            f"{name} holds vectors with NaN or infinite values; remove the words with such vectors."
         )
     return vectors
 
@@ -183,7 +183,7 @@ def _open_text(path: str) -> Iterator[IO[str]]:
 
 
 def _read_text_vectors(path: str, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
-    """The wanted ones of a text file of vectors; of a repeated word the first.
+    """The wanted vectors of a text file; for a repeated word the first vector.
 
     A line is a word and its numbers, separated by spaces. word2vec writes the
     number of words and of dimensions into a first line, GloVe does not.
@@ -219,5 +219,7 @@ def _read_text_vectors(path: str, wanted: set[str]) -> dict[str, NDArray[np.floa
                 "KeyedVectors.load_word2vec_format(path, binary=True) and give the result."
             ) from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path} is cut off, damaged or not gzip ({error}).") from None
+            raise ValueError(
+                f"{path} is cut off, damaged or not gzip ({error}); get the file again."
+            ) from None
     return found

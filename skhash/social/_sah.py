@@ -21,13 +21,12 @@ __all__ = ["SAH"]
 
 
 class SAH(LinearHasher):
-    r"""Semantic-aware hashing: one relaxed code behind an image's features and its tags [1]_.
+    r"""Semantic-aware hashing: relaxed codes that reconstruct features and tags [1]_.
 
-    Written after the description of the method in [2]_; its authors released no
-    program. Features X and tags T (TF-IDF weighted, taken as given), both
-    centred and scaled to unit mean square, are explained by codes V that are
-    relaxed to real numbers and that a linear function W of the features is to
-    reproduce:
+    Implemented from the description of the method in [2]_; its authors released
+    no program. The codes V are relaxed to real numbers. They reconstruct the
+    features X and the TF-IDF weighted tags T, both centred and scaled to unit
+    mean square, and a linear function W of the features reproduces them:
 
     .. math::
 
@@ -35,27 +34,28 @@ class SAH(LinearHasher):
         + \frac{\nu}{r} \left( \|V - X W\|_F^2 + \eta \|W\|_F^2 \right)
         + \gamma \left( \|P\|_F^2 + \alpha \|U\|_F^2 \right).
 
-    Each block in turn is set to its exact minimum, from the codes of ITQ.
-    The code of a sample is the sign of its centred features times W: every bit
-    is cut at its mean over the training samples.
+    The fit starts from the codes of ITQ. It sets each block of variables in
+    turn to its exact minimum. The code of a sample is the sign of its centred
+    features times W: every bit is cut at its mean over the training samples.
 
     Parameters
     ----------
     n_bits : int, default=64
         Length of a code; at most the number of samples and of features.
     alpha : float, default=30.0
-        Weight of the tags beside the features.
+        Weight of the tags, relative to the features.
     nu : float, default=1.0
-        Weight of the agreement of relaxed codes and linear functions.
+        Weight of the agreement between relaxed codes and linear functions.
     ridge : float, default=1.0
         Ridge eta of the linear functions, in units of the mean variance of the
         features.
     gamma : float, default=0.01
         Ridge of the two reconstructions, for each of the n samples.
     max_iter : int, default=20
-        Most rounds over the blocks; 0 regresses the codes of ITQ.
+        Maximum number of rounds over the blocks. With 0, W is the regression of
+        the codes of ITQ.
     tol : float, default=1e-4
-        Stop once a round lowers the objective by at most this part of it.
+        Stop once a round lowers the objective by at most this share.
     random_state : int, RandomState instance or None, default=None
         Seed of ITQ's rotation, and of the random projection of the tags if
         there are more than 4,096.
@@ -63,9 +63,9 @@ class SAH(LinearHasher):
     Attributes
     ----------
     coef_ : ndarray of shape (n_bits, n_features), dtype of X
-        W, transposed, for features as given.
+        W, transposed, for features without scaling.
     intercept_ : ndarray of shape (n_bits,), dtype of X
-        Minus the projected mean.
+        The projected mean with a minus sign.
     objective_ : ndarray of shape (n_iter_,), float64
         The objective per sample after each round; it never rises.
     n_iter_ : int
@@ -78,13 +78,13 @@ class SAH(LinearHasher):
     See Also
     --------
     WMH : Orthonormal linear functions from one eigenproblem.
-    TagITQ : Codes of what the features predict of tags.
+    TagITQ : Codes of the tags that the features predict.
 
     Notes
     -----
-    The objective is the same for any rotation of V, which therefore keeps to
-    the rotation of its start, where the signs of ITQ lose little. Without tags
-    the second term is left out.
+    The objective is the same for any rotation of V. Therefore V keeps the
+    rotation of its start, the codes of ITQ, where taking signs loses little.
+    Without tags the second term is omitted.
 
     References
     ----------
@@ -156,7 +156,7 @@ class SAH(LinearHasher):
         ------
         ValueError
             If lengths differ, there are fewer samples or features than bits, or
-            one sample only.
+            there is only one sample.
         """
         X = check_features(self, X, reset=True)
         check_n_samples(X)
@@ -200,7 +200,7 @@ class _JointFactors:
     tags : csr_array of shape (n_samples, n_columns) or None
         Weighted tags.
     codes : ndarray of shape (n_samples, n_bits), float64
-        Where V starts.
+        V at the start.
     alpha, nu, ridge, gamma : float
         See :class:`SAH`.
     """
@@ -219,7 +219,7 @@ class _JointFactors:
         self.path, self.V = path, codes
         self.n_samples, n_bits = codes.shape
         self.ridge, self.gamma = ridge, gamma
-        # Weights of the terms for features and tags as they are: over their mean squares.
+        # Dividing weights by mean squares replaces the scaling of features and tags.
         self.visual_weight = self.n_samples / (float(path.eigenvalues.sum()) or 1.0)
         self.fit_weight = nu / n_bits
         self.tags, self.tag_weight = None, 0.0
@@ -227,13 +227,13 @@ class _JointFactors:
             self.tag_mean = tags.T @ np.full(self.n_samples, 1 / self.n_samples)
             squares = float(np.square(tags.data, dtype=np.float64).sum())
             self.tag_total = squares - self.n_samples * float(self.tag_mean @ self.tag_mean)
-            # Rounding leaves a trace of tags that are the same for all.
+            # For tags that are the same for all, rounding gives a value near 0, not 0.
             if self.tag_total > 1e-9 * squares:
                 self.tags, self.tag_weight = tags, alpha * self.n_samples / self.tag_total
         self._solve_others()
 
     def _solve_others(self) -> None:
-        """P, U and W for V as it is."""
+        """Set P, U and W to their minimum given V."""
         n, V, tags = self.n_samples, self.V, self.tags
         self.cross = self.path.moments(V).cross  # of shape (rank, r)
         self.W = self.path.shrink(self.cross, self.ridge)
@@ -244,7 +244,7 @@ class _JointFactors:
             self.U = np.linalg.solve(gram, self.tag_cross)
 
     def update(self) -> None:
-        """Set V to its minimum given the others, then them to theirs."""
+        """Set V to its minimum given the other factors, then the others given V."""
         A = self.visual_weight * self.P @ self.P.T + self.fit_weight * np.eye(len(self.P))
         coef = self.visual_weight * self.P + self.fit_weight * self.W.T
         target = self.path.project(coef @ self.path.directions.T).astype(np.float64)
@@ -268,6 +268,6 @@ class _JointFactors:
         )
         if self.tags is not None:
             value += self.tag_weight * reconstruction(self.tag_total, self.U, self.tag_cross)
-        # W is the minimum: ||V||^2 - tr(cross' W) is left.
+        # W is the minimum, so the term is ||V||^2 - tr(cross' W).
         value += self.fit_weight * (np.trace(gram) - np.vdot(self.cross, self.W))
         return float(value) / n

@@ -1,4 +1,4 @@
-"""Heads of networks that learn what tags mean, and bits of their outputs."""
+"""Heads of networks that predict the meaning of tags, and bits of their outputs."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from ..unsupervised._itq import itq_rotation
 
 __all__ = ["OneCycle", "learn_targets", "quantize_outputs"]
 
-# Of the tagged images, the share on which settings are compared, and factors that are tried.
+# Share of the tagged images on which settings are compared; factor between the settings tried.
 _HELD_OUT = 0.2
 _FACTOR = 3.0
 _MOST_STEPS = 3
-# A gain of the error that is worth three times the epochs.
+# Three times the epochs are used only if they lower the error to this share or less.
 _WORTH = 0.995
 _RISE = 0.3  # part of the epochs in which the learning rate rises
-# Batches that an epoch has at least: of few images it is several passes, or it would be over
-# before the head has learned anything.
+# Smallest number of batches in an epoch. With few images an epoch is several passes over them,
+# because the head would learn too little in one.
 _LEAST_BATCHES = 16
 
 
 class OneCycle:
-    """Share of the learning rate in each epoch: up for the first third, down to 0 after it.
+    """Share of the learning rate in each epoch: it rises for 30 % of them, then falls to 0.
 
-    A fall alone lets the head learn noisy tags by heart while the rate is high.
+    Without the rise, the head would memorise noisy tags while the rate is high.
 
     Parameters
     ----------
@@ -70,35 +70,34 @@ def learn_targets(
 ) -> dict[str, Any]:
     """Train the head of a hasher to predict targets, by squared error.
 
-    A linear head begins at the ridge regression of least generalised
-    cross-validation error; on features as they are, that is all.
+    A linear head starts from the ridge regression with the smallest generalised
+    cross-validation error. If the inputs are features, it is not trained further.
 
     Parameters
     ----------
     hasher : DeepHasher
-        A hasher in a fit, whose head has as many outputs as there are targets,
-        without tanh.
+        A hasher during its fit. Its head has one output per target and no tanh.
     inputs : ndarray of shape (n_samples, n_features) or Images
         As its ``build`` returned them.
     targets : ndarray or csr_array of shape (n_samples, n_targets)
-        Rows of zeros are images that nothing is known of.
+        Images without any targets have rows of zeros.
     weight_decay : float
         Weight decay of the head.
     max_epochs : int
         Epochs.
     tune : bool, default=False
-        Whether to try other strengths and more epochs, from these on, by the
-        error on held-out images. Left out where the backbone is trained.
+        Whether to also try other values of ``weight_decay`` and more epochs, and
+        to choose by the error on held-out images. Ignored if the backbone is
+        trained.
     **settings : dict
-        Replace settings of the trainer.
+        Settings of the trainer that replace the hasher's.
 
     Returns
     -------
     dict
-        The ``weight_decay`` and ``max_epochs`` in use, and the ``errors`` on
-        held-out images of all that were tried, as a list of
-        (weight_decay, max_epochs, error); of a head in closed form the strength
-        of the ``ridge``.
+        The ``weight_decay`` and ``max_epochs`` in use, and ``errors``, the list
+        of all (weight_decay, max_epochs, error on held-out images) tried. For a
+        head in closed form only ``ridge``, the strength of the regression.
 
     Raises
     ------
@@ -108,7 +107,7 @@ def learn_targets(
     rows, places = _described(hasher, inputs, targets)
     if len(rows) < 2:
         raise ValueError(
-            f"y says something about {len(rows)} image(s); at least 2 need tags to learn from."
+            f"y gives targets for {len(rows)} image(s); at least 2 images need tags to learn from."
         )
     if not hasher.hidden_layers:
         features = TakenRows(hasher.training_features(inputs), places)
@@ -128,7 +127,7 @@ def learn_targets(
 def _described(
     hasher: DeepHasher, inputs: Any, targets: Any
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of the readable images that have targets, and their places among the readable ones."""
+    """Rows of the readable images with targets, and their positions among the readable images."""
     rows = np.setdiff1d(tagged_rows(targets), hasher.skipped_)
     return rows, np.searchsorted(hasher.readable_rows(inputs), rows)
 
@@ -165,7 +164,7 @@ class _Search:
     def run(
         self, rows: NDArray[np.intp], weight_decay: float, max_epochs: int
     ) -> tuple[float, int, list[tuple[float, int, float]]]:
-        """Walk to the strength of least error, then to more epochs if they are worth it."""
+        """Search the weight decay of least error, then try more epochs with it."""
         hasher, targets = self.hasher, self.targets
         shuffled = np.random.default_rng(hasher._seed).permutation(rows)
         n_held = max(1, round(_HELD_OUT * len(rows)))
@@ -217,32 +216,32 @@ def quantize_outputs(
 ) -> NDArray[np.float64]:
     """Turn the outputs of a head into bits: principal components, rotated by ITQ.
 
-    The map becomes part of the head's last layer; a tanh follows where the
-    hasher has one.
+    The map becomes part of the head's last layer. A tanh follows if the hasher
+    uses one.
 
     Parameters
     ----------
     hasher : DeepHasher
-        A hasher in a fit, whose head has learned targets.
+        A hasher during its fit. Its head has learned the targets.
     inputs : ndarray of shape (n_samples, n_features) or Images
         As its ``build`` returned them.
     targets : ndarray or csr_array of shape (n_samples, n_targets)
-        What it has learned; images that nothing is known of take no part.
+        The learned targets; images without any targets are not used.
     max_iter : int, default=50
-        Alternations of ITQ.
+        Number of alternations of ITQ.
     unit : bool, default=True
-        Whether outputs get mean size 1, where losses that pull to -1 and 1 want
-        them. Else they keep the lengths of what the head predicted.
+        Whether to scale outputs to mean size 1, which suits losses that pull
+        outputs to -1 and 1. Otherwise they keep the lengths of the predictions.
 
     Returns
     -------
     ndarray of shape (max_iter,)
-        ITQ's loss after each.
+        ITQ's loss after each alternation.
 
     Raises
     ------
     ValueError
-        If the outputs are the same for all.
+        If the outputs are the same for all images.
     """
     _, places = _described(hasher, inputs, targets)
     features = TakenRows(hasher.training_features(inputs), places)
@@ -250,8 +249,8 @@ def quantize_outputs(
     mean, variances, directions = scatter_spectrum(outputs, hasher.n_bits)
     if not len(variances):
         raise ValueError(
-            "y tells no image from another (the same tags for all, or features that do not "
-            "tell them apart); lower weight_decay, or use ITQ, which needs no tags."
+            "y does not distinguish the images (all have the same tags, or similar features); "
+            "lower weight_decay, or use ITQ, which needs no tags."
         )
     projection = np.zeros((hasher.n_bits, outputs.shape[1]))
     projection[: len(directions)] = directions

@@ -31,14 +31,14 @@ _ROUNDING = 16 * float(np.finfo(np.float64).eps)
 
 
 def weighted_tags(indicator: sp.csr_array, random_state: Any) -> sp.csr_array:
-    """TF-IDF tags as regression targets, their number bounded.
+    """TF-IDF tags as regression targets, with a limited number of columns.
 
     Parameters
     ----------
     indicator : csr_array of shape (n_samples, n_tags)
         Tags.
     random_state : int, RandomState instance or None
-        Draws the projection that bounds the number of columns.
+        Seed of the random projection, which limits the number of columns.
 
     Returns
     -------
@@ -50,12 +50,13 @@ def weighted_tags(indicator: sp.csr_array, random_state: Any) -> sp.csr_array:
 
 
 class TagProjection(NamedTuple):
-    """Principal directions of what features predict of targets.
+    """Principal directions of the targets that features predict.
 
     ``projection @ (x - mean)`` are the principal components of the predictions,
-    by falling variance; ``directions @ t`` are those of targets, on the same
-    axes. Rows beyond the rank of the predictions are zero, all of them if no
-    tag tells samples apart. ``strength`` is that of the ridge used.
+    in order of decreasing variance. ``directions @ t`` are the components of
+    targets on the same axes. Rows beyond the rank of the predictions are zero;
+    all rows are zero if the tags do not distinguish the samples. ``strength``
+    is the strength of the ridge used.
     """
 
     projection: NDArray[np.floating[Any]]
@@ -69,14 +70,14 @@ def tag_projection(
     n_bits: int,
     strength: float | str = "auto",
 ) -> TagProjection:
-    """Principal directions of what features predict of what tags mean.
+    """Principal directions of the meaning of tags that features predict.
 
     Parameters
     ----------
     path : RidgePath
         The features.
     targets : ndarray, Rows or csr_array of shape (n_samples, n_columns)
-        What :class:`~skhash.SemanticTargets` make of the tags.
+        The tags as vectors, from :class:`~skhash.SemanticTargets`.
     n_bits : int
         Number of directions.
     strength : float or "auto", default="auto"
@@ -85,7 +86,7 @@ def tag_projection(
     Returns
     -------
     TagProjection
-        Arrays of shape (n_bits, n_features) and (n_bits, n_columns), of the
+        Arrays of shape (n_bits, n_features) and (n_bits, n_columns), with the
         dtype of the features.
     """
     of = path.moments(targets)
@@ -93,17 +94,18 @@ def tag_projection(
     directions = np.zeros((n_bits, targets.shape[1]), path.X.dtype)
     if strength == "auto":
         strength = path.choose(of.cross, of.total)
-    # Rounding leaves a trace of targets that are all the same.
+    # For targets that are all the same, rounding gives values near 0, not 0.
     if not len(of.cross) or of.total <= 1e-9 * of.squares:
         return TagProjection(projection, directions, float(strength))
-    # The predictions are Q M with Q'Q = diag(eigenvalues), so their principal components come from
-    # a matrix of the features' rank, or of the targets' number.
+    # The predictions are Q M with Q'Q = diag(eigenvalues). So their principal components come from
+    # a small matrix, as large as the rank of the features or the number of targets.
     root = np.sqrt(path.eigenvalues)
     predicted = root[:, None] * path.shrink(of.cross, float(strength))
     left, singular, right = _leading_singular(predicted, n_bits)
     projection[: len(singular)] = (path.directions @ (left * singular / root[:, None])).T
     directions[: len(singular)] = right
-    # Eigenvectors have no sign of their own: fixed, so that results do not hang on the solver.
+    # The sign of an eigenvector is arbitrary. It is fixed, so that results do not depend on the
+    # solver.
     signed = fix_signs(projection)
     flipped = (signed * projection).sum(axis=1) < 0
     directions[flipped] *= -1
@@ -113,7 +115,7 @@ def tag_projection(
 def _leading_singular(
     M: NDArray[np.float64], n_leading: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Leading singular vectors and values of a matrix, as far as it has rank."""
+    """Leading singular vectors and values of a matrix, at most as many as its rank."""
     wide = M.shape[0] <= M.shape[1]
     squares, vectors = np.linalg.eigh(M @ M.T if wide else M.T @ M)
     squares, vectors = squares[::-1][:n_leading], vectors[:, ::-1][:, :n_leading]
@@ -125,55 +127,56 @@ def _leading_singular(
 
 
 class TagITQ(TagCodesMixin, LinearHasher):
-    """Iterative quantisation of what features tell of the meaning of tags.
+    """Iterative quantisation of the meaning of tags, predicted from features.
 
-    Features are regressed on vectors of what the tags of the training images
-    mean; the principal components of the predictions are rotated by ITQ [1]_
-    and cut at zero. Where the predictions have fewer dimensions than there are
-    bits, the rotation spreads them over all bits. All steps have closed forms
-    or few iterations: a fit takes seconds.
+    A ridge regression predicts vectors of the training images' tags from
+    features. ITQ [1]_ rotates the principal components of the predictions,
+    which are then cut at zero. If the predictions have fewer dimensions than
+    there are bits, the rotation spreads them over all bits. All steps have
+    closed forms or few iterations: a fit takes seconds.
 
     Parameters
     ----------
     n_bits : int, default=64
         Length of a code.
     target : str, vectors of your own or SemanticSpace, default="ppmi"
-        What an image is described by, as
-        :class:`~skhash.SemanticTargets` takes it: "ppmi",
-        "word2vec" or own vectors, of which it is the mean over the image's
-        tags; "sem-vectors" or a :class:`~skhash.SemanticSpace`; "tfidf".
+        How the tags of an image become a vector, as in
+        :class:`~skhash.SemanticTargets`. "ppmi", "word2vec" or your own
+        vectors: the mean of the vectors of its tags. "sem-vectors" or a
+        :class:`~skhash.SemanticSpace`: its sem-vector. "tfidf": its TF-IDF
+        weighted tags.
     kernel : {"rbf"} or None, default="rbf"
-        Whether the regression also has features that are not linear: those of
-        a Gaussian kernel to some training samples, by the method of Nystroem
-        [3]_, beside the features themselves. None: the hash functions are
-        linear.
+        "rbf": besides the features, the regression uses non-linear features, of
+        a Gaussian kernel to some training samples (Nystroem's method [3]_).
+        None: the hash functions are linear.
     n_anchors : int, default=1000
-        Number of these samples, at most all. Without a kernel it has no
-        meaning.
+        Number of these training samples, at most all. Not used without a
+        kernel.
     ridge : float or "auto", default="auto"
         Strength of the ridge of the regression, in units of the mean variance
         of the features. "auto" minimises the generalised cross-validation
         error, which is leave-one-out cross-validation up to a rotation of the
         samples [2]_.
     max_iter : int, default=50
-        Number of ITQ's alternations.
+        Number of alternations of ITQ.
     random_state : int, RandomState instance or None, default=None
-        Draws anchors and ITQ's first rotation, and is the seed of what is
-        random in the targets.
+        Seed of the anchors, of ITQ's first rotation and of the random steps of
+        the targets.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_bits, n_features), dtype of X
         Rotated directions; with a kernel float64.
     intercept_ : ndarray of shape (n_bits,), dtype of X
-        Minus the projected mean; with a kernel float64.
+        The projected mean with a minus sign; with a kernel float64.
     kernel_coef_ : ndarray of shape (n_bits, n_anchors), float64
-        Weights of the kernels to the anchors, if there is a kernel.
+        Weights of the kernel values to the anchors, if there is a kernel.
     kernel_features_ : KernelFeatures or None
-        The kernel: its ``anchors``, ``gamma``, and whether it compares square
-        roots, as it does where no training feature is negative (``root``).
+        The kernel: its ``anchors``, its ``gamma`` and ``root``, whether it
+        compares square roots of features. It does if no training feature is
+        negative.
     targets_ : SemanticTargets
-        What makes targets of tags.
+        Turns tags into targets.
     target_coef_ : ndarray of shape (n_bits, n_dimensions), dtype of X
         The axes of ``decision_function`` in the space of the targets.
     ridge_ : float
@@ -260,8 +263,8 @@ class TagITQ(TagCodesMixin, LinearHasher):
         Raises
         ------
         ValueError
-            If no tag tells one image from another, the lengths differ, or there
-            is one sample only.
+            If the tags do not distinguish the images, lengths differ, or there
+            is only one sample.
         """
         if y is None:
             raise ValueError(
@@ -272,15 +275,15 @@ class TagITQ(TagCodesMixin, LinearHasher):
         check_n_samples(data)
         tags = encode_tags(y, n_samples=len(data))
         nothing = (
-            "y tells no image from another (no tags, the same for all, or features that do not "
-            "vary); use ITQ, which needs no tags."
+            "y does not distinguish the images (no tags, the same tags for all, or features that "
+            "do not vary); use ITQ, which needs no tags."
         )
         columns = summarise_columns(data)
         if not tags.indicator.nnz or (columns.low == columns.high).all():
             raise ValueError(nothing)
         random_state = check_random_state(self.random_state)
         self.targets_ = SemanticTargets(self.target, random_state=random_state)
-        # A frozen space has a vocabulary of its own.
+        # A frozen space has its own vocabulary.
         known = y if isinstance(self.target, FrozenEstimator) else tags
         targets = self.targets_._fit_rows(known)
         self.kernel_features_: KernelFeatures | None = None
@@ -298,7 +301,7 @@ class TagITQ(TagCodesMixin, LinearHasher):
         self.n_iter_ = self.max_iter
         self.target_coef_ = R.T @ directions
         coef = R.T @ projection
-        cause = "the tags predicted hardly vary."
+        cause = "the predicted tags have almost no variance."
         if self.kernel_features_ is None:
             self._set_projection(data, path.mean, coef, cause=cause)
         else:
@@ -319,8 +322,8 @@ class TagITQ(TagCodesMixin, LinearHasher):
         Returns
         -------
         ndarray of shape (n_samples, n_bits), float32 or float64
-            ``X @ coef_.T + intercept_``, and with a kernel its values to the
-            anchors times ``kernel_coef_.T``.
+            ``X @ coef_.T + intercept_``. With a kernel, plus the kernel values
+            to the anchors times ``kernel_coef_.T``.
         """
         return self._values(check_features(self, X, reset=False, in_blocks=True))
 

@@ -18,37 +18,38 @@ __all__ = ["TagITQHasher"]
 class TagITQHasher(TagCodesMixin, DeepHasher):
     """Iterative quantisation of the semantic targets that a network predicts.
 
-    The network form of :class:`TagITQ`. The head of the network learns by
-    squared error what the tags of the training images mean, as vectors; the
-    principal components of its outputs, rotated by ITQ [1]_, give the bits.
-    Nothing in it needs labels: how strongly weights decay and for how long the
-    head is trained follows from the error on held-out targets, which tells
-    noisy tags from clean ones. A linear head on features needs no training: it
-    is the ridge regression of :class:`TagITQ` without a kernel.
+    The network form of :class:`TagITQ`. The head of the network learns to
+    predict vectors of the training images' tags, by squared error. The
+    principal components of its outputs, rotated by ITQ [1]_, give the bits. No
+    labels are needed: weight decay and number of epochs are chosen by the error
+    on held-out targets, so that they suit noisy tags as well as clean ones. A
+    linear head on features needs no training: it is the ridge regression of
+    :class:`TagITQ` without a kernel.
 
     Parameters
     ----------
     n_bits : int, default=64
         Length of the codes.
     target : str, path, mapping, callable or SemanticSpace, default="ppmi"
-        What the tags of an image mean; see
+        How the tags of an image become a vector; see
         :class:`~skhash.SemanticTargets`.
     tune : bool, default=True
-        Whether ``weight_decay`` and ``max_epochs`` are where a search begins:
-        thrice or a third of the decay as long as that helps, then thrice the
-        epochs, by the error on a fifth of the images. Each step trains a head.
-        A backbone that is trained is trained once, without a search.
+        Whether to search for better settings, starting from ``weight_decay``
+        and ``max_epochs``. The search multiplies the decay by 3 or 1/3 while
+        that helps, then tries 3 times the epochs. It compares errors on a fifth
+        of the images. Each step trains a head. There is no search if the
+        backbone is trained.
     max_iter : int, default=50
-        Alternations of ITQ.
+        Number of alternations of ITQ.
     hidden_layers : tuple of int, default=(512,)
         Units of the head's hidden layers.
     dropout : float, default=0.5
         As in DeepHasher.
     weight_decay : float, default=3.0
-        As in DeepHasher; a start of the search.
+        As in DeepHasher; the search starts from it.
     max_epochs : int, default=30
-        Epochs; a start of the search. Of fewer than 16 batches of images, an
-        epoch is as many passes as make 16.
+        Number of epochs; the search starts from it. If the images are fewer
+        than 16 batches, an epoch is several passes, with at least 16 batches.
     **network
         Parameters of DeepHasher.
 
@@ -57,16 +58,16 @@ class TagITQHasher(TagCodesMixin, DeepHasher):
     targets_ : SemanticTargets
         The vectors of tags.
     chosen_ : dict
-        ``weight_decay`` and ``max_epochs`` in use, and ``errors``, a list of
-        (weight_decay, max_epochs, error on held-out targets) of all tried; of a
-        linear head on features ``ridge``, its strength.
+        ``weight_decay`` and ``max_epochs`` in use, and ``errors``, the list of
+        all (weight_decay, max_epochs, error on held-out targets) tried. For a
+        linear head on features only ``ridge``, the strength of the regression.
     quantization_ : ndarray of shape (max_iter,), float64
         ITQ's loss after each alternation.
 
     See Also
     --------
     skhash.TagITQ : The closed form, without a network.
-    skhash.DSTDHHasher : Goes on from such a network.
+    skhash.DSTDHHasher : Starts from such a network.
 
     References
     ----------
@@ -112,7 +113,7 @@ class TagITQHasher(TagCodesMixin, DeepHasher):
         self.max_iter = max_iter
 
     def learn(self, X: Any, y: Any) -> None:
-        """Learn targets, then bits."""
+        """Learn the targets, then the bits."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: give "

@@ -26,7 +26,7 @@ __all__ = ["WMH"]
 class WMH(LinearHasher):
     r"""Weakly-supervised multimodal hashing: orthonormal projections from four traces [1]_.
 
-    Written after the description of the method; its authors released no
+    Implemented from the description of the method; its authors released no
     program. The projections W of the centred features maximise
 
     .. math::
@@ -34,19 +34,19 @@ class WMH(LinearHasher):
         \operatorname{tr} \, W^\top \left( w_s A_s + w_l A_l - w_g A_g + w_e A_e \right) W,
         \qquad W^\top W = I,
 
-    where every matrix has unit trace, and, with features X and tags T (TF-IDF
-    weighted) both centred and S the anchor graph of the features,
+    Every matrix has unit trace. X are the centred features, T the centred tags
+    (TF-IDF weighted), and S is the anchor graph of the features.
 
     - :math:`A_s \propto B B^\top, B = (X^\top X + \eta I)^{-1} X^\top T`, is the
-      semantic structure: what tells the tags of an image;
+      semantic structure: directions that predict the tags of an image.
     - :math:`A_l` is the same for :math:`(I - S) X` and T, the local
-      discriminative structure: what tells the tags of an image from those of
-      its visual neighbours;
-    - :math:`A_g \propto X^\top (I - S) X` is the geometric structure: what
-      differs between visual neighbours;
+      discriminative structure: directions that predict tags from the difference
+      between an image and its visual neighbours.
+    - :math:`A_g \propto X^\top (I - S) X` is the geometric structure: directions
+      in which visual neighbours differ.
     - :math:`A_e \propto X^\top X` is the variance, for bits of large entropy.
 
-    One eigenproblem solves for W; bits are cut at their mean.
+    One eigenproblem gives W. Bits are cut at their mean.
 
     Parameters
     ----------
@@ -61,21 +61,22 @@ class WMH(LinearHasher):
     entropy : float, default=0.3
         Weight w_e of the variance. Alone it gives the codes of PCAH.
     ridge : float or "auto", default="auto"
-        Strength eta of the ridge in units of the mean variance of the features
-        (in A_l, of what differs between neighbours). "auto" takes the one of
-        least generalised cross-validation error for the prediction of tags. As
-        it grows, A_s tends to :math:`X^\top T T^\top X`, in which the loudest
-        features have the say.
+        Strength eta of the ridge, in units of the mean variance of the features
+        (in A_l, of the differences between neighbours). "auto" takes the
+        strength with the smallest generalised cross-validation error for the
+        prediction of tags. With a large eta, A_s tends to
+        :math:`X^\top T T^\top X`, in which features with a large variance
+        dominate.
     n_anchors : int, default=100
-        Anchors of the graph, at most ``n_samples`` of which are used. It compares
-        samples by their angle, seen from the origin: centre features that lie
-        far from it.
+        Number of anchors of the graph; ``n_samples`` if that is smaller. The
+        graph compares samples by their cosine: centre features whose mean is
+        far from 0.
     n_nearest_anchors : int, default=2
-        Number of anchors that a sample is tied to.
+        Number of anchors to which a sample is connected.
     rotate : bool, default=False
-        Whether to rotate W by ITQ, so that the signs lose less. The trace is the
-        same for any rotation; False takes the eigenvectors themselves, as
-        described.
+        Whether to rotate W by ITQ, so that taking signs loses less. The trace is
+        the same for any rotation. False uses the eigenvectors, as in the
+        description of the method.
     random_state : int, RandomState instance or None, default=None
         Seed of k-means and ITQ's rotation, and of the random projection of the
         tags if there are more than 4,096.
@@ -83,12 +84,13 @@ class WMH(LinearHasher):
     Attributes
     ----------
     coef_ : ndarray of shape (n_bits, n_features), dtype of X
-        W, transposed; orthonormal rows. Without rotation those beyond the rank
-        of the features are zero.
+        W, transposed; its rows are orthonormal. Without rotation, rows beyond
+        the rank of the features are zero.
     intercept_ : ndarray of shape (n_bits,), dtype of X
-        Minus the projected mean.
+        The projected mean with a minus sign.
     eigenvalues_ : ndarray of shape (n_bits,), float64
-        Of the weighted sum, falling; they add up to the trace attained.
+        The largest eigenvalues of the weighted sum, in decreasing order. Their
+        sum is the trace reached.
     ridge_ : float
         The strength of the ridge used; None without tags.
     n_features_in_ : int
@@ -99,12 +101,12 @@ class WMH(LinearHasher):
     See Also
     --------
     SAH : Codes that explain features and tags together.
-    TagITQ : Codes of what the features predict of tags.
+    TagITQ : Codes of the tags that the features predict.
 
     Notes
     -----
-    Without tags the first two terms are left out. On features of photos the
-    rotation is worth more than any of the weights.
+    Without tags the first two terms are omitted. On features of photos the
+    rotation improves retrieval more than any choice of the weights.
 
     References
     ----------
@@ -179,8 +181,8 @@ class WMH(LinearHasher):
         Raises
         ------
         ValueError
-            If lengths differ, there are fewer features than bits, one sample
-            only, or nothing to learn from.
+            If lengths differ, there are fewer features than bits, there is only
+            one sample, or there is nothing to learn from.
         """
         X = check_features(self, X, reset=True)
         check_n_samples(X)
@@ -202,8 +204,8 @@ class WMH(LinearHasher):
         rank = len(matrix)
         if rank and not matrix.any():
             raise ValueError(
-                "y tells no image from another and geometric and entropy are 0, which leaves "
-                "nothing to learn from; give tags that differ, or raise one of the weights."
+                "y does not distinguish the images, and geometric and entropy are 0, so there is "
+                "nothing to learn from; give tags that differ, or raise one of these weights."
             )
         if rank:
             values, vectors = scipy.linalg.eigh(
@@ -226,11 +228,11 @@ class WMH(LinearHasher):
     def _weighted_sum(
         self, path: RidgePath, tags: sp.csr_array | None, graph: Any
     ) -> NDArray[np.float64]:
-        """The matrix of the eigenproblem, in the principal basis of features; sets ``ridge_``."""
+        """The matrix of the eigenproblem in the features' principal basis; sets ``ridge_``."""
         Z = path.project(path.directions.T)
         matrix = self.entropy * _unit_trace(np.diag(path.eigenvalues))
-        unlike = Z - graph @ Z  # from the mean of each sample's visual neighbours
-        # Rounding leaves a trace of samples that equal their neighbours.
+        unlike = Z - graph @ Z  # difference from the mean of each sample's visual neighbours
+        # For samples that equal their neighbours, rounding gives values near 0, not 0.
         apart = np.vdot(unlike, unlike) > 1e-10 * path.eigenvalues.sum()
         if apart:
             geometric = np.asarray(Z.T @ unlike, np.float64)
@@ -239,7 +241,7 @@ class WMH(LinearHasher):
         if tags is None:
             return matrix
         of = path.moments(tags)
-        # And of tags that are the same for all.
+        # The same holds for tags that are the same for all.
         if of.total <= 1e-9 * of.squares:
             return matrix
         self.ridge_ = path.choose(of.cross, of.total) if self.ridge == "auto" else float(self.ridge)
@@ -253,5 +255,5 @@ class WMH(LinearHasher):
 
 
 def _unit_trace(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A positive semidefinite matrix over its trace; zero stays zero."""
+    """A positive semidefinite matrix divided by its trace; zero stays zero."""
     return matrix / (np.trace(matrix) or 1.0)

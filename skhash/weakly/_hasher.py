@@ -41,9 +41,9 @@ _SCALE_ROWS = 4096
 _START_EPOCHS = 30
 _START_LR = 1e-3
 _START_BATCH = 128
-# What checkpoints of stage one are of: it knows nothing of the estimator but the network.
+# Identity of stage-one checkpoints: stage one depends on nothing of the estimator but its network.
 _STAGE_ONE = "stage one"
-# How much harder a head with hidden layers holds on: small steps of its weights change much.
+# Factor of the retention with hidden layers, where small steps of weights change outputs much.
 _DEEPER = 30
 
 
@@ -52,70 +52,71 @@ class WeaklySupervisedHasher(
 ):
     """Weakly-supervised pre-training of a hasher on tags, then fine-tuning on labels [1]_.
 
-    Stage one learns from all tagged images: each has a sem-vector, started at
-    what its tags say in a :class:`~skhash.SemanticSpace`, and the
-    network and the sem-vectors learn from each other to agree on which images
-    are alike (Eq. 7, Algorithm 1). Stage two, if labels are given, trains the
-    network on the labelled images by the hasher's own loss, near where stage
-    one left it. Fitted without labels it is the paper's WP-X-, X being the
-    hasher.
+    Stage one learns from all images and their tags. Each image has a
+    sem-vector, which starts as the vector of its tags in a
+    :class:`~skhash.SemanticSpace`. Network and sem-vectors are then trained
+    together, so that they give the same similarities of images (Eq. 7,
+    Algorithm 1). Stage two is used if labels are given. It trains the network
+    on the labelled images with the hasher's loss and keeps the weights near
+    those of stage one. Without labels the method is WP-X- of the paper, where X
+    is the hasher.
 
     The paper starts stage one from random weights. Here the head first learns
-    to predict sem-vectors, by ridge regression if it is linear, and its bits
-    are the principal components of what it predicts, rotated by ITQ, as in
-    :class:`~skhash.TagITQHasher`; a small rate keeps stage one near them.
-    ``init="random", lr=1e-3`` is the paper's way, and less accurate.
+    to predict sem-vectors, by ridge regression if it is linear. The principal
+    components of its predictions, rotated by ITQ, are its first outputs, as in
+    :class:`~skhash.TagITQHasher`, and a small learning rate keeps stage one
+    near them. ``init="random", lr=1e-3`` gives the paper's form, which is less
+    accurate.
 
     Parameters
     ----------
     estimator : DeepHasher
-        The hasher: its network is trained in both stages, by its own settings
-        in stage two. Any subclass of :class:`~skhash.DeepHasher` will
-        do; all that one has to define is ``make_loss()``, the loss of outputs
-        and labels that stage two minimises.
+        The hasher. Its network is trained in both stages, in stage two with the
+        hasher's settings. Any subclass of :class:`~skhash.DeepHasher` can be
+        used. It has to define only ``make_loss()``, the loss of outputs and
+        labels that stage two minimises.
     semantic_space : SemanticSpace or FrozenEstimator of one, default=None
-        Turns tags into sem-vectors; fitted on the tags given to ``fit``. The
-        default space if None. A fitted one in a
-        :class:`~sklearn.frozen.FrozenEstimator` is used as it is, which spares
-        searches over other parameters its fit.
+        Turns tags into sem-vectors; fitted on the tags given to ``fit``. None
+        is ``SemanticSpace()``. A fitted space in a
+        :class:`~sklearn.frozen.FrozenEstimator` is not fitted again, which
+        saves time in searches over other parameters.
     beta : float, default=0.001
         Weight of the smoothing over correlated sem-words.
     delta : float, default=1.0
         Weight of the agreement of similarities.
     init : {"semantic", "random"}, default="semantic"
-        What stage one starts from: a head that predicts sem-vectors, or
-        random weights.
+        Start of stage one: a head that predicts sem-vectors, or random
+        weights.
     max_epochs : int, default=20
-        Epochs of stage one; 0 leaves the network as ``init`` made it.
+        Number of epochs of stage one; 0 keeps the network of the start.
     lr : float, default=1e-4
         Learning rate of the network in stage one.
     weight_decay : float, default=10.0
-        Weight decay of the head in stage one. Tags are noisy: with little of
-        it the network learns them by heart. The default is for a linear head;
-        one with hidden layers wants less, about 3.
+        Weight decay of the head in stage one. Tags are noisy, and with a small
+        weight decay the network memorises the noise. The default is for a
+        linear head. With hidden layers less is better, about 3.
     semantic_step : float, default=1.0
         Step size of the sem-vectors, relative to the inverse of the largest
         curvature of the objective. 0 keeps them as observed.
     batch_size : int, default=64
-        Images in a batch of stage one.
+        Number of images in a batch of stage one.
     retention : float, default=None
-        How hard stage two holds on to what stage one learned: the weight of
-        the squared distance of the head's weights from there, in place of the
+        How strongly stage two keeps the weights of the head near those of stage
+        one. It is the weight of their squared distance, which replaces the
         estimator's weight decay. It is divided by the number of labelled
-        images: the more they are, the more they may change. 0 lets fine-tuning
-        forget. None is what suits the scale of the estimator's loss, on
-        validation: 150 for DSHHasher, 500 for DRSCHHasher, else 5, and 30
+        images, so that more labels allow larger changes. 0 adds no such term.
+        None is a value chosen on validation data for the scale of the
+        estimator's loss: 150 for DSHHasher, 500 for DRSCHHasher, else 5, and 30
         times that for a head with hidden layers.
     memory_limit : float, default=1024
-        Memory for the learned sem-vectors in MiB; if they need more, they are
-        kept in half precision, and if that needs more, too, in a temporary
-        file.
+        Memory for the learned sem-vectors in MiB. If they need more, they are
+        kept in half precision; if that also needs more, in a temporary file.
     random_state : int, RandomState instance or None, default=None
-        Passed on to the semantic space and the estimator where theirs is None.
+        Passed to the semantic space and the estimator if theirs is None.
     verbose : int, default=0
-        1 tells which stage begins and prints a line per epoch, 2 shows a
-        progress bar per epoch too; the estimator's own ``verbose``, if larger,
-        decides.
+        1 reports the start of each stage and prints a line per epoch; 2 also
+        shows a progress bar per epoch. The larger of this value and the
+        estimator's ``verbose`` is used for training.
 
     Attributes
     ----------
@@ -124,12 +125,12 @@ class WeaklySupervisedHasher(
     semantic_space_ : SemanticSpace
         The fitted space.
     targets_ : SemanticTargets
-        The same as vectors of words, for ``transform_tags``.
+        The same space as vectors of words, for ``transform_tags``.
     objective_ : ndarray of shape (max_epochs,)
         Mean of the joint objective over the batches of each epoch of stage one.
     history_ : list of dict
-        What skorch recorded in each epoch of stage one; that of stage two is
-        in ``estimator_``.
+        Values that skorch recorded in each epoch of stage one. Those of stage
+        two are in ``estimator_``.
     n_features_in_ : int
         Number of features, if X is features.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -226,13 +227,13 @@ class WeaklySupervisedHasher(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or images
-            As the estimator takes them.
+            As in the ``fit`` of the estimator.
         y : tags of n_samples images
             In any form that :func:`skhash.tags.encode_tags` takes. An image
-            without tags takes part by its content.
+            without tags is used in stage one too, with its content.
         labels : labels of n_samples images, default=None
-            In the same forms; a row of none is an unlabelled image. None, or
-            no label at all, leaves stage two out. A routed argument:
+            In the same forms; an empty row is an unlabelled image. With None or
+            no label at all, stage two is skipped. This is a routed argument:
             ``set_fit_request(labels=True)``.
 
         Returns
@@ -243,9 +244,9 @@ class WeaklySupervisedHasher(
         Raises
         ------
         ValueError
-            If ``y`` is None or tells no image from another, lengths differ, or
-            the estimator cannot learn from the labels; besides what the
-            estimator raises for X.
+            If ``y`` is None or does not distinguish the images, lengths differ,
+            or the estimator cannot learn from the labels. The estimator raises
+            further errors for X.
         """
         if y is None:
             raise ValueError(
@@ -265,7 +266,7 @@ class WeaklySupervisedHasher(
                 if labels.indicator.nnz:
                     targets = hasher.make_targets(labels, len(data), name="labels")
             self.semantic_space_ = processes().first_only(lambda: self._fit_space(tags))
-            # A frozen space has a vocabulary of its own.
+            # A frozen space has its own vocabulary.
             known = y if isinstance(self.semantic_space, FrozenEstimator) else tags
             observed = UnitRows(self.semantic_space_._transform_rows(known))
             if not len(tagged_rows(observed)):
@@ -281,7 +282,7 @@ class WeaklySupervisedHasher(
         return self
 
     def _learn_words(self, inputs: Any, tags: TagMatrix) -> None:
-        """Learn how the sem-vectors of words go with the outputs for images."""
+        """Learn the map from sem-vectors of words to the outputs for images."""
         rows = self.estimator_.readable_rows(inputs)
         some = np.linspace(0, len(rows) - 1, min(len(rows), MAX_IMAGES)).astype(int)
         outputs = self.estimator_.training_outputs(inputs)[some]
@@ -304,7 +305,7 @@ class WeaklySupervisedHasher(
         if isinstance(space, FrozenEstimator):
             if not isinstance(space.estimator, SemanticSpace):
                 raise TypeError(
-                    "semantic_space is a FrozenEstimator of something else; freeze a SemanticSpace."
+                    "semantic_space is a FrozenEstimator, but not of a SemanticSpace; freeze one."
                 )
             check_is_fitted(space.estimator)
             return space.estimator
@@ -313,12 +314,12 @@ class WeaklySupervisedHasher(
             return _fitted_space(self._seeded(space), tags)
 
     def _build(self, hasher: DeepHasher, data: Any, observed: UnitRows) -> Any:
-        """Make the network from which stage one starts."""
+        """Make the network with which stage one starts."""
         if self.init == "random":
             return hasher.build(data)
-        self._say("a start that predicts sem-vectors")
+        self._say("start of stage one: the head learns to predict sem-vectors")
         inputs = hasher.build(data, n_outputs=observed.shape[1], tanh=False)
-        # A backbone that is trained stays as it is until the head has learned something.
+        # A trainable backbone is not changed until the head has learned something.
         features = inputs
         if isinstance(inputs, Images):
             known = hasher.training_features(inputs)[:]
@@ -343,13 +344,13 @@ class WeaklySupervisedHasher(
 
     def _pretrain(self, hasher: DeepHasher, inputs: Any, observed: UnitRows) -> None:
         self._say(f"stage one: {len(inputs)} images and their tags")
-        # Similarities of sem-vectors are compared with those of outputs that no tanh bends.
+        # Similarities of sem-vectors are compared with those of outputs without tanh.
         head = hasher.head_
         hasher.head_ = head.before_tanh()
         if self.max_epochs:
             self._learn_jointly(hasher, inputs, observed)
         self.history_, self.objective_ = hasher.history_, hasher.objective_
-        # Stage one leaves outputs as small as most similarities are; losses that pull outputs to
+        # After stage one outputs are small, as most similarities are. Losses that pull outputs to
         # -1 and 1 would first have to undo that.
         sample = hasher.sample_features(inputs)[:_SCALE_ROWS]
         size = np.abs(run_head(hasher.head_, sample, device=hasher.device)).mean()
@@ -369,7 +370,7 @@ class WeaklySupervisedHasher(
                 half=half,
                 file=os.path.join(folder, "sem-vectors") if half and 2 * n_values > limit else None,
             )
-            # Batches of pairs are noisy; a rate that falls to 0 averages them out.
+            # Batches of pairs are noisy; a learning rate that falls to 0 averages the noise.
             schedule = LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)
             hasher.train_network(
                 inputs,
@@ -385,7 +386,7 @@ class WeaklySupervisedHasher(
                 identity=_STAGE_ONE,
                 verbose=max(self.verbose, hasher.verbose),
             )
-        # The loss holds a sem-vector for every image; the hasher has no more use for it.
+        # The loss holds a sem-vector for every image and is not needed any more.
         hasher.loss_ = None  # type: ignore[assignment]
 
     def _finetune(self, hasher: DeepHasher, inputs: Any, targets: Any, rows: Any) -> None:
@@ -395,7 +396,7 @@ class WeaklySupervisedHasher(
         if retention is None:
             retention = hasher.retention * (_DEEPER if hasher.hidden_layers else 1)
         held = RetainedLoss(loss, hasher.head_, retention / len(rows))
-        # Held near where the tags brought them, weights need no decay to 0 besides.
+        # Weights that are kept near those of stage one do not need weight decay too.
         settings: dict[str, Any] = {"optimizer__weight_decay": 0.0} if retention else {}
         settings["verbose"] = max(self.verbose, hasher.verbose)
         hasher.train_network(inputs, targets, held, rows=rows, stage="fine-tuning", **settings)
@@ -412,7 +413,7 @@ class WeaklySupervisedHasher(
         Returns
         -------
         ndarray of shape (n_samples, n_bits), float32 or float64
-            As of the estimator.
+            As from the estimator.
         """
         check_is_fitted(self)
         return self.estimator_.decision_function(X)
@@ -433,14 +434,14 @@ class WeaklySupervisedHasher(
         return tags
 
 
-# Spaces of the last fits: searches over other parameters come back to the same tags.
+# Spaces of the last fits, because searches over other parameters use the same tags again.
 _SPACES: OrderedDict[tuple[type, str], SemanticSpace] = OrderedDict()
 _SPACES_LOCK = Lock()
 _N_SPACES = 8
 
 
 def _fitted_space(space: SemanticSpace, tags: TagMatrix) -> SemanticSpace:
-    """Fit a space to tags, or take an equal one that was fitted to the same tags before."""
+    """Fit a space to tags, or take an equal space that was fitted to the same tags before."""
     if not isinstance(space.random_state, Integral):
         return space.fit(tags)
     indicator = tags.indicator
@@ -448,7 +449,7 @@ def _fitted_space(space: SemanticSpace, tags: TagMatrix) -> SemanticSpace:
     settings = {k: v for k, v in space.get_params().items() if k != "verbose"}
     try:
         key = type(space), object_digest([settings, parts])
-    except TypeError:  # vectors from a source that cannot be told from another
+    except TypeError:  # vectors from a source that cannot be identified by its content
         return space.fit(tags)
     with _SPACES_LOCK:
         found = _SPACES.pop(key, None)
@@ -458,13 +459,13 @@ def _fitted_space(space: SemanticSpace, tags: TagMatrix) -> SemanticSpace:
         _SPACES[key] = found
         while len(_SPACES) > _N_SPACES:
             _SPACES.popitem(last=False)
-    # A copy, so that whoever fits it again or changes its settings does so for himself.
+    # A copy, so that a later fit or changed settings do not affect other users of the space.
     return copy.copy(found).set_params(verbose=space.verbose)
 
 
 @contextmanager
 def _naming(argument: str) -> Iterator[None]:
-    """Name the argument that an error of another estimator is about."""
+    """Add the name of the argument to an error of another estimator."""
     try:
         yield
     except ValueError as error:

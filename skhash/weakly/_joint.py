@@ -18,9 +18,9 @@ from ..networks import HashNet
 
 __all__ = ["JointLoss", "JointNet", "RetainedLoss", "UnitRows"]
 
-# Of sem-vectors, in bytes, what checkpoints write per epoch at most, in the mean.
+# Largest mean number of bytes of sem-vectors that checkpoints write per epoch.
 _MOST_WRITTEN = 2**28
-# Network steps that are due before the first batch: any share more makes one.
+# Share of a network step that is due before the first batch, so that the first batch makes one.
 _FIRST = 1 - 1e-6
 
 
@@ -33,13 +33,14 @@ class JointLoss(nn.Module):
         1/n sum_i [ 1/2 ||zh_i - z_i||^2 + beta/2 zh_i' L zh_i ]
         + delta/(2 n (n - 1)) sum_{i != j} ((zh_i - c)' (zh_j - c) - h_i' h_j / n_bits)^2
 
-    It is Eq. 7 divided by the number of images, the pairs by theirs, with three
-    choices that the paper leaves open. Both similarities are on one scale:
-    sem-vectors have unit length at the start, and inner products of outputs are
-    divided by ``n_bits``. Sem-vectors are compared about their mean c, as codes
-    are about 0: else all images are alike to some degree. And the pairs of an
-    image with itself are left out: they are a share 1/n of a batch but 1/N of
-    all pairs, and would make the network fit lengths, not similarities.
+    It is Eq. 7 with the sum over images divided by their number and the sum over
+    pairs by the number of pairs. The paper does not specify three choices. Both
+    similarities are on one scale: sem-vectors have unit length at the start, and
+    inner products of outputs are divided by ``n_bits``. The mean c is subtracted
+    from sem-vectors, because otherwise all images are somewhat similar. The
+    pairs of an image with itself are omitted: they are a share 1/n of a batch
+    but 1/N of all pairs, and would make the network fit lengths, not
+    similarities.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ class JointLoss(nn.Module):
             zh = torch.empty(observed.shape, dtype=dtype)
         else:
             size = math.prod(observed.shape)
-            with open(file, "xb") as stream:  # or a full disk would kill the process
+            with open(file, "xb") as stream:  # otherwise a full disk would end the process
                 reserve(stream, dtype.itemsize * size)
             zh = torch.from_file(os.fspath(file), shared=True, size=size, dtype=dtype)
             zh = zh.view(observed.shape)
@@ -117,10 +118,10 @@ class JointLoss(nn.Module):
 
     @torch.no_grad()
     def gradient(self, outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Gradient of ``n`` times the batch's objective by its sem-vectors (Eq. 8).
+        """Gradient of ``n`` times the batch's objective with respect to its sem-vectors (Eq. 8).
 
-        With the factor 2 of the last term, which the paper drops: a sem-vector
-        stands in the pairs (i, j) and (j, i).
+        The last term has the factor 2, which the paper omits: a sem-vector is in
+        the pairs (i, j) and (j, i).
         """
         zh, deviation = self._rows(rows)
         centred = zh - self.centre
@@ -141,19 +142,19 @@ class JointLoss(nn.Module):
         return difference - torch.diag(difference.diag())
 
     def extra_repr(self) -> str:
-        """Parameters, as the representation shows them."""
+        """Parameters in the representation of the module."""
         return f"beta={self.beta}, delta={self.delta}, step={self.step}"
 
 
 class JointNet(HashNet):
     """The trainer of Algorithm 1: batches go to Step 1 or Step 2.
 
-    Step 1 moves the sem-vectors of the batch, Step 2 the network. The share of
-    Step 2 moves from 1 in 11 batches in the first epoch to 10 in 11 in the last
-    (p:m from 10:1 to 1:10, geometrically; 1:1 if there is but one epoch). The
-    very first batch is of Step 2, the others are spread evenly, and a fraction
-    of a step that an epoch leaves over is carried to the next, so that few
-    batches an epoch do as well.
+    Step 1 updates the sem-vectors of the batch, Step 2 the network. The share of
+    Step 2 grows from 1 in 11 batches in the first epoch to 10 in 11 in the last
+    (p:m from 10:1 to 1:10, geometrically; 1:1 if there is only one epoch). The
+    very first batch uses Step 2; later batches with Step 2 are spread evenly. A
+    fraction of a step that remains after an epoch is added to the next epoch, so
+    that epochs with few batches work too.
     """
 
     _has_horizon = True
@@ -162,12 +163,12 @@ class JointNet(HashNet):
         """Set the share of Step 2."""
         super().on_epoch_begin(net, **kwargs)
         epoch, n_batches = len(self.history) - 1, len(self.get_iterator(kwargs["dataset_train"]))
-        # From the number of the epoch alone, for those that begin at a checkpoint.
+        # Computed from the number of the epoch only, so that training can resume at a checkpoint.
         self._n_due = _FIRST + n_batches * sum(map(self._network_share, range(epoch)))
         self._share = self._network_share(epoch)
 
     def save_state(self) -> None:
-        """Write the checkpoint, large sem-vectors not after every epoch but after the last."""
+        """Write the checkpoint; with large sem-vectors only after some epochs and the last."""
         zh = self.criterion_.zh
         period = max(1, -(-zh.numel() * zh.element_size() // _MOST_WRITTEN))
         n_epochs = len(self.history)
@@ -179,7 +180,7 @@ class JointNet(HashNet):
         return 1 / (1 + 10 ** (1 - 2 * progress))  # m / (p + m)
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Step 1 or Step 2 for a batch."""
+        """Run Step 1 or Step 2 for a batch."""
         n_before = int(self._n_due)
         self._n_due += self._share
         if int(self._n_due) > n_before:
@@ -193,19 +194,19 @@ class JointNet(HashNet):
 
 
 class RetainedLoss(nn.Module):
-    """A loss plus the squared distance of weights from where they started.
+    """A loss plus the squared distance of weights from their values at the start.
 
-    ``loss(outputs, targets) + strength * ||W - W_0||^2``: fine-tuning that may
-    use what few labels say without losing what many tags said (X. Li, Y.
-    Grandvalet and F. Davoine, "Explicit inductive bias for transfer learning
-    with convolutional networks", ICML 2018).
+    ``loss(outputs, targets) + strength * ||W - W_0||^2``. With it, fine-tuning
+    learns from few labels and keeps what the network has learned from many tags
+    (X. Li, Y. Grandvalet and F. Davoine, "Explicit inductive bias for transfer
+    learning with convolutional networks", ICML 2018).
 
     Parameters
     ----------
     loss : nn.Module
         The loss of outputs and targets.
     module : nn.Module
-        Whose weights are held, from their present values.
+        The module whose weights are kept near their present values.
     strength : float
         Weight of the distance.
     """
@@ -214,7 +215,7 @@ class RetainedLoss(nn.Module):
         super().__init__()
         self.loss = loss
         self.strength = strength
-        self._held = list(module.parameters())  # in a list: not parameters of this loss
+        self._held = list(module.parameters())  # in a list, so that torch does not register them
         for i, weight in enumerate(self._held):
             self.register_buffer(f"start_{i}", weight.detach().clone())
 
@@ -227,12 +228,12 @@ class RetainedLoss(nn.Module):
         return self.loss(outputs, targets) + self.strength * distance
 
     def extra_repr(self) -> str:
-        """Parameters, as the representation shows them."""
+        """Parameters in the representation of the module."""
         return f"strength={self.strength}"
 
 
 class UnitRows(Rows):
-    """Vectors at length 1; those of zeros stay.
+    """Vectors scaled to length 1; zero vectors stay zero.
 
     Parameters
     ----------
