@@ -191,8 +191,6 @@ print(f"the defaults, whose graphs are weaker: MAP {score(default):.3f}")
 #   :ref:`sphx_glr_auto_examples_plot_tune_transfer.py` shows how to choose the
 #   weights for your photos.
 #
-# :class:`~skhash.DSTDHLinear` has the same optimiser. It only keeps the
-# objective, in ``objective_``, and prints the share of flipped bits with
-# ``verbose=1``.
+# :class:`~skhash.DSTDHLinear` has the same optimiser, and a ``history_`` too.
 
 # sphinx_gallery_thumbnail_number = 1

@@ -95,6 +95,7 @@ def test_a_fit_solves_the_problem_of_its_parameters(samples, solvers):
     np.testing.assert_array_equal(hasher.codes_, solver.codes > 0)
     assert hasher.codes_.dtype == np.uint8
     assert hasher.objective_.tolist() == solver.objective
+    assert hasher.history_ == solver.history
     assert len(hasher.objective_) == hasher.n_iter_
     np.testing.assert_array_equal(hasher.transfer_, solver.transfer)
     np.testing.assert_array_equal(hasher.vocabulary_, encoded.vocabulary)

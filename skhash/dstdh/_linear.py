@@ -174,6 +174,7 @@ class DSTDHLinear(SemanticTransfer, LinearHasher):
         self.n_iter_ = solver.run(
             self.max_iter, tol=self.tol, report=self._report if self.verbose else None
         )
+        self.history_ = solver.history
         self.objective_ = np.asarray(solver.objective)
         self.transfer_ = solver.transfer
         self.codes_ = (solver.codes > 0).astype(np.uint8)

@@ -128,6 +128,9 @@ class SemanticTransfer(TagCodesMixin, ParametersMixin):
         Learned codes of the training samples, in {0, 1}.
     objective_ : ndarray of shape (n_iter_,), float64
         The objective (Eq. 12 without the network's term) after each iteration.
+    history_ : list of dict
+        For each iteration: the objective, its terms and the share of bits that
+        changed.
     targets_ : SemanticTargets or None
         The vectors of the tags; None without tags.
     transfer_ : ndarray of shape (n_tags, n_bits), float32
