@@ -22,6 +22,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import joblib
+import scipy.sparse as sp
 import torch
 import torch.distributed as dist
 
@@ -139,7 +140,9 @@ class Processes:
 
     def check_same_fit(self, X: Any, **others: Any) -> None:
         """Raise an error if arguments of ``fit`` differ; only the length of X is compared."""
-        number = len(X) if isinstance(X, Sized) else None
+        if self.size == 1:  # X has not been checked yet
+            return
+        number = len(X) if isinstance(X, Sized) and not sp.issparse(X) else None
         self.check_same_data(number_of_samples=number, **others)
 
     def wait(self) -> None:
