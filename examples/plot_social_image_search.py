@@ -1,15 +1,18 @@
-"""
+r"""
 From tagged photos to a search
 ==============================
 
-From photos with tags we make a search. It finds photos by photos and by words, suggests tags, can
-get new photos, and is saved as a small folder. This page shows each step.
+From photos with tags we make a search. It finds photos by photos and by words,
+suggests tags, can get new photos, and is saved as a small folder. This page
+shows each step.
 
-The photos here are rendered, and their tags are similar to those of real users: synonyms, words of
-two meanings, praise, names of cameras, missing tags. As a script it does the same with a folder of
-your photos, and a table of their tags or the keywords inside the photos::
+The photos here are rendered, and their tags are similar to those of real
+users: synonyms, words of two meanings, praise, names of cameras, missing tags.
+As a script it does the same with a folder of your photos, and a table of their
+tags or the keywords inside the photos::
 
-    python examples/plot_social_image_search.py --images photos/ --tags tags.csv
+    python examples/plot_social_image_search.py \
+        --images photos/ --tags tags.csv
 """
 
 # Authors: the scikit-hash developers
@@ -24,40 +27,68 @@ from PIL import Image
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skhash import ITQ, LSH, PCAH, DSTDHLinear, HammingNeighbors, ImageFeatures, ImageSearch, TagITQ
+from skhash import (
+    ITQ,
+    LSH,
+    PCAH,
+    DSTDHLinear,
+    HammingNeighbors,
+    ImageFeatures,
+    ImageSearch,
+    TagITQ,
+)
 from skhash.datasets import load_tagged_images, make_social_images
 from skhash.metrics import NeighborsDisplay, compare_hashers
 from skhash.tags import encode_tags, share_any
 
-parser = argparse.ArgumentParser(description="From tagged photos to a search, step by step.")
-parser.add_argument("--images", type=Path, help="folder of your own photos (default: rendered)")
+parser = argparse.ArgumentParser(
+    description="From tagged photos to a search, step by step."
+)
+parser.add_argument(
+    "--images", type=Path, help="folder of your own photos (default: rendered)"
+)
 parser.add_argument(
     "--tags",
     type=Path,
-    help="table of their tags (CSV, TSV, JSON Lines or Parquet) with columns 'file', 'tags' and, "
-    "optionally, 'labels' for the evaluation (default: the keywords inside the photos)",
+    help="table of their tags (CSV, TSV, JSON Lines or Parquet) with columns "
+    "'file', 'tags' and, optionally, 'labels' for the evaluation "
+    "(default: the keywords inside the photos)",
 )
-parser.add_argument("--n-images", type=int, help="number of photos (default: 1200 rendered; all)")
-parser.add_argument("--seed", type=int, default=0, help="seed of all random steps (default: 0)")
-parser.add_argument("--output", type=Path, default=Path("output"), help="folder (default: output)")
+parser.add_argument(
+    "--n-images",
+    type=int,
+    help="number of photos (default: 1200 rendered; all)",
+)
+parser.add_argument(
+    "--seed", type=int, default=0, help="seed of all random steps (default: 0)"
+)
+parser.add_argument(
+    "--output",
+    type=Path,
+    default=Path("output"),
+    help="folder (default: output)",
+)
 args = parser.parse_args()
 if args.tags is not None and args.images is None:
     parser.error("--tags needs --images: the folder of the photos")
 if args.n_images is not None and args.n_images < 12:
-    parser.error("--n-images must be at least 12: one photo in six becomes a query")
+    parser.error(
+        "--n-images must be at least 12: one photo in six becomes a query"
+    )
 
 # %%
 # Photos and tags
 # ---------------
-# A photo is a file, its tags are a list of words. Labels say what a photo shows. They are not used
-# in training, only in the evaluation at the end. Without labels, photos with a common tag are
-# relevant.
+# A photo is a file, its tags are a list of words. Labels say what a photo
+# shows. They are not used in training, only in the evaluation at the end.
+# Without labels, photos with a common tag are relevant.
 
 if args.images is None:
     data = make_social_images(args.n_images or 1200, random_state=args.seed)
     folder = args.output / "photos"
     folder.mkdir(parents=True, exist_ok=True)
-    files = np.array([str(folder / f"{i:04}.png") for i in range(len(data.images))])
+    names = [f"{i:04}.png" for i in range(len(data.images))]
+    files = np.array([str(folder / name) for name in names])
     for file, pixels in zip(files, data.images, strict=True):
         Image.fromarray(pixels).save(file)
 else:
@@ -72,12 +103,14 @@ for file, words in zip(files[:4], tags, strict=False):
 # %%
 # Features
 # --------
-# A network trained on ImageNet computes features of each photo: EfficientNet-Lite0, whose weights
-# are installed with the examples. OpenVINO runs it, which is several times as fast on a CPU. The
-# features are stored, for later steps and for the next run. A photo that cannot be read is skipped,
+# A network trained on ImageNet computes features of each photo:
+# EfficientNet-Lite0, whose weights are installed with the examples. OpenVINO
+# runs it, which is several times as fast on a CPU. The features are stored,
+# for later steps and for the next run. A photo that cannot be read is skipped,
 # with a warning.
 
-rows = np.random.default_rng(args.seed).permutation(len(files))[: args.n_images]
+rng = np.random.default_rng(args.seed)
+rows = rng.permutation(len(files))[: args.n_images]
 network = ImageFeatures(
     "efficientnet_lite0",
     engine="auto",
@@ -94,11 +127,13 @@ files, tags, truth = files[rows], tags[rows], truth[rows]
 # %%
 # Learn
 # -----
-# One photo in six is a query; the others are the database. TagITQ learns from their tags to turn
-# the features into 64 bits. ``ImageSearch()`` would do the same, because this is its default.
+# One photo in six is a query; the others are the database. TagITQ learns from
+# their tags to turn the features into 64 bits. ``ImageSearch()`` would do the
+# same, because this is its default.
 
 query, database = slice(len(files) // 6), slice(len(files) // 6, None)
-search = ImageSearch(make_pipeline(network, TagITQ(64, random_state=args.seed)))
+hasher = TagITQ(64, random_state=args.seed)
+search = ImageSearch(make_pipeline(network, hasher))
 search.fit(files[database], tags[database])
 print(f"{len(files[query])} queries, {len(search)} photos in the search")
 print(f"{search.photos_.codes.shape[1]} bytes each")
@@ -106,8 +141,8 @@ print(f"{search.photos_.codes.shape[1]} bytes each")
 # %%
 # Photos by photos
 # ----------------
-# The first photo of each row is the query, which is not in the database. The results have their
-# names and the number of bits in which the codes differ.
+# The first photo of each row is the query, which is not in the database. The
+# results have their names and the number of bits in which the codes differ.
 
 found = search.query(files[query][:4], n_neighbors=7)
 found.plot()
@@ -115,13 +150,15 @@ found.plot()
 # %%
 # Photos by words
 # ---------------
-# Words have codes, too. A photo can be found by a word that is not among its tags.
+# Words have codes, too. A photo can be found by a word that is not among its
+# tags.
 
 if args.images is None:
     words = [["sunset", "beach"], ["snow"], ["dog"]]
 else:
-    counts = np.bincount(search.photos_.tags.indicator.indices)
-    words = [[search.photos_.tags.vocabulary[i]] for i in np.argsort(-counts)[:3]]
+    known = search.photos_.tags
+    counts = np.bincount(known.indicator.indices)
+    words = [[known.vocabulary[i]] for i in np.argsort(-counts)[:3]]
 found_by_words = search.query_tags(words, n_neighbors=7)
 print(found_by_words)
 found_by_words.plot()
@@ -129,12 +166,14 @@ found_by_words.plot()
 # %%
 # Tags for photos
 # ---------------
-# The most similar photos vote for their tags. The score is the share of votes, minus the share that
-# is expected by chance.
+# The most similar photos vote for their tags. The score is the share of votes,
+# minus the share that is expected by chance.
 
-suggestions = search.suggest_tags(files[query][:3])
-for file, suggested, own in zip(files[query], suggestions, tags[query], strict=False):
-    print(f"{file}: {', '.join(f'{tag} {score:.2f}' for tag, score in suggested)}")
+asked = files[query][:3]
+suggestions = search.suggest_tags(asked)
+for file, suggested, own in zip(asked, suggestions, tags[query], strict=False):
+    scored = [f"{tag} {score:.2f}" for tag, score in suggested]
+    print(f"{file}: {', '.join(scored)}")
     print(f"   its owner wrote: {', '.join(own)}")
 
 # %%
@@ -151,21 +190,23 @@ print(len(search), newcomers[0] in search)
 # %%
 # Save
 # ----
-# The folder contains codes, names, tags and the hasher as plain files, without pickle. The results
-# are saved as an HTML page.
+# The folder contains codes, names, tags and the hasher as plain files, without
+# pickle. The results are saved as an HTML page.
 
 search.save(args.output / "search")
 again = ImageSearch.load(args.output / "search")
 same = again.query(files[query][:4], n_neighbors=7)
-print(all(np.array_equal(a, b) for a, b in zip(found.ids, same.ids, strict=True)))
+pairs = zip(found.ids, same.ids, strict=True)
+print(all(np.array_equal(a, b) for a, b in pairs))
 found.to_html(args.output / "answers.html")
 
 # %%
 # How good is it?
 # ---------------
-# We compare five methods on the same features. The first three do not use tags. Tags are only used
-# in training, not for the code of a photo. The mean average precision (MAP) is 1 if all photos of
-# the same things come before all others.
+# We compare five methods on the same features. The first three do not use
+# tags. Tags are only used in training, not for the code of a photo. The mean
+# average precision (MAP) is 1 if all photos of the same things come before all
+# others.
 
 n_bits = min(64, len(search))
 hashers = {
@@ -192,17 +233,19 @@ comparison = compare_hashers(
 print(comparison)
 
 # %%
-# Left: precision, the share of relevant photos among the results, against recall, the share of
-# relevant photos that are found. Right: queries and their nearest photos by TagITQ; relevant photos
-# have a green frame.
+# Left: precision, the share of relevant photos among the results, against
+# recall, the share of relevant photos that are found. Right: queries and their
+# nearest photos by TagITQ; relevant photos have a green frame.
 
 figure, (curves, sheet) = plt.subplots(
     1, 2, figsize=(11, 4.6), width_ratios=(2, 3), layout="constrained"
 )
 comparison.plot(ax=curves, linewidth=2)
 curves.set_title(f"{n_bits} bits: precision and recall")
-codes, query_codes = (hashers["TagITQ"].transform(features[part]) for part in (database, query))
-nearest = HammingNeighbors(8).fit(codes).kneighbors(query_codes[:6], return_distance=False)
+codes = hashers["TagITQ"].transform(features[database])
+query_codes = hashers["TagITQ"].transform(features[query])
+neighbors = HammingNeighbors(8).fit(codes)
+nearest = neighbors.kneighbors(query_codes[:6], return_distance=False)
 relevant = share_any(truth[query][:6], truth[database]).toarray()
 NeighborsDisplay(
     files[query][:6],
@@ -210,7 +253,9 @@ NeighborsDisplay(
     nearest,
     relevant=np.take_along_axis(relevant, nearest, axis=1),
 ).plot(sheet)
-sheet.set_title(f"Queries, and their nearest photos by {n_bits} bits of TagITQ")
+sheet.set_title(
+    f"Queries, and their nearest photos by {n_bits} bits of TagITQ"
+)
 figure.savefig(args.output / "social_image_search.png", dpi=100)
 
 # %%

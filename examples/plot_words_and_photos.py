@@ -2,9 +2,9 @@
 Words in, photos out
 ====================
 
-A hasher that learns from tags can also encode words: ``transform_tags`` gives a code that can be
-compared with the codes of photos. The nearest photos show the meaning of the word. The photos in
-the database need no tags.
+A hasher that learns from tags can also encode words: ``transform_tags`` gives
+a code that can be compared with the codes of photos. The nearest photos show
+the meaning of the word. The photos in the database need no tags.
 """
 
 # Authors: the scikit-hash developers
@@ -26,13 +26,15 @@ learned, searched = slice(0, 2000), slice(2000, 3000)
 # %%
 # Features
 # --------
-# Features are edges and colours on a grid. Features of a network are better, see
-# :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
+# Features are edges and colours on a grid. Features of a network are better,
+# see :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
 
 
 def describe(pixels: np.ndarray, cell: int) -> np.ndarray:
     """Histograms of gradients, and mean colours, of the cells of a photo."""
-    gradients = hog(pixels, orientations=8, pixels_per_cell=(cell, cell), channel_axis=-1)
+    gradients = hog(
+        pixels, orientations=8, pixels_per_cell=(cell, cell), channel_axis=-1
+    )
     height, width = (size // cell for size in pixels.shape[:2])
     colours = rgb2lab(pixels)[: height * cell, : width * cell] / 100
     colours = colours.reshape(height, cell, width, cell, 3).mean(axis=(1, 3))
@@ -45,8 +47,8 @@ features = np.stack([describe(pixels, cell) for pixels in photos.images])
 # %%
 # Words
 # -----
-# The hasher learns from 2,000 photos and their tags. The other 1,000 photos are the database.
-# Queries are the names of things in the photos.
+# The hasher learns from 2,000 photos and their tags. The other 1,000 photos
+# are the database. Queries are the names of things in the photos.
 
 hasher = TagITQ(n_bits=64, random_state=0)
 hasher.fit(features[learned], photos.tags[learned])
@@ -59,9 +61,12 @@ search = HammingNeighbors(n_neighbors=8).fit(codes)
 found = search.kneighbors(queries, return_distance=False)
 
 # %%
-# Each row shows a word and the eight photos whose codes are nearest to its code.
+# Each row shows a word and the eight photos whose codes are nearest to its
+# code.
 
-figure, axes = plt.subplots(len(things), 8, figsize=(9, 1.15 * len(things)), layout="constrained")
+figure, axes = plt.subplots(
+    len(things), 8, figsize=(9, 1.15 * len(things)), layout="constrained"
+)
 for row, word, nearest in zip(axes, things, found, strict=True):
     for ax, photo in zip(row, nearest, strict=True):
         ax.imshow(photos.images[searched][photo])
@@ -73,14 +78,14 @@ plt.show()
 # %%
 # Photos that have tags
 # ---------------------
-# If photos of the database have tags, ``transform_with_tags`` makes codes from both. Then the same
-# words find more relevant photos.
+# If photos of the database have tags, ``transform_with_tags`` makes codes from
+# both. Then the same words find more relevant photos.
 
 columns = [photos.label_names.tolist().index(name) for name in things]
 truth = photos.labels[searched].toarray()[:, columns]
-for name, database in {
-    "photos alone": codes,
-    "photos and their tags": hasher.transform_with_tags(features[searched], photos.tags[searched]),
-}.items():
-    score = mean_average_precision(queries, database, np.eye(len(things)), truth)
+wanted = np.eye(len(things))
+tagged = hasher.transform_with_tags(features[searched], photos.tags[searched])
+databases = {"photos alone": codes, "photos and their tags": tagged}
+for name, database in databases.items():
+    score = mean_average_precision(queries, database, wanted, truth)
     print(f"{name}: mean average precision of the words {score:.3f}")

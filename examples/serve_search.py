@@ -1,23 +1,25 @@
-"""
+r"""
 A search service
 ================
 
-A saved :class:`~skhash.ImageSearch` answers over HTTP. Queries are photos or words, answers are
-JSON. Adapt this script to your needs; it is not run on this page. :doc:`/user_guide/serving`
-explains its limits::
+A saved :class:`~skhash.ImageSearch` answers over HTTP. Queries are photos or
+words, answers are JSON. Adapt this script to your needs; it is not run on this
+page. :doc:`/user_guide/serving` explains its limits::
 
     pip install "scikit-hash[serve]"
     python examples/serve_search.py FOLDER --port 8000
 
     curl -F photo=@beach.jpg "http://127.0.0.1:8000/search/photo?n=5"
-    curl --data-binary @beach.jpg "http://127.0.0.1:8000/search/photo?having=sunset"
+    curl --data-binary @beach.jpg \
+        "http://127.0.0.1:8000/search/photo?having=sunset"
     curl "http://127.0.0.1:8000/search/words?words=beach&words=sunset"
-    curl --json '{"words": ["beach", "sunset"], "n": 5}' http://127.0.0.1:8000/search/words
+    curl --json '{"words": ["beach", "sunset"], "n": 5}' \
+        http://127.0.0.1:8000/search/words
     curl http://127.0.0.1:8000/search/like/ID
     curl http://127.0.0.1:8000/health
 
-An answer is a list of ``{"id": ..., "distance": ..., "tags": [...]}``, nearest first; an error is
-``{"error": "..."}``.
+An answer is a list of ``{"id": ..., "distance": ..., "tags": [...]}``, nearest
+first; an error is ``{"error": "..."}``.
 """
 
 # Authors: the scikit-hash developers
@@ -62,16 +64,20 @@ class Limits:
     pixels: int = 50_000_000  # of a photo, before it is decoded
     neighbors: int = 100
     seconds: float = 20  # until a body has arrived
-    requests: int = 32  # that are read, wait and are answered at a time; 503 for all others
+    # Those that are read, wait and are answered at a time; 503 for all others.
+    requests: int = 32
 
 
 class Service:
     """Endpoints for one search.
 
-    Photos are decoded and searched in threads, so that the event loop is always free.
+    Photos are decoded and searched in threads, so that the event loop is
+    always free.
     """
 
-    def __init__(self, search: ImageSearch, limits: Limits, n_threads: int | None) -> None:
+    def __init__(
+        self, search: ImageSearch, limits: Limits, n_threads: int | None
+    ) -> None:
         self.search = search
         self.limits = limits
         self.threads = ThreadPoolExecutor(n_threads or os.cpu_count())
@@ -81,21 +87,26 @@ class Service:
     def endpoint(
         self, ask: Callable[[Request], Awaitable[Any]], *, body_bytes: int = 0
     ) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint with limits of the requests at a time and of the bytes that it reads."""
+        """An endpoint with limits of requests at a time and of bytes read."""
 
         async def respond(request: Request) -> Response:
             if self.n_requests >= self.limits.requests:
-                raise HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
+                retry = {"Retry-After": "1"}
+                raise HTTPException(503, "too many requests at a time", retry)
             self.n_requests += 1
             try:
-                return as_json(await ask(limited(request, body_bytes, self.limits.seconds)))
+                bounded = limited(request, body_bytes, self.limits.seconds)
+                return as_json(await ask(bounded))
             finally:
                 self.n_requests -= 1
 
         return respond
 
     async def photo(self, request: Request) -> Any:
-        """Photos similar to the one that was sent, as a file of a form or as the body."""
+        """Photos similar to the one that was sent.
+
+        The photo is a file of a form or the body.
+        """
         n, having = self.options(in_url(request), {"n", "having"})
         content = await photo_of(request)
 
@@ -104,12 +115,17 @@ class Service:
             try:
                 return self.search.query(image, n, having=having)
             except ImageReadError:
-                raise HTTPException(422, "the photo cannot be decoded: it is damaged") from None
+                raise HTTPException(
+                    422, "the photo cannot be decoded: it is damaged"
+                ) from None
 
         return await self.in_thread(search)
 
     async def words(self, request: Request) -> Any:
-        """Photos for words. Unknown words are ignored if at least one word is known."""
+        """Photos for words.
+
+        Unknown words are ignored if at least one word is known.
+        """
         asked = in_url(request)
         if request.method == "POST":
             asked |= in_json(await request.body())
@@ -120,37 +136,56 @@ class Service:
             try:
                 return self.search.query_tags([words], n, having=having)
             except ValueError:
-                raise HTTPException(422, "the search knows none of these words") from None
+                raise HTTPException(
+                    422, "the search knows none of these words"
+                ) from None
 
         return await self.in_thread(search)
 
     async def like(self, request: Request) -> Any:
-        """Photos similar to one of the search, by its id, which is never used as a file name."""
+        """Photos similar to one of the search, by its id.
+
+        The id is never used as a file name.
+        """
         n, having = self.options(in_url(request), {"n", "having"})
         name = self.id_of.get(request.path_params["id"])
         if name is None:
             raise HTTPException(404, "there is no photo of this id")
-        return await self.in_thread(lambda: self.search.query_ids(name, n, having=having))
+        return await self.in_thread(
+            lambda: self.search.query_ids(name, n, having=having)
+        )
 
     async def health(self, request: Request) -> Response:
-        """Whether the service runs; this is answered even if the service is busy."""
+        """Whether the service runs; this is answered even if it is busy."""
         return as_json({"status": "ok", "n_photos": len(self.search)})
 
-    def options(self, asked: dict[str, Any], known: set[str]) -> tuple[int, list[str] | None]:
+    def options(
+        self, asked: dict[str, Any], known: set[str]
+    ) -> tuple[int, list[str] | None]:
         """The number of wanted photos, and the tags that these must have."""
         if unknown := set(asked) - known:
             raise HTTPException(422, f"unknown: {', '.join(sorted(unknown))}")
         n = asked.get("n", 10)
+        most = self.limits.neighbors
         # Not isinstance, because True is an int in Python.
-        if type(n) is not int or not 1 <= n <= self.limits.neighbors:
-            raise HTTPException(422, f"n must be a whole number, 1 to {self.limits.neighbors}")
+        if type(n) is not int or not 1 <= n <= most:
+            raise HTTPException(422, f"n must be a whole number, 1 to {most}")
         having = asked.get("having")
         return n, None if having is None else check_words(having, "having")
 
-    async def in_thread(self, search: Callable[[], Any]) -> list[dict[str, Any]]:
-        """Answers of a search in a thread, without paths, which clients must not see."""
-        result = await asyncio.get_running_loop().run_in_executor(self.threads, search)
-        return [{"id": hit.id, "distance": hit.distance, "tags": hit.tags} for hit in result[0]]
+    async def in_thread(
+        self, search: Callable[[], Any]
+    ) -> list[dict[str, Any]]:
+        """Answers of a search in a thread.
+
+        They are without paths, which clients must not see.
+        """
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(self.threads, search)
+        return [
+            {"id": hit.id, "distance": hit.distance, "tags": hit.tags}
+            for hit in result[0]
+        ]
 
 
 def limited(request: Request, n_bytes: int, seconds: float) -> Request:
@@ -167,8 +202,11 @@ def limited(request: Request, n_bytes: int, seconds: float) -> Request:
             async with asyncio.timeout_at(deadline):
                 message = await request.receive()
         except TimeoutError:
-            raise HTTPException(408, "the body came too slowly", {"Connection": "close"}) from None
-        n_left -= len(message.get("body", b""))  # because headers may not give the size
+            raise HTTPException(
+                408, "the body came too slowly", {"Connection": "close"}
+            ) from None
+        # Counted, because headers may not give the size.
+        n_left -= len(message.get("body", b""))
         if n_left < 0:
             raise too_large
         return message
@@ -178,7 +216,8 @@ def limited(request: Request, n_bytes: int, seconds: float) -> Request:
 
 async def photo_of(request: Request) -> bytes:
     """The bytes of the photo that was sent."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    kind = request.headers.get("content-type", "")
+    if not kind.lower().startswith("multipart/form-data"):
         return await request.body()
     try:
         async with request.form(max_files=1, max_fields=0) as form:
@@ -192,26 +231,38 @@ async def photo_of(request: Request) -> bytes:
 
 def open_photo(content: bytes, max_pixels: int) -> Image.Image:
     """Open a photo by its content, not by its name, without decoding it."""
+    too_large = HTTPException(
+        413, f"the photo has more than {max_pixels:,} pixels"
+    )
     try:
         image = Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        raise HTTPException(415, f"this is no photo in {', '.join(FORMATS)}") from None
+        raise HTTPException(
+            415, f"this is no photo in {', '.join(FORMATS)}"
+        ) from None
     except Image.DecompressionBombError:
-        raise HTTPException(413, f"the photo has more than {max_pixels:,} pixels") from None
-    except Exception:  # Pillow's decoders raise OSError, ValueError, SyntaxError, ...
-        raise HTTPException(422, "the photo cannot be opened: it is damaged") from None
+        raise too_large from None
+    except Exception:
+        # Pillow's decoders raise OSError, ValueError, SyntaxError, ...
+        raise HTTPException(
+            422, "the photo cannot be opened: it is damaged"
+        ) from None
     if image.width * image.height > max_pixels:
-        raise HTTPException(413, f"the photo has more than {max_pixels:,} pixels")
+        raise too_large
     return image
 
 
 def in_url(request: Request) -> dict[str, Any]:
-    """The query of a URL, in the form of JSON; n stays text if it is not a number."""
+    """The query of a URL, in the form of JSON.
+
+    n stays text if it is not a number.
+    """
     asked: dict[str, Any] = {}
     for name in request.query_params:
         asked[name] = request.query_params.getlist(name)
-    if len(asked.get("n", [])) == 1 and asked["n"][0].isdecimal() and len(asked["n"][0]) < 10:
-        asked["n"] = int(asked["n"][0])
+    match asked.get("n"):
+        case [n] if n.isdecimal() and len(n) < 10:
+            asked["n"] = int(n)
     return asked
 
 
@@ -222,7 +273,9 @@ def in_json(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         asked = None
     if not isinstance(asked, dict):
-        raise HTTPException(422, 'the body must be JSON, such as {"words": ["beach"], "n": 10}')
+        raise HTTPException(
+            422, 'the body must be JSON, such as {"words": ["beach"], "n": 10}'
+        )
     return asked
 
 
@@ -236,8 +289,13 @@ def check_words(words: Any, name: str) -> list[str]:
 
 
 def as_json(content: Any, status: int = 200, headers: Any = None) -> Response:
-    """A response in ASCII, because ids may be names of files that are not valid Unicode."""
-    return Response(json.dumps(content), status, headers, media_type="application/json")
+    """A response in ASCII.
+
+    Ids may be names of files that are not valid Unicode.
+    """
+    return Response(
+        json.dumps(content), status, headers, media_type="application/json"
+    )
 
 
 async def report(request: Request, error: Exception) -> Response:
@@ -247,8 +305,9 @@ async def report(request: Request, error: Exception) -> Response:
 
 
 async def report_failure(request: Request, error: Exception) -> Response:
-    """A response after a failure of the service; details are only in its log."""
-    # The server closes the connection after this; the client must not use it again.
+    """A response after a failure; details are only in the service's log."""
+    # The server closes the connection after this; the client must not use it
+    # again.
     return as_json({"error": "internal error"}, 500, {"Connection": "close"})
 
 
@@ -258,12 +317,16 @@ async def nobody_listens(request: Request, error: Exception) -> Response:
 
 
 def make_app(
-    search: ImageSearch, limits: Limits | None = None, *, n_threads: int | None = None
+    search: ImageSearch,
+    limits: Limits | None = None,
+    *,
+    n_threads: int | None = None,
 ) -> Starlette:
     """The service of a search, as an ASGI application."""
     limits = limits or Limits()
     service = Service(search, limits, n_threads)
-    # Unknown words are no problem of the service, and Python would store every such warning.
+    # Unknown words are no problem of the service, and Python would store every
+    # such warning.
     warnings.filterwarnings("ignore", "tags has words", UserWarning)
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     photo = service.endpoint(service.photo, body_bytes=limits.photo_bytes)
@@ -287,41 +350,62 @@ def load_search(folder: str) -> ImageSearch:
     """Load a search and check that clients may see its content."""
     search = ImageSearch.load(folder)
     if hasattr(search, "n_features_in_"):
-        raise SystemExit(f"{folder} searches features; this service needs a search of photos.")
-    if any(isinstance(name, str) and os.path.isabs(name) for name in search.ids_):
         raise SystemExit(
-            f"Ids in {folder} are absolute paths, which clients would see. Index the photos again "
-            "with other names: ImageSearch(FrozenEstimator(search.hasher_)).fit(files, tags, ids)."
+            f"{folder} searches features; "
+            "this service needs a search of photos."
         )
-    # A cache of features would grow with every upload, and each would start processes.
+    names = [name for name in search.ids_ if isinstance(name, str)]
+    if any(os.path.isabs(name) for name in names):
+        raise SystemExit(
+            f"Ids in {folder} are absolute paths, which clients would see. "
+            "Index the photos again with other names: "
+            "ImageSearch(FrozenEstimator(search.hasher_))"
+            ".fit(files, tags, ids)."
+        )
+    # A cache of features would grow with every upload, and each would start
+    # processes.
     for_one_photo = {"cache": None, "num_workers": 0}
     hasher = search.hasher_
-    names = {name: name.split("__")[-1] for name in hasher.get_params()}
-    hasher.set_params(
-        **{name: for_one_photo[end] for name, end in names.items() if end in for_one_photo}
-    )
+    ends = {name: name.split("__")[-1] for name in hasher.get_params()}
+    changes = {
+        name: for_one_photo[end]
+        for name, end in ends.items()
+        if end in for_one_photo
+    }
+    hasher.set_params(**changes)
     return search
 
 
 def app_of(folder: str) -> Starlette:
     """The service of a folder."""
-    torch.set_num_threads(1)  # one thread per photo, and as many photos at a time as CPUs
+    # One thread per photo, and as many photos at a time as CPUs.
+    torch.set_num_threads(1)
     return make_app(load_search(folder))
 
 
 def app_from_environment() -> Starlette:
-    """The service of the folder that SKHASH_SEARCH names, for servers with several processes."""
+    """The service of the folder that SKHASH_SEARCH names.
+
+    It is for servers with several processes.
+    """
     return app_of(os.environ["SKHASH_SEARCH"])
 
 
 def main() -> None:
     """Load a search and run the service until interrupted."""
-    parser = argparse.ArgumentParser(description="Serve a saved ImageSearch over HTTP.")
+    parser = argparse.ArgumentParser(
+        description="Serve a saved ImageSearch over HTTP."
+    )
     parser.add_argument("folder", help="folder of ImageSearch.save")
-    parser.add_argument("--host", default="127.0.0.1", help="there is no password: see the guide")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="there is no password: see the guide",
+    )
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
-    uvicorn.run(app_of(args.folder), host=args.host, port=args.port, limit_concurrency=200)
+    app = app_of(args.folder)
+    uvicorn.run(app, host=args.host, port=args.port, limit_concurrency=200)
 
 
 if __name__ == "__main__":

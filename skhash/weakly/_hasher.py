@@ -185,7 +185,7 @@ class WeaklySupervisedHasher(
     def __init__(
         self,
         estimator: DeepHasher,
-        semantic_space: SemanticSpace | None = None,
+        semantic_space: SemanticSpace | FrozenEstimator | None = None,
         *,
         beta: float = 1e-3,
         delta: float = 1.0,
