@@ -30,6 +30,9 @@ __all__ = ["Processes", "cuda_name", "is_first", "processes", "share", "together
 
 T = TypeVar("T")
 
+# The oldest version tested. With 2.6 processes wait forever when they close their connections.
+_TORCH = 2, 13
+
 # How long processes wait for another one that still computes. If it ends, they notice at once.
 _PATIENCE = timedelta(hours=2)
 _PACK_SIZE = 2**26  # bytes of tensors that are sent as one
@@ -332,9 +335,19 @@ def _one_at_a_time() -> Iterator[None]:
         _busy.release()
 
 
+def has_old_torch() -> bool:
+    """Whether this torch is too old for a training by several processes."""
+    return tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH
+
+
 @contextmanager
 def _joined(rank: int, size: int) -> Iterator[Processes]:
     """Connect the processes of a job; close the connections at the end, so that others notice."""
+    if has_old_torch():
+        newer = ".".join(map(str, _TORCH))
+        raise ImportError(
+            f"training by several processes needs torch {newer} or newer: `pip install -U torch`."
+        )
     excepthook = sys.excepthook  # which torch wraps again for each group
     if dist.is_initialized():  # by the program, perhaps only for GPUs
         with _losses_named():
