@@ -980,7 +980,7 @@ FULL = """
     sys.path.insert(0, {tests!r})
     from test_weakly import plant, weakly
 
-    X, tags, _ = plant(4000)
+    X, tags, _ = plant(8000)
     tempfile.tempdir = {folder!r}
     hasher = weakly(memory_limit=0, max_epochs=1)
     {limit}
@@ -994,7 +994,7 @@ FULL = """
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["limit", "disk"])
 def test_a_disk_without_room_for_the_sem_vectors_is_an_error(tmp_path, how):
-    """4,000 of 8 numbers, 125 kB; a memory map without that room would end in SIGBUS."""
+    """8,000 of 8 numbers of 2 bytes; a memory map without that room would end in SIGBUS."""
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))" if how == "limit" else ""
     script = FULL.format(tests=os.path.dirname(__file__), folder=str(tmp_path), limit=limit)
     command = [sys.executable, "-c", textwrap.dedent(script)]

@@ -16,7 +16,7 @@ _OPTIONS = {
     r"Name the model that the weights are of as backbone": (
         "Name the model that the weights are of by --backbone"
     ),
-    r", see torchvision[^,]*, nor": " nor",
+    r" \(see torchvision[^,]*, nor": ", nor",
     r"or use LSH, which": "or use --method LSH, which",
     r"backbone='([^']*)'": r"--backbone \1",
     r"^weights:? ": "--weights ",
