@@ -11,7 +11,8 @@ BIN = $(VENV)/bin
 example: $(VENV)/.has-examples
 	$(BIN)/python examples/plot_social_image_search.py $(ARGS)
 
-# The matrices of the tests are small: threads would cost more than they bring.
+# The matrices of tests and examples are small: threads would cost more than they bring, and on a busy
+# machine they wait for each other.
 test: $(VENV)/.has-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
@@ -26,7 +27,7 @@ lint: $(VENV)/.has-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.has-docs
-	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going docs docs/_build/html $(ARGS)
 
 # The sdist and the wheel, checked, and the wheel tried in a new environment; for the oldest versions
 # too: ARGS=constraints-oldest.txt
