@@ -45,7 +45,8 @@ nitpicky = True  # `make docs` has -W, so a reference without a target is an err
 nitpick_ignore_regex = [("py:class", r"torch\.nn\.modules\..*")]  # defaults in signatures
 
 html_theme = "pydata_sphinx_theme"
-html_title = f"scikit-hash {version}"
+# Without the commit of a development version, for which the header has no room.
+html_title = f"scikit-hash {version.partition('+')[0]}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
