@@ -14,6 +14,7 @@ from PIL import Image
 import skhash
 from skhash.networks import _distributed
 from skhash.networks._distributed import Processes, processes, share, together
+from skhash.networks._versions import is_torch_older
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="torch is built without processes"
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def torchrun(*arguments, n=2, **options):
-    if _distributed.has_old_torch():
+    if is_torch_older(_distributed._TORCH):
         pytest.skip("training by several processes needs a newer torch")
     # A survivor is to have time for its own message before torchrun ends it.
     settings = ["--standalone", f"--nproc-per-node={n}", "--monitor-interval=3"]

@@ -26,6 +26,8 @@ import scipy.sparse as sp
 import torch
 import torch.distributed as dist
 
+from ._versions import check_torch
+
 __all__ = ["Processes", "cuda_name", "is_first", "processes", "share", "together"]
 
 T = TypeVar("T")
@@ -335,19 +337,10 @@ def _one_at_a_time() -> Iterator[None]:
         _busy.release()
 
 
-def has_old_torch() -> bool:
-    """Whether this torch is too old for a training by several processes."""
-    return tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH
-
-
 @contextmanager
 def _joined(rank: int, size: int) -> Iterator[Processes]:
     """Connect the processes of a job; close the connections at the end, so that others notice."""
-    if has_old_torch():
-        newer = ".".join(map(str, _TORCH))
-        raise ImportError(
-            f"training by several processes needs torch {newer} or newer: `pip install -U torch`."
-        )
+    check_torch(_TORCH, "training by several processes")
     excepthook = sys.excepthook  # which torch wraps again for each group
     if dist.is_initialized():  # by the program, perhaps only for GPUs
         with _losses_named():

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ._versions import check_torch
+
 __all__ = ["cause_of", "check_installed", "onnx_model"]
 
 _OPSET = 20
@@ -37,9 +39,7 @@ def check_installed(use: str, what: str) -> None:
     ImportError
         If a package is missing or torch is too old. The message begins with ``what``.
     """
-    if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
-        newer = ".".join(map(str, _TORCH))
-        raise ImportError(f"{what} needs torch {newer} or newer: `pip install -U torch`.")
+    check_torch(_TORCH, what)
     packages, extra = _NEEDS[use]
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
