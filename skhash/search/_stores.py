@@ -8,6 +8,7 @@ import numpy as np
 
 from ..neighbors import Store, open_store
 from ..neighbors._tables import TableStore
+from ..neighbors._urls import is_url
 from ._input import rows_of_tags
 from ._photos import Photos
 
@@ -19,7 +20,7 @@ def open_backend(backend: Any) -> Store | None:
     if not isinstance(backend, str):
         store: Store = backend
         return store
-    return open_store(backend) if "://" in backend else None
+    return open_store(backend) if is_url(backend) else None
 
 
 def fill_store(store: Store, photos: Photos) -> None:
@@ -37,8 +38,9 @@ def update_store(store: Store, photos: Photos) -> None:
     if isinstance(store, TableStore):
         store.update(photos.ids, photos.codes, _n_bits(photos), **_tags(store, photos))
         return
-    rows = np.flatnonzero(np.isin(store.ids(), photos.ids))
-    ids, codes = store.ids()[rows], store.codes()[rows]
+    known = store.ids()
+    rows = np.flatnonzero(np.isin(known, photos.ids))
+    ids, codes = known[rows], store.codes()[rows]
     store.remove(photos.ids)
     try:
         add_to_store(store, photos)
@@ -55,7 +57,7 @@ def match_store(store: Store, photos: Photos) -> None:
     ValueError
         If it holds other photos.
     """
-    if store.n_bits is None or not len(store):
+    if not len(store):
         fill_store(store, photos)
     elif not np.array_equal(store.ids(), photos.ids):
         raise ValueError(
