@@ -243,7 +243,8 @@ class UnitRows(Rows):
 
     def __init__(self, vectors: Any) -> None:
         super().__init__((vectors.shape[0], vectors.shape[1]), np.float32)
-        self._vectors = vectors
+        # Unit rows of unit rows would be scaled twice whenever they are read.
+        self._vectors: Any = vectors._vectors if isinstance(vectors, UnitRows) else vectors
 
     def _read(self, rows: Any) -> NDArray[Any]:
         vectors = self._vectors[rows]
