@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,15 @@ def learned(hasher: Any) -> dict[str, Any]:
 
 
 # Trainings.
+
+
+def connections() -> dict[str, Any]:
+    """Whether anything keeps the connections of a training, the first of its process."""
+    groups = []
+    keep = Fail(lambda: groups.append(weakref.ref(torch.distributed.group.WORLD)), RANK)
+    data = photos(30)
+    DSHHasher(8, **on_photos(callbacks=[keep])).fit(data.images, data.labels)
+    return {"ended": np.array([group() is None for group in groups])}
 
 
 def losses() -> dict[str, Any]:

@@ -58,10 +58,15 @@ def assert_close(found, expected, tol=1e-5):
 def job(tmp_path_factory):
     """A job of two processes in which one is killed at the end."""
     folder = tmp_path_factory.mktemp("job")
-    names = "losses", "own_network", "own_group", "layers_that_draw", "refusals", "killed"
-    done = run_job(folder, *names)
+    trainings = "connections", "losses", "own_network", "own_group", "layers_that_draw"
+    done = run_job(folder, *trainings, "refusals", "killed")
     assert (folder / "refusals-0.npz").exists(), done.stderr
     return folder, done
+
+
+def test_nothing_keeps_the_connections_of_a_training(job):
+    # Their threads may abort the process when Python ends.
+    assert results(job[0], "connections")["ended"].tolist() == [True]
 
 
 def test_gradients_of_two_processes_are_those_of_one(job):

@@ -6,6 +6,7 @@ and in a program with one process, it returns this process only, and its methods
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -346,6 +347,10 @@ def _joined(rank: int, size: int) -> Iterator[Processes]:
         with _losses_named():
             group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     else:
+        # Its functions have as a default the group that exists when it is first imported, which
+        # the first optimiser does. The threads of that group would never end, and might abort the
+        # process when Python ends.
+        importlib.import_module("torch.distributed.nn.functional")
         gpus = torch.cuda.is_available() and dist.is_nccl_available()
         with _losses_named():
             dist.init_process_group(
