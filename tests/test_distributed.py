@@ -25,9 +25,8 @@ ROOT = Path(__file__).parents[1]
 def torchrun(*arguments, n=2, **options):
     if is_torch_older(_distributed._TORCH):
         pytest.skip("training by several processes needs a newer torch")
-    # A survivor is to have time for its own message before torchrun ends it.
-    settings = ["--standalone", f"--nproc-per-node={n}", "--monitor-interval=3"]
-    command = [sys.executable, "-m", "torch.distributed.run", *settings, *map(str, arguments)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={n}", *map(str, arguments)]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, **options)
