@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from test_neighbors import brute_distances, brute_kneighbors
 
+import skhash
 from skhash import HammingNeighbors
 from skhash.neighbors import MemoryStore, _backends
 
@@ -126,6 +127,97 @@ def test_files_and_pickles(tmp_path):
             assert_array_equal(found, wanted)
     store = pickle.loads(pickle.dumps(MemoryStore("ivf", n_probes=5)))
     assert (store.backend, store.n_probes) == ("ivf", 5)
+
+
+def save_to_file(index, path):
+    index.save(path / "file")
+    return HammingNeighbors.load(path / "file")
+
+
+def save_and_map(index, path):
+    index.save(path / "file")
+    return HammingNeighbors.load(path / "file", mmap_mode="r")
+
+
+def save_to_folder(index, path):
+    index.save(path / "folder", incremental=True)
+    return HammingNeighbors.load(path / "folder")
+
+
+def save_with_pickle(index, path):
+    return pickle.loads(pickle.dumps(index))
+
+
+def save_with_skhash(index, path):
+    skhash.save(index, path / "any")
+    return skhash.load(path / "any")
+
+
+@pytest.mark.parametrize("ids", [None, "int", "str"])
+@pytest.mark.parametrize(
+    "again", [save_to_file, save_and_map, save_to_folder, save_with_pickle, save_with_skhash]
+)
+def test_a_saved_index_has_its_clusters(tmp_path, monkeypatch, again, ids):
+    codes = clustered(1600)
+    names = {None: None, "int": np.arange(1600)[::-1], "str": np.arange(1600).astype(str)}[ids]
+    index = HammingNeighbors(backend="ivf", n_probes=3).fit(codes, ids=names)
+    saved_unused = again(index, tmp_path)
+    expected = index.kneighbors(codes[:50])
+    with monkeypatch.context() as patch:
+        patch.setattr(_backends.IVFBackend, "_new_centers", None)
+        for found, wanted in zip(saved_unused.kneighbors(codes[:50]), expected, strict=True):
+            assert_array_equal(found, wanted)
+        index = again(index, tmp_path)
+        for found, wanted in zip(index.kneighbors(codes[:50]), expected, strict=True):
+            assert_array_equal(found, wanted)
+        # Changed, and saved again before a search.
+        more = clustered(300, seed=2)
+        index.remove(index.ids_[::3])
+        index.partial_fit(more, ids=None if ids != "str" else np.arange(2000, 2300).astype(str))
+        index = again(index, tmp_path)
+        left = np.concatenate([np.delete(codes, np.s_[::3], axis=0), more])
+        check(index, left, 0.8)
+        check(again(index, tmp_path), left, 0.8)
+    # Many more: clusters are made again.
+    others = clustered(8000, seed=4)
+    index.partial_fit(others, ids=None if ids != "str" else np.arange(3000, 11000).astype(str))
+    check(again(index, tmp_path), np.concatenate([left, others]), 0.8)
+
+
+def test_mapped_parts_share_the_clusters(tmp_path, monkeypatch):
+    codes = clustered(2200)
+    index = HammingNeighbors(backend="ivf", n_probes=3).fit(codes[:1500])
+    index.save(tmp_path, incremental=True)
+    index.partial_fit(codes[1500:])
+    expected = index.kneighbors(codes[:50])[0]
+    index.save(tmp_path, incremental=True)
+    monkeypatch.setattr(_backends.IVFBackend, "_new_centers", None)
+    mapped = HammingNeighbors.load(tmp_path, mmap_mode="r")
+    assert len(mapped._store.view.backends) == 2
+    # A part whose clusters have too few codes is searched exactly.
+    assert (mapped.kneighbors(codes[:50])[0] <= expected).all()
+    check(mapped, codes, 0.8)
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_clusters_that_do_not_fit_are_refused(tmp_path, monkeypatch, incremental):
+    index = HammingNeighbors(backend="ivf").fit(clustered(600))
+    backend = index._store.view.backends[0]
+    faiss_index, good = backend._searched
+    numbers = good.numbers.copy()
+    numbers[7] = len(good.centers)  # faiss would write beyond its lists
+    bad = {
+        "are not consistent": good._replace(numbers=numbers),
+        "not consistent": good._replace(n_learned=0),
+        "clusters": good._replace(centers=good.centers[:0]),
+        "of more codes than it has": good._replace(numbers=np.tile(good.numbers, 2)),
+        "n_learned must be a whole number": good._replace(n_learned=-1),
+    }
+    for text, clusters in bad.items():
+        backend._searched = faiss_index, clusters
+        index.save(tmp_path / text, incremental=incremental)
+        with pytest.raises(ValueError, match=text):
+            HammingNeighbors.load(tmp_path / text)
 
 
 def test_without_faiss(monkeypatch):

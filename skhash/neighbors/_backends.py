@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,22 +59,15 @@ def make_backend(
     name: str,
     *,
     n_probes: int = N_PROBES,
-    before: Backend | None = None,
-    kept: NDArray[np.bool_] | None = None,
+    clusters: Clusters | None = None,
 ) -> Backend:
-    """Choose a backend; its name is "auto", "numpy", "faiss" or "ivf".
-
-    ``before`` is an earlier backend. ``packed`` begins with its codes (those marked in ``kept``, or
-    all), and new codes follow.
-    """
+    """Choose a backend; its name is "auto", "numpy", "faiss" or "ivf", which uses the clusters."""
     if not len(packed):
         return NumpyBackend(packed)
     if name == "ivf":
         if len(packed) < _WORTH_FAISS:
             return FaissBackend(packed)
-        return IVFBackend(
-            packed, n_probes, before if isinstance(before, IVFBackend) else None, kept
-        )
+        return IVFBackend(packed, n_probes, clusters)
     if name == "auto":
         # faiss copies codes of most lengths; a memory map is used to avoid such copies.
         if len(packed) < _WORTH_FAISS or is_memory_mapped(packed):
@@ -84,6 +77,33 @@ def make_backend(
         except ImportError:
             return NumpyBackend(packed)
     return FaissBackend(packed) if name == "faiss" else NumpyBackend(packed)
+
+
+class Clusters(NamedTuple):
+    """The clusters of an "ivf" search; codes that follow in the database are not in one yet.
+
+    Parameters
+    ----------
+    centers : ndarray of shape (n_clusters, n_bytes), uint8
+        Packed codes.
+    numbers : ndarray of shape (n,), uint16
+        The cluster of each of the first n codes.
+    n_learned : int
+        Number of codes when the clusters were made.
+    """
+
+    centers: Packed
+    numbers: NDArray[np.uint16]
+    n_learned: int
+
+
+def clusters_of(backend: Backend, kept: NDArray[np.bool_] | None = None) -> Clusters | None:
+    """The clusters of a backend, if it has made any, for all its codes or those marked."""
+    clusters = backend.clusters if isinstance(backend, IVFBackend) else None
+    if clusters is None or kept is None:
+        return clusters
+    numbers = clusters.numbers
+    return clusters._replace(numbers=numbers[kept[: len(numbers)]])
 
 
 def is_memory_mapped(array: Any) -> bool:
@@ -196,9 +216,9 @@ class IVFBackend(FaissBackend):
     """faiss's inverted file: an approximate search for the nearest; within a radius it is exact.
 
     The codes are grouped into about sqrt(n) clusters of similar codes. A query is compared with the
-    codes of the ``n_probes`` nearest clusters. The clusters are made at the first search; later
-    additions and removals update them. When there are four times as many codes, they are made
-    again.
+    codes of the ``n_probes`` nearest clusters. The first search or save makes the clusters, unless
+    they are given. Codes that are added later are put into these clusters. When there are four
+    times as many codes, new clusters are made.
     """
 
     name: ClassVar[str] = "ivf"
@@ -207,70 +227,64 @@ class IVFBackend(FaissBackend):
     _N_ITER = 10
 
     def __init__(
-        self,
-        packed: Packed,
-        n_probes: int = N_PROBES,
-        before: IVFBackend | None = None,
-        kept: NDArray[np.bool_] | None = None,
+        self, packed: Packed, n_probes: int = N_PROBES, clusters: Clusters | None = None
     ) -> None:
         super().__init__(packed)
         self._n_probes = n_probes
-        # faiss identifies codes by labels, which ascend and are never reused.
-        labels: NDArray[np.int64] = np.empty(0, np.int64)
-        start = 0
-        # An index with codes of ``before``, their labels, and the number of codes of its clusters.
-        self._source: tuple[Any, NDArray[np.int64], int] | None = None
-        if before is not None:
-            labels = before._labels if kept is None else before._labels[kept]
-            start = before._next_label
-            self._source = vars(before).get("_index", before._source)
-        self._next_label: int = start + len(packed) - len(labels)
-        new = np.arange(start, self._next_label)
-        self._labels: NDArray[np.int64] = np.concatenate([labels, new])
+        self._given = clusters
+
+    @property
+    def clusters(self) -> Clusters | None:
+        """The clusters, or None if they are not made yet."""
+        return vars(self).get("_searched", (None, self._given))[1]
+
+    def make_clusters(self) -> Clusters:
+        """Make the clusters if they are not made yet."""
+        return self.clusters or self._searched[1]
 
     @cached_property
-    def _index(self) -> tuple[Any, NDArray[np.int64], int]:
-        """The index, the labels in it, and the number of codes that its clusters were made from."""
-        with _in_calling_thread(self._faiss):
-            if self._source is None or len(self.packed) > 4 * self._source[2]:
-                index, n_learned = self._new_index(), len(self.packed)
-                index.add_with_ids(self._wide, self._labels)
-            else:
-                index, labels, n_learned = self._source
-                # A copy: older versions of faiss cannot clone such an index.
-                content = self._faiss.serialize_index_binary(index)
-                index = self._faiss.deserialize_index_binary(content)
-                index.remove_ids(np.setdiff1d(labels, self._labels, assume_unique=True))
-                new = np.searchsorted(self._labels, labels[-1], side="right")
-                index.add_with_ids(self._wide[new:], self._labels[new:])
-        self._source = None
-        return index, self._labels, n_learned
+    def _searched(self) -> tuple[Any, Clusters]:
+        """The index of faiss, and its clusters, to which all codes belong."""
+        faiss, wide, clusters = self._faiss, self._wide, self._given
+        with _in_calling_thread(faiss):
+            if clusters is None or len(wide) > 4 * clusters.n_learned:
+                clusters = Clusters(self._new_centers(), np.empty(0, np.uint16), len(wide))
+            centers, numbers, _ = clusters
+            n_bits = 8 * wide.shape[1]
+            quantizer = faiss.IndexBinaryFlat(n_bits)
+            quantizer.add(_widen(centers))
+            new = quantizer.search(wide[len(numbers) :], 1)[1][:, 0]
+            every = np.concatenate([numbers, new]).astype(np.int64)
+            index = faiss.IndexBinaryIVF(quantizer, n_bits, len(centers))
+            index.nprobe = min(self._n_probes, len(centers))
+            index.is_trained = True
+            index.add_core(len(wide), faiss.swig_ptr(wide), None, faiss.swig_ptr(every))
+        return index, clusters._replace(numbers=every.astype(np.uint16))
 
-    def _new_index(self) -> Any:
-        faiss = self._faiss
-        n_clusters = 2 ** round(np.log2(len(self.packed)) / 2)
-        n_bits = 8 * self._wide.shape[1]
-        index = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(n_bits), n_bits, n_clusters)
-        index.nprobe = min(self._n_probes, n_clusters)
+    def _new_centers(self) -> Packed:
+        faiss, wide = self._faiss, self._wide
+        n_clusters = 2 ** min(16, round(np.log2(len(wide)) / 2))
+        n_bits = 8 * wide.shape[1]
+        quantizer = faiss.IndexBinaryFlat(n_bits)
+        index = faiss.IndexBinaryIVF(quantizer, n_bits, n_clusters)
         index.cp.niter, index.cp.seed = self._N_ITER, 0
         index.cp.min_points_per_centroid = 1
         index.cp.max_points_per_centroid = self._ROWS_PER_CLUSTER
-        n_learned_of = min(self._ROWS_PER_CLUSTER * n_clusters, len(self.packed))
-        rows = np.random.default_rng(0).choice(len(self.packed), n_learned_of, replace=False)
-        index.train(self._wide[rows])
-        return index
+        n_rows = min(self._ROWS_PER_CLUSTER * n_clusters, len(wide))
+        index.train(wide[np.random.default_rng(0).choice(len(wide), n_rows, replace=False)])
+        centers = faiss.vector_to_array(quantizer.xb).reshape(n_clusters, -1)
+        return np.ascontiguousarray(centers[:, : self.packed.shape[1]])
 
     def kneighbors(self, queries: Packed, k: int) -> tuple[Distances, Indices]:
-        index, labels, _ = self._index
+        index, _ = self._searched
         with _in_calling_thread(self._faiss):
             distances, found = index.search(_widen(queries), k)
-        indices = np.searchsorted(labels, found).astype(np.intp)
-        order = np.lexsort((indices, distances))
-        distances, indices = (np.take_along_axis(a, order, axis=1) for a in (distances, indices))
+        order = np.lexsort((found, distances))
+        distances, indices = (np.take_along_axis(a, order, axis=1) for a in (distances, found))
         short = (found < 0).any(axis=1)  # its clusters have fewer than k codes
         if short.any():
             distances[short], indices[short] = super().kneighbors(queries[short], k)
-        return distances, indices
+        return distances, indices.astype(np.intp, copy=False)
 
 
 def _widen(packed: Packed) -> Packed:

@@ -21,7 +21,7 @@ from .._files import PathLike, open_regular, replacing
 
 # As in PNG files: not text, and damaged by any conversion of line ends.
 _MAGIC = b"\x89SKHN\r\n\n"
-_VERSIONS = (1, 2)
+_VERSIONS = (1, 2, 3)
 _PREFIX = struct.Struct("<8sIIQ")
 _CHECKSUM = struct.Struct("<I")
 _ALIGNMENT = 64

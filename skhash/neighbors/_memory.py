@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from ._backends import (
     N_PROBES,
     Backend,
+    Clusters,
     Distances,
     Indices,
+    IVFBackend,
     Packed,
+    clusters_of,
     is_memory_mapped,
     make_backend,
 )
@@ -65,6 +68,12 @@ class View:
         """All codes; a copy if there are several arrays."""
         arrays = [backend.packed for backend in self.backends]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    @property
+    def clusters(self) -> Clusters | None:
+        """The clusters of an "ivf" search, with the codes of the first array; made if necessary."""
+        first = self.backends[0] if self.backends else None
+        return first.make_clusters() if isinstance(first, IVFBackend) else None
 
     def slices(self, start: int, stop: int) -> list[Packed]:
         """Some consecutive codes, as slices of the arrays that hold them."""
@@ -468,13 +477,21 @@ class MemoryStore:
         ids: Ids | None,
         next_key: int,
         next_id: int,
+        clusters: Any = None,
         saved: Any = None,
     ) -> None:
         """Replace the contents by those of another store; see :meth:`_contents`."""
         with self._lock:
             self._clear()
-            backends = tuple(self._make_backend(packed) for packed in arrays)
-            self._view = View(backends, keys, ids)
+            backends, start = [], 0
+            for packed in arrays:
+                part = None
+                if clusters is not None:
+                    centers, numbers, n_learned = clusters
+                    part = Clusters(centers, numbers[start : start + len(packed)], n_learned)
+                backends.append(self._make_backend(packed, part))
+                start += len(packed)
+            self._view = View(tuple(backends), keys, ids)
             self._n_bits = n_bits
             if len(self._view):
                 self._kind = "int" if ids is None else kind_of(ids)
@@ -487,6 +504,8 @@ class MemoryStore:
         numbers, view = self._contents()
         arrays = [backend.packed for backend in view.backends]
         contents = {"arrays": arrays, "keys": view.given_keys, "ids": view.given_ids, **numbers}
+        clusters = view.clusters
+        contents["clusters"] = None if clusters is None else tuple(clusters)
         return {"backend": self.backend, "n_probes": self.n_probes, "contents": contents}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -521,11 +540,11 @@ class MemoryStore:
     def _extended(self, backends: tuple[Backend, ...], packed: Packed) -> tuple[Backend, ...]:
         if backends and not is_memory_mapped(backends[-1].packed):
             packed = self._codes.append(backends[-1].packed, packed)
-            return (*backends[:-1], self._make_backend(packed, before=backends[-1]))
+            return (*backends[:-1], self._make_backend(packed, clusters_of(backends[-1])))
         return (*backends, self._make_backend(packed))
 
-    def _make_backend(self, packed: Packed, **change: Any) -> Backend:
-        return make_backend(packed, self.backend, n_probes=self.n_probes, **change)
+    def _make_backend(self, packed: Packed, clusters: Clusters | None = None) -> Backend:
+        return make_backend(packed, self.backend, n_probes=self.n_probes, clusters=clusters)
 
     def _alive_rows(self) -> NDArray[np.bool_]:
         """Which rows of the view are not removed, as an array with all rows."""
@@ -560,7 +579,7 @@ class MemoryStore:
             start += len(backend.packed)
             if not kept.all():
                 packed = self._codes.select(backend.packed, kept)
-                backend = self._make_backend(packed, before=backend, kept=kept)
+                backend = self._make_backend(packed, clusters_of(backend, kept))
             if kept.any():
                 backends.append(backend)
         if not backends:  # only the length of codes is left: ids may be of another type

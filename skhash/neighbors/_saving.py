@@ -1,9 +1,10 @@
 """The contents of a MemoryStore in one file, or in a folder to which only changes are written.
 
 The file holds the codes, then the keys unless they are consecutive, then the ids unless they are
-the keys. The folder holds such files, its parts, in the order of the database, and an index file
-that names them. The index file is replaced last: until then the contents of the folder do not
-change. Codes that were removed after a part was written stay in it; the index file marks them.
+the keys, then the clusters of an "ivf" search if there are any. The folder holds such files, its
+parts, in the order of the database, and an index file that names them and has the clusters. The
+index file is replaced last: until then the contents of the folder do not change. Codes that were
+removed after a part was written stay in it; the index file marks them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._files import PathLike, folder_lock
+from ._backends import Clusters
 from ._files import read_bytes, write_bytes
 from ._ids import Ids, is_ascending
 from ._memory import MemoryStore, View
@@ -66,11 +68,11 @@ def write_index(path: PathLike, header: dict[str, Any], store: MemoryStore) -> N
     about, arrays = _rows(view, 0, len(view))
     header = {**header, "n_bits": contents["n_bits"], "n_samples": len(view)}
     plain = about == {"first_key": 0, "ids": None} and contents["next_id"] == len(view) > 0
-    if plain:
+    if plain and view.clusters is None:
         write_bytes(path, header, arrays, version=1)  # and its header describes them
         return
     numbers = {name: contents[name] for name in ("next_key", "next_id")}
-    write_bytes(path, {**header, **about, **numbers}, arrays, version=2)
+    _write(path, {**header, **about, **numbers}, arrays, view)
 
 
 def read_index(
@@ -87,10 +89,11 @@ def read_index(
         return _read_folder(Path(path), mmap_mode)
     header, payload = read_bytes(path, mmap_mode=mmap_mode)
     with _sense(path):
+        payload, clusters = _split(header, payload)
         codes, keys, ids = _rows_of(header, payload)
         if not len(codes) and "next_key" not in header:
             raise ValueError("n_samples must be a whole number of at least 1.")
-        return header, _contents(header, [codes], keys, ids)
+        return header, _contents(header, [codes], keys, ids, clusters)
 
 
 def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) -> None:
@@ -133,13 +136,44 @@ def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) 
             "token": saved.token,
         }
         removed = [] if left.all() else [np.packbits(~left)]
-        write_bytes(folder / _INDEX, header, removed, version=2)
+        _write(folder / _INDEX, header, removed, view)
         store._saved = saved
         names = {part.name for part in parts}
         for path in folder.iterdir():
             if _PART.fullmatch(path.name) and path.name not in names:
                 with suppress(OSError):  # Windows cannot remove a file that is mapped
                     path.unlink()
+
+
+def _write(path: PathLike, header: dict[str, Any], arrays: list[NDArray[Any]], view: View) -> None:
+    """Write a header and arrays, and after them the clusters of a view, if there are any."""
+    if view.clusters is None:
+        write_bytes(path, header, arrays, version=2)
+        return
+    centers, numbers, n_learned = view.clusters
+    about = {"n_clusters": len(centers), "n_samples": len(numbers), "n_learned": n_learned}
+    arrays = [*arrays, centers, numbers.astype("<u2", copy=False)]
+    write_bytes(path, {**header, "clusters": about}, arrays, version=3)
+
+
+def _split(
+    header: dict[str, Any], payload: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], Clusters | None]:
+    """What was written before the clusters, and the clusters; the inverse of :func:`_write`."""
+    if "clusters" not in header:
+        return payload, None
+    names = "n_clusters", "n_samples", "n_learned"
+    n_clusters, n, n_learned = (_whole(header["clusters"], name) for name in names)
+    n_bytes = -(-_whole(header, "n_bits") // 8)
+    start = len(payload) - 2 * n
+    first = start - n_clusters * n_bytes
+    if first < 0:
+        raise ValueError(f"{len(payload)} bytes do not hold its clusters.")
+    numbers = payload[start:].copy().view("<u2").astype(np.uint16, copy=False)
+    if not n_clusters or not n_learned or numbers.max(initial=0) >= n_clusters:
+        raise ValueError("its clusters are not consistent.")
+    centers = payload[first:start].reshape(n_clusters, n_bytes).copy()
+    return payload[:first], Clusters(centers, numbers, n_learned)
 
 
 def _known(folder: Path, saved: Saved | None) -> tuple[Part, ...]:
@@ -232,8 +266,11 @@ def _contents(
     arrays: list[NDArray[np.uint8]],
     keys: NDArray[np.int64],
     ids: Ids | None,
+    clusters: Clusters | None,
 ) -> dict[str, Any]:
     n = len(keys)
+    if clusters is not None and len(clusters.numbers) > n:
+        raise ValueError("its clusters are of more codes than it has.")
     next_key = _whole(header, "next_key") if "next_key" in header else n
     next_id = _whole(header, "next_id") if "next_id" in header else n
     if ids is not None and len(set(ids.tolist())) < n:
@@ -250,6 +287,7 @@ def _contents(
         "ids": ids if n else None,
         "next_key": next_key,
         "next_id": next_id,
+        "clusters": clusters,
     }
 
 
@@ -259,6 +297,7 @@ def _read_folder(
     path = folder / _INDEX
     header, removed = read_bytes(path)
     with _sense(path):
+        removed, clusters = _split(header, removed)
         for name in ("n_bits", "n_stored", "next_key", "next_id"):
             _whole(header, name)
         named = [(str(part["name"]), part["checksum"]) for part in header["parts"]]
@@ -301,7 +340,7 @@ def _read_folder(
         if any(own is not None for own in ids):
             pairs = zip(ids, keys_of, strict=True)
             names = np.concatenate([k if own is None else own for own, k in pairs])[alive]
-        contents = _contents(header, arrays, keys[alive], names)
+        contents = _contents(header, arrays, keys[alive], names, clusters)
     return header, {**contents, "saved": Saved(str(header["token"]), tuple(parts))}
 
 
