@@ -485,7 +485,7 @@ class MemoryStore:
             self._clear()
             known = None if clusters is None else Clusters(*clusters)
             if known is not None:
-                known.check(sum(map(len, arrays)), arrays[0].shape[1])
+                known.check(sum(map(len, arrays)), arrays[0].shape[1] if arrays else 0)
             backends, start = [], 0
             for packed in arrays:
                 stop = start + len(packed)
