@@ -126,7 +126,7 @@ class DuckDBStore(TableStore):
         Parameters
         ----------
         path : str or path-like
-            A file, or several by a pattern such as ``"codes/*.parquet"``.
+            A file, or several by a pattern such as ``"codes/shard-*.parquet"``.
         id : str or None, default="id"
             Column of ids, all different, integers or strings. None means the
             next numbers.
