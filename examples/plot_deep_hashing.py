@@ -19,12 +19,12 @@ default ``backbone``, a VGG-16 trained on ImageNet:
 from pathlib import Path
 from tempfile import mkdtemp
 
-import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from torch import nn
 
+import skhash
 from skhash import DSTDHHasher, HammingNeighbors
 from skhash.datasets import make_social_images
 from skhash.metrics import (
@@ -104,10 +104,11 @@ plt.show()
 # %%
 # Saving and loading
 # ------------------
-# One file holds the fitted hasher.
+# One file holds the fitted hasher, without pickle. It has the weights of your
+# own network but not its code, so give the network again.
 
-joblib.dump(hasher, folder / "hasher.joblib")
-hasher = joblib.load(folder / "hasher.joblib")
+skhash.save(hasher, folder / "hasher.skhash")
+hasher = skhash.load(folder / "hasher.skhash", modules=network)
 
 # %%
 # Search

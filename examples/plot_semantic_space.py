@@ -127,7 +127,7 @@ for name, colour in colour_of.items():
     x, y = places[own].T
     ax.text(np.median(x), y.min() - 1, name, ha="center", va="top", bbox=box)
 ax.margins(0.08)
-ax.set(xticks=[], yticks=[], title="200 tags, by the tags that they come with")
+ax.set(xticks=[], yticks=[], title="Tags, by the tags that they come with")
 plt.show()
 
 # %%

@@ -19,6 +19,7 @@ tags or the keywords inside the photos::
 # SPDX-License-Identifier: BSD-3-Clause
 
 import argparse
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -116,7 +117,7 @@ network = ImageFeatures(
     engine="auto",
     on_error="skip",
     cache=args.output / "features",
-    verbose=1,
+    verbose=sys.stderr.isatty(),  # progress on a terminal
 )
 features = network.fit_transform(files[rows])
 network.set_params(verbose=0)
@@ -145,7 +146,7 @@ print(f"{search.photos_.codes.shape[1]} bytes each")
 # results have their names and the number of bits in which the codes differ.
 
 found = search.query(files[query][:4], n_neighbors=7)
-found.plot()
+figure = found.plot()
 
 # %%
 # Photos by words
@@ -161,7 +162,7 @@ else:
     words = [[known.vocabulary[i]] for i in np.argsort(-counts)[:3]]
 found_by_words = search.query_tags(words, n_neighbors=7)
 print(found_by_words)
-found_by_words.plot()
+figure = found_by_words.plot()
 
 # %%
 # Tags for photos
