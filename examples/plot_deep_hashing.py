@@ -144,9 +144,9 @@ plt.show()
 #   hasher adds the head and trains both, from files and tags.
 # - Look at the loss on held-out photos in each round. A checkpoint and
 #   ``early_stopping`` are cheap.
-# - A small network, trained from random weights on hundreds of photos, is only
-#   a little better than chance. Begin with a network that was trained on
-#   ImageNet, and do not train it further: see
-#   :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
+# - A small network, trained from random weights on hundreds of photos, is
+#   better than chance, but finds photos much less well than a network that was
+#   trained on ImageNet. Begin with such a network, and do not train it further:
+#   see :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
 
 # sphinx_gallery_thumbnail_number = 2
