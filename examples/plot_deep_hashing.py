@@ -146,7 +146,7 @@ plt.show()
 #   ``early_stopping`` are cheap.
 # - A small network, trained from random weights on hundreds of photos, is
 #   better than chance, but finds photos much less well than a network that was
-#   trained on ImageNet. Begin with such a network, and do not train it further:
-#   see :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
+#   trained on ImageNet. Begin with such a network, and do not train it
+#   further: see :ref:`sphx_glr_auto_examples_plot_social_image_search.py`.
 
 # sphinx_gallery_thumbnail_number = 2
