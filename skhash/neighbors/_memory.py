@@ -25,7 +25,7 @@ from ._backends import (
     is_memory_mapped,
     make_backend,
 )
-from ._ids import Ids, is_ascending, kind_of, name_some
+from ._ids import Ids, is_ascending, kind_of, name_some, next_numbers
 
 __all__ = ["MemoryStore", "View"]
 
@@ -517,9 +517,7 @@ class MemoryStore:
         if ids is None:
             if self._kind == "str":
                 raise ValueError("ids must be given: the ids of the database are str.")
-            if self._next_id + n > np.iinfo(np.int64).max:
-                raise ValueError("ids must be given: no number follows the largest id.")
-            return np.arange(self._next_id, self._next_id + n)
+            return next_numbers(self._next_id, n)
         if self._kind not in (None, kind_of(ids)):
             raise ValueError(f"ids must be {self._kind}, as the ids of the database are.")
         return ids
