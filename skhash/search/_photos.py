@@ -99,6 +99,8 @@ class Photos:
 
     def join(self, more: Photos) -> Self:
         """These photos followed by others, which may have other tags."""
+        if not len(self):  # whose ids may be of another type
+            return more.indexed()
         directions = None
         if self.directions is not None and more.directions is not None:
             directions = np.concatenate([self.directions, more.directions])
