@@ -6,7 +6,6 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -132,7 +131,7 @@ class PostgresStore(TableStore):
             )
         if search not in ("exact", "hnsw"):
             raise ValueError(f'search must be "exact" or "hnsw", got {search!r}.')
-        if not isinstance(ef_search, Integral) or not 1 <= ef_search <= _LARGEST_EF_SEARCH:
+        if not isinstance(ef_search, int | np.integer) or not 1 <= ef_search <= _LARGEST_EF_SEARCH:
             raise ValueError(
                 f"ef_search must be between 1 and {_LARGEST_EF_SEARCH}, got {ef_search!r}."
             )
