@@ -715,3 +715,32 @@ def test_a_folder_that_is_saved_again_while_it_is_read_is_read_again(folder, mon
 
     monkeypatch.setattr(_saving, "read_bytes", read)
     assert HammingNeighbors.load(path).ids_.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("place", range(1, 9))
+def test_a_search_interrupted_anywhere_sees_all_of_a_change_or_nothing(place):
+    """Another thread replaces a code, while the search reads its place-th attribute."""
+
+    class Interrupted(MemoryStore):
+        def __getattribute__(self, name):
+            value = super().__getattribute__(name)
+            if threading.current_thread() is threading.main_thread() and next(left, None) == 0:
+                changing.start()
+                changing.join(0.2)  # it may wait until the search has the view
+            return value
+
+    def change():
+        store.remove(np.array([1]))
+        store.add(np.array([7]), np.zeros((1, 1), np.uint8), 8)
+
+    left = iter(())
+    changing = threading.Thread(target=change)
+    store = Interrupted("numpy")
+    store.add(np.arange(3), np.zeros((3, 1), np.uint8), 8)
+    left = iter(range(place - 1, -1, -1))
+    found = store.radius_neighbors(np.zeros((1, 1), np.uint8), 0)[2].tolist()
+    left = iter(())
+    if changing.ident is not None:
+        changing.join()
+        assert store.ids().tolist() == [0, 2, 7]
+    assert found in ([0, 1, 2], [0, 2], [0, 2, 7])
