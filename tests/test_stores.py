@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -192,6 +193,43 @@ def test_no_number_follows_the_largest(kind, make_store):
     with pytest.raises(ValueError, match="ids must be given: no number follows"):
         store.add(None, clustered(1), 32)
     assert store.ids().tolist() == [2**63 - 2, 5]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kind", KINDS)
+def test_forked_processes_do_not_disturb_their_parent(kind, make_store, capfd):
+    packed = clustered(2000)
+    store = make_store(kind)
+    store.add(np.arange(2000), packed, 32)
+    expected = store.kneighbors(packed[:1], 5)[1]
+
+    def search():
+        for _ in range(30):
+            assert_array_equal(store.kneighbors(packed[:1], 5)[1], expected)
+
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                signal.alarm(30)
+                if kind == "duckdb":  # the file has one process
+                    with pytest.raises(RuntimeError, match=r"only one process.*spawn"):
+                        store.add(None, packed[:1], 32)
+                    with pytest.raises(RuntimeError, match="only one process"):
+                        deepcopy(store)
+                else:
+                    search()
+                    store.close()
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    search()
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    search()
+    assert len(store) == 2000
 
 
 # PostgreSQL

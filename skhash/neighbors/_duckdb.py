@@ -24,8 +24,8 @@ class DuckDBStore(TableStore):
 
     Searches are exact: every code is compared, on the cores that DuckDB may
     use. Only one process at a time can open the file; its threads may share
-    the store. Each change is one transaction: if the process is killed or the
-    disk is full, the table stays as it was.
+    the store, but not a process that it forks. Each change is one transaction:
+    if the process is killed or the disk is full, the table stays as it was.
 
     Parameters
     ----------
@@ -56,6 +56,8 @@ class DuckDBStore(TableStore):
         If duckdb is not installed: ``pip install "scikit-hash[duckdb]"``.
     OSError
         If the file cannot be opened, or another process has it open.
+    RuntimeError
+        If a forked process uses the store of its parent.
     ValueError
         If the table was not made by this class, or has another version.
 
@@ -87,6 +89,7 @@ class DuckDBStore(TableStore):
         check_unicode(path, "path")
         # The same file from any folder, and never the address of a service, such as "md:...".
         self.path = path if path == ":memory:" else os.path.abspath(path)
+        self._process = os.getpid()
         self._lock = threading.RLock()  # of changes
         with self._translated():
             self._connection: Any = _load_duckdb().connect(self.path)
@@ -104,7 +107,7 @@ class DuckDBStore(TableStore):
         """Another connection to the same table."""
         copy = type(self).__new__(type(self))
         with self._translated():
-            copy.__dict__ = {**self.__dict__, "_connection": self._connection.cursor()}
+            copy.__dict__ = {**self.__dict__, "_connection": self._cursor()}
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
@@ -163,10 +166,19 @@ class DuckDBStore(TableStore):
                 ids = None if id is None else check_ids([row[1] for row in block])
                 self._add(c, ids, packed, 8 * n_bytes if n_bits is None else n_bits, None)
 
+    def _cursor(self) -> Any:
+        if self._process != os.getpid():
+            raise RuntimeError(
+                f"{self} is open in the process that forked this one, and only one process at a "
+                'time can use the file: start processes with the method "spawn", or close the '
+                "store before and open it in one of them."
+            )
+        return self._connection.cursor()
+
     @contextmanager
     def _reading(self) -> Iterator[Any]:
         # A cursor is a separate connection, so threads can search at the same time.
-        with self._translated(), self._connection.cursor() as c:
+        with self._translated(), self._cursor() as c:
             c.begin()
             try:
                 yield c

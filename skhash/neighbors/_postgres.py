@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from ..codes import unpack
 from ._backends import Packed
 from ._ids import Ids
 from ._tables import Layout, TableStore
+
+# Connections that forked processes must not close: the server would end those of their parents.
+_OF_PARENTS: list[Any] = []
 
 # In bytes, of a name in PostgreSQL.
 _LONGEST_NAME = 63
@@ -38,7 +42,8 @@ class PostgresStore(TableStore):
     transaction: a search at the same time sees the table either before or
     after it. If the client is killed, the connection breaks or the disk is
     full, the table stays as it was. Several processes may search and change
-    one table; changes wait for each other.
+    one table; changes wait for each other. A forked process opens its own
+    connection.
 
     Parameters
     ----------
@@ -142,8 +147,7 @@ class PostgresStore(TableStore):
         self._start()
 
     def _start(self) -> None:
-        self._lock = threading.RLock()
-        self._connection: Any = None
+        self._disconnected()
         try:
             with self._reading() as c:
                 layout = self._layout(c)
@@ -153,6 +157,17 @@ class PostgresStore(TableStore):
         except BaseException:
             self.close()
             raise
+
+    def _disconnected(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._connection: Any = None
+
+    def _leave_to_parent(self) -> None:
+        """In a forked process, leave the connection to the parent: both would read its answers."""
+        if self._process != os.getpid():
+            _OF_PARENTS.append(self._connection)
+            self._disconnected()
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
@@ -176,7 +191,7 @@ class PostgresStore(TableStore):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_lock"], state["_connection"]
+        del state["_lock"], state["_connection"], state["_process"]
         state["_conninfo"] = {
             name: value for name, value in self._conninfo.items() if "password" not in name
         }
@@ -188,6 +203,7 @@ class PostgresStore(TableStore):
 
     def close(self) -> None:
         """Close the connection; the next call opens it again."""
+        self._leave_to_parent()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -215,6 +231,7 @@ class PostgresStore(TableStore):
     @contextmanager
     def _transaction(self, mode: Literal["read", "write"]) -> Iterator[Any]:
         psycopg = _load_psycopg()
+        self._leave_to_parent()
         with self._lock, self._translated():
             connection = self._connected()
             # All reads of one call see the table at one time. A change must see the changes of
