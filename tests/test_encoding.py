@@ -252,6 +252,20 @@ def test_what_is_finished_is_not_done_again(hasher, photos, expected, tmp_path, 
     assert done == [0, 2, 3, 4]
 
 
+def test_an_interrupted_call_with_more_photos_is_not_finished(
+    hasher, photos, expected, tmp_path, monkeypatch
+):
+    encode(hasher, photos[:10], tmp_path, shard_size=SIZE)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            encode(hasher, photos, tmp_path, shard_size=SIZE)
+    with pytest.raises(ValueError, match=r"not finished, it has 3 shard"):
+        read_codes(tmp_path)
+    encode(hasher, photos, tmp_path, shard_size=SIZE)
+    assert_codes(tmp_path, expected, photos)
+
+
 def test_another_hasher_or_other_photos_are_refused(hasher, network, photos, tmp_path):
     encode(hasher, photos, tmp_path, shard_size=SIZE)
     before = content(tmp_path)
@@ -282,6 +296,19 @@ def test_damage_is_named(hasher, photos, tmp_path, rng):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"shard-00001\.parquet is damaged.*delete it"):
             read_codes(tmp_path)
+    # The footer, which has no checksum of its own.
+    path.write_bytes(whole)
+    expected, n_named = read_codes(tmp_path)[1], 0
+    for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            assert_codes(tmp_path, expected, photos)
+        except ValueError as error:
+            assert "shard-00001.parquet" in str(error)
+            n_named += 1
+    assert n_named > 100
     path.unlink()
     with pytest.raises(ValueError, match=r"lacks shard-00001\.parquet"):
         read_codes(tmp_path)

@@ -75,6 +75,7 @@ class ShardInfo:
     photos: str
     n_photos: int
     n_unreadable: int
+    content: str  # the footer of a Parquet file has no checksum
 
 
 @dataclass(frozen=True)
@@ -182,17 +183,27 @@ def write_shard(
         _write(side, pa.table({"id": ids, "reason": list(unreadable.values())}))
     else:  # from an earlier try, when fewer could be read
         side.unlink(missing_ok=True)
-    ids = pa.array(np.delete(shard.ids, list(unreadable)), kind)
+    readable = np.delete(shard.ids, list(unreadable))
     n_bytes = codes.shape[1]
     packed = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(n_bytes), len(codes), [None, pa.py_buffer(np.ascontiguousarray(codes))]
     )
     n_photos = len(shard.photos)
-    info = ShardInfo(shard.number, shard.hasher, shard.digest(), n_photos, len(unreadable))
+    content = _digest(readable, codes)
+    info = ShardInfo(shard.number, shard.hasher, shard.digest(), n_photos, len(unreadable), content)
     about = {_INFO: json.dumps(vars(info))}
-    table = pa.table({"id": ids, "code": packed}).replace_schema_metadata(about)
+    table = pa.table({"id": pa.array(readable, kind), "code": packed}).replace_schema_metadata(
+        about
+    )
     _write(shard_path(folder, shard.number), table)  # last: the shard is finished
     return info
+
+
+def _digest(ids: Ids, codes: NDArray[np.uint8]) -> str:
+    """A digest of the contents of a file of codes."""
+    digest = hashlib.sha256(json.dumps(ids.tolist()).encode())
+    digest.update(np.ascontiguousarray(codes).data)
+    return digest.hexdigest()
 
 
 def _write(path: Path, table: Any) -> None:
@@ -270,7 +281,8 @@ def _finished(folder: Path) -> tuple[Manifest, int]:
     if manifest is None:
         raise ValueError(f"{str(folder)!r} is no folder of skhash.encode: it has no {_MANIFEST}.")
     numbers = shard_numbers(folder)
-    if manifest.n_shards is None:
+    # More shards are those of a later call with more photos, which was interrupted.
+    if manifest.n_shards is None or numbers[manifest.n_shards :]:
         raise ValueError(
             f"{str(folder)!r} is not finished, it has {len(numbers)} shard(s): call skhash.encode "
             "again to continue."
@@ -285,12 +297,15 @@ def _finished(folder: Path) -> tuple[Manifest, int]:
 
 
 def _read(folder: Path, number: int, hasher: str) -> tuple[Ids, NDArray[np.uint8]]:
-    with _opened(folder, number, hasher) as (file, _):
+    with _opened(folder, number, hasher) as (file, info):
         table = file.read()
         ids, packed = table["id"].to_numpy(), table["code"].combine_chunks()
         width = packed.type.byte_width
         codes = np.frombuffer(packed.buffers()[1] or b"", np.uint8, len(ids) * width)
-        return ids, codes.reshape(-1, width).copy()
+        codes = codes.reshape(-1, width).copy()
+        if _digest(ids, codes) != info.content:
+            raise ValueError("its contents do not match its checksum")
+        return ids, codes
 
 
 def read_info(folder: Path, number: int, hasher: str) -> ShardInfo:
