@@ -744,3 +744,31 @@ def test_a_search_interrupted_anywhere_sees_all_of_a_change_or_nothing(place):
         changing.join()
         assert store.ids().tolist() == [0, 2, 7]
     assert found in ([0, 1, 2], [0, 2], [0, 2, 7])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_emptied_database_has_no_pairs(backend):
+    index = HammingNeighbors(backend=backend).fit(np.eye(4)).remove(range(4))
+    distances, indices = index.radius_neighbors()
+    assert len(distances) == len(indices) == 0
+    assert index.radius_neighbors_graph().shape == (0, 0)
+    assert [len(found) for found in index.radius_neighbors(np.eye(4))[1]] == [0] * 4
+    with pytest.raises(ValueError, match="no codes yet"):
+        MemoryStore(backend).radius_neighbors(np.zeros((1, 1), np.uint8), 1)
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"backend": "gpu"}, "backend"),
+        ({"backend": "duckdb:///codes"}, "backend"),
+        ({"n_bits": 3}, "n_bits"),
+        ({"radius": -1}, "radius"),
+    ],
+)
+def test_a_file_that_could_not_be_loaded_is_not_written(params, name, tmp_path):
+    index = HammingNeighbors().fit(np.eye(4))
+    for incremental in (False, True):
+        with pytest.raises(ValueError, match=name):
+            index.set_params(**params).save(tmp_path / "saved", incremental=incremental)
+    assert not os.listdir(tmp_path)

@@ -467,6 +467,8 @@ class MemoryStore:
         ids : ndarray of shape (n_found,), int64 or object with str
         """
         view = self.view
+        if not view.backends:
+            raise ValueError("the store has no codes yet.")
         indptr, distances, found = view.radius_neighbors(queries, radius)
         return indptr, distances, view.ids_of(found)
 
