@@ -772,3 +772,20 @@ def test_a_file_that_could_not_be_loaded_is_not_written(params, name, tmp_path):
         with pytest.raises(ValueError, match=name):
             index.set_params(**params).save(tmp_path / "saved", incremental=incremental)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["remove", "add"])
+def test_row_numbers_of_a_store_that_changes_during_a_search_are_refused(change):
+    class Changing(SQLiteStore):
+        def kneighbors(self, queries, k):
+            found = super().kneighbors(queries, k)
+            if change == "remove":
+                self.remove(self.ids()[:1])
+            else:
+                self.add(None, pack(np.eye(1, 4)), 4)
+            return found
+
+    index = HammingNeighbors(1, backend=Changing()).fit(np.eye(4))
+    assert index.kneighbors(np.eye(4)[:1], return_ids=True)[1].tolist() == [[0]]
+    with pytest.raises(RuntimeError, match=r"changed during the search.*return_ids"):
+        index.kneighbors(None if change == "add" else np.eye(4)[1:2])

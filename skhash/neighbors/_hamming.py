@@ -425,6 +425,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         ValueError
             If ``n_neighbors`` exceeds the number of codes (without the query
             itself), or X does not match the database.
+        RuntimeError
+            If row numbers are asked for, and another program changes the store
+            during the search.
         """
         view, distances, found = self._nearest(X, n_neighbors)
         indices = view.ids_of(found) if return_ids else view.positions_of(found)
