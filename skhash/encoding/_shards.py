@@ -192,10 +192,9 @@ def write_shard(
     content = _digest(readable, codes)
     info = ShardInfo(shard.number, shard.hasher, shard.digest(), n_photos, len(unreadable), content)
     about = {_INFO: json.dumps(vars(info))}
-    table = pa.table({"id": pa.array(readable, kind), "code": packed}).replace_schema_metadata(
-        about
-    )
-    _write(shard_path(folder, shard.number), table)  # last: the shard is finished
+    table = pa.table({"id": pa.array(readable, kind), "code": packed})
+    # Last: the shard is finished.
+    _write(shard_path(folder, shard.number), table.replace_schema_metadata(about))
     return info
 
 

@@ -134,14 +134,15 @@ class NumpyBackend:
     def radius_neighbors(
         self, queries: Packed, radius: int
     ) -> tuple[NDArray[np.intp], Distances, Indices]:
-        counts, distances, indices = [], [np.empty(0, np.int32)], [np.empty(0, np.intp)]
+        counts, indices = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+        distances = [np.empty(0, np.int32)]
         for _, block in hamming_blocks(queries, self.packed, working_memory=_WORKING_MEMORY):
             flat = np.flatnonzero(block <= radius)
             rows, columns = np.divmod(flat, len(self.packed))
             counts.append(np.bincount(rows, minlength=len(block)))
             distances.append(block.ravel()[flat].astype(np.int32))
             indices.append(columns)
-        indptr = np.concatenate([[0], np.cumsum(np.concatenate([np.empty(0, np.intp), *counts]))])
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
         return indptr, np.concatenate(distances), np.concatenate(indices)
 
 

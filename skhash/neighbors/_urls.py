@@ -62,8 +62,8 @@ def open_store(url: str) -> PostgresStore | DuckDBStore:
         parts = urlsplit(url)
     except ValueError:  # its message may repeat a password
         raise ValueError(f"url cannot be parsed: {_ESCAPES}") from None
-    if parts.fragment:
-        raise ValueError(f'url has a "#", after which nothing would be used: {_ESCAPES}')
+    if "#" in url:
+        raise ValueError(f'url has a "#", which would end it: {_ESCAPES}')
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     repeated = [name for name, n in Counter(name for name, _ in pairs).items() if n > 1]
     if repeated:
