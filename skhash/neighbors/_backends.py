@@ -96,6 +96,22 @@ class Clusters(NamedTuple):
     numbers: NDArray[np.uint16]
     n_learned: int
 
+    def check(self, n_samples: int, n_bytes: int) -> None:
+        """Refuse clusters with which faiss would read or write beyond its memory."""
+        centers, numbers, n_learned = self
+        if not (
+            centers.dtype == np.uint8
+            and centers.ndim == 2
+            and len(centers)
+            and centers.shape[1] == n_bytes
+            and numbers.dtype == np.uint16
+            and numbers.ndim == 1
+            and len(numbers) <= n_samples
+            and numbers.max(initial=0) < len(centers)
+            and n_learned > 0
+        ):
+            raise ValueError("the clusters do not fit to the codes, or to each other.")
+
 
 def clusters_of(backend: Backend, kept: NDArray[np.bool_] | None = None) -> Clusters | None:
     """The clusters of a backend, if it has made any, for all its codes or those marked."""

@@ -497,14 +497,15 @@ class MemoryStore:
         """Replace the contents by those of another store; see :meth:`_contents`."""
         with self._lock:
             self._clear()
+            known = None if clusters is None else Clusters(*clusters)
+            if known is not None:
+                known.check(sum(map(len, arrays)), arrays[0].shape[1] if arrays else 0)
             backends, start = [], 0
             for packed in arrays:
-                part = None
-                if clusters is not None:
-                    centers, numbers, n_learned = clusters
-                    part = Clusters(centers, numbers[start : start + len(packed)], n_learned)
+                stop = start + len(packed)
+                part = known and known._replace(numbers=known.numbers[start:stop])
                 backends.append(self._make_backend(packed, part))
-                start += len(packed)
+                start = stop
             self._view = View(tuple(backends), keys, ids)
             self._n_bits = n_bits
             if len(self._view):

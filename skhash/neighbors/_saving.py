@@ -170,8 +170,6 @@ def _split(
     if first < 0:
         raise ValueError(f"{len(payload)} bytes do not hold its clusters.")
     numbers = payload[start:].copy().view("<u2").astype(np.uint16, copy=False)
-    if not n_clusters or not n_learned or numbers.max(initial=0) >= n_clusters:
-        raise ValueError("its clusters are not consistent.")
     centers = payload[first:start].reshape(n_clusters, n_bytes).copy()
     return payload[:first], Clusters(centers, numbers, n_learned)
 
@@ -269,8 +267,8 @@ def _contents(
     clusters: Clusters | None,
 ) -> dict[str, Any]:
     n = len(keys)
-    if clusters is not None and len(clusters.numbers) > n:
-        raise ValueError("its clusters are of more codes than it has.")
+    if clusters is not None:
+        clusters.check(n, -(-header["n_bits"] // 8))
     next_key = _whole(header, "next_key") if "next_key" in header else n
     next_id = _whole(header, "next_id") if "next_id" in header else n
     if ids is not None and len(set(ids.tolist())) < n:
