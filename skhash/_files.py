@@ -29,6 +29,7 @@ __all__ = [
     "read_checked",
     "replacing",
     "reserve",
+    "walk",
     "write_checked",
 ]
 
@@ -94,6 +95,23 @@ def file_digest(path: PathLike) -> bytes:
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
+def walk(
+    folder: PathLike, *, follow_links: bool = False
+) -> Iterator[tuple[Any, list[str], list[str]]]:
+    """The same as os.walk, which would leave out folders that cannot be read.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    return os.walk(folder, onerror=fail, followlinks=follow_links)
 
 
 @contextmanager

@@ -252,6 +252,20 @@ def test_what_is_finished_is_not_done_again(hasher, photos, expected, tmp_path, 
     assert done == [0, 2, 3, 4]
 
 
+def test_an_interrupted_call_with_more_photos_is_not_finished(
+    hasher, photos, expected, tmp_path, monkeypatch
+):
+    encode(hasher, photos[:10], tmp_path, shard_size=SIZE)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            encode(hasher, photos, tmp_path, shard_size=SIZE)
+    with pytest.raises(ValueError, match=r"not finished, it has 3 shard"):
+        read_codes(tmp_path)
+    encode(hasher, photos, tmp_path, shard_size=SIZE)
+    assert_codes(tmp_path, expected, photos)
+
+
 def test_another_hasher_or_other_photos_are_refused(hasher, network, photos, tmp_path):
     encode(hasher, photos, tmp_path, shard_size=SIZE)
     before = content(tmp_path)
@@ -282,6 +296,19 @@ def test_damage_is_named(hasher, photos, tmp_path, rng):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"shard-00001\.parquet is damaged.*delete it"):
             read_codes(tmp_path)
+    # The footer, which has no checksum of its own.
+    path.write_bytes(whole)
+    expected, n_named = read_codes(tmp_path)[1], 0
+    for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            assert_codes(tmp_path, expected, photos)
+        except ValueError as error:
+            assert "shard-00001.parquet" in str(error)
+            n_named += 1
+    assert n_named > 100
     path.unlink()
     with pytest.raises(ValueError, match=r"lacks shard-00001\.parquet"):
         read_codes(tmp_path)
@@ -294,6 +321,46 @@ def test_damage_is_named(hasher, photos, tmp_path, rng):
         read_codes(tmp_path)
     with pytest.raises(ValueError, match="shards but no manifest"):
         encode(hasher, photos, tmp_path)
+
+
+def test_codes_of_two_hashers_are_never_mixed(hasher, photos, expected, tmp_path):
+    other = make_pipeline(hasher[0], ITQ(12, random_state=1).fit(hasher[0].transform(photos)))
+    out, others = tmp_path / "out", tmp_path / "others"
+    for estimator, folder in ((hasher, out), (other, others)):
+        encode(estimator, photos, folder, shard_size=SIZE)
+    shard = out / "shard-00001.parquet"
+    for foreign in (others / shard.name, out / "shard-00000.parquet"):
+        shard.write_bytes(foreign.read_bytes())
+        for call in (
+            lambda: read_codes(out),
+            lambda: encode(hasher, photos, out, shard_size=SIZE),
+        ):
+            with pytest.raises(ValueError, match=r"shard-00001\.parquet is.* another.*delete it"):
+                call()
+    # The workers' file is that of the call, whatever was there.
+    for content_ in ((others / "hasher.skhash").read_bytes(), b"damaged", None):
+        (out / "hasher.skhash").unlink()
+        if content_ is not None:
+            (out / "hasher.skhash").write_bytes(content_)
+        shard.unlink()
+        _encode._load.cache_clear()
+        encode(hasher, photos, out, shard_size=SIZE)
+        assert_codes(out, expected, photos)
+
+
+def test_folders_that_cannot_be_read_are_not_left_out(hasher, photos, tmp_path, monkeypatch):
+    (tmp_path / "photos" / "closed").mkdir(parents=True)
+    (tmp_path / "photos" / "a.png").write_bytes(Path(photos[0]).read_bytes())
+    scandir = os.scandir
+
+    def closed(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(PermissionError, match="closed"):
+        encode(hasher, tmp_path / "photos", tmp_path / "out")
 
 
 def test_bad_input_is_named(hasher, photos, tmp_path):
@@ -310,6 +377,7 @@ def test_bad_input_is_named(hasher, photos, tmp_path):
         (range(24), ValueError, "more entries"),
         ([*range(22), "a"], TypeError, "ids"),
         ([0] * 23, ValueError, "must differ"),
+        ([*"abcdefghijklmnopqrstuv", "\udc80"], ValueError, r"ids\[22\] is .* not Unicode"),
     ]:
         with pytest.raises(kind, match=fault):
             encode(hasher, photos, tmp_path / str(len(list(tmp_path.iterdir()))), ids=ids)
@@ -413,6 +481,28 @@ def worker_pids(address):
 
     with Client(address, set_as_default=False) as client:
         return list(client.run(os.getpid).values())
+
+
+def test_a_dask_client_that_is_closed_is_named(hasher, photos, tmp_path):
+    distributed = pytest.importorskip("dask.distributed")
+    with pytest.raises(TypeError, match="client must be a Client"):
+        encode(hasher, photos, tmp_path, shard_size=SIZE, client=5)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        client = distributed.Client(cluster, set_as_default=False)
+
+        def some():
+            yield from photos
+            client.close()
+            yield from photos
+
+        ids = range(2 * len(photos))
+        for given in (some(), photos * 2):  # closed meanwhile, and before
+            with pytest.raises(RuntimeError, match=r"client was closed.*call skhash\.encode"):
+                encode(hasher, given, tmp_path, ids=ids, shard_size=SIZE, client=client)
+    encode(hasher, photos * 2, tmp_path, ids=ids, shard_size=SIZE)
+    assert len(read_codes(tmp_path)[0]) == len(ids)
 
 
 @pytest.mark.slow

@@ -763,6 +763,8 @@ def test_damaged_folders(tmp_path):
         ({"format": 99}, "upgrade"),
         ({"data": "../elsewhere"}, "does not name a subfolder"),
         ({"data": 3}, "search.json"),
+        ({"blake2b": None}, "does not describe"),
+        ({"n_bits": "8"}, "does not describe"),
     ):
         (tmp_path / "search.json").write_text(json.dumps({**about, **changed}))
         with pytest.raises(ValueError, match=message):

@@ -164,6 +164,37 @@ def test_on_disk(photos, tmp_path):
     assert_array_equal(free.ids_, in_memory.ids_)
 
 
+def test_codes_of_another_hasher_are_refused(photos, tmp_path):
+    store = MemoryStore()
+    _, stored = searches(photos, store)
+    stored.set_params(backend="auto").save(tmp_path / "search")
+    store.replace(stored.ids_, ~stored.photos_.codes, stored.n_bits_)  # the same ids
+    with pytest.raises(ValueError, match="codes of another hasher"):
+        ImageSearch.load(tmp_path / "search", backend=store)
+
+
+@pytest.mark.parametrize("backend", ["auto", "duckdb"])
+def test_an_emptied_search_takes_ids_of_another_type(backend, photos, tmp_path, make_store):
+    store = backend if backend == "auto" else make_store(backend)
+    search = ImageSearch(TagITQ(8), backend=store).fit(
+        photos.X[:9], photos.tags[:9], list("abcdefghi")
+    )
+    search.remove(list("abcdefghi")).set_params(backend="auto").save(tmp_path / "search")
+    if backend != "auto":
+        assert len(ImageSearch.load(tmp_path / "search", backend=store)) == 0
+    search.add(photos.X[:2])
+    assert search.ids_.dtype == np.int64
+    with pytest.raises(TypeError, match="ids of the search are int"):
+        search.add(photos.X[:1], ids=["a"])
+
+
+def test_no_number_follows_the_largest(photos):
+    search = ImageSearch(TagITQ(8)).fit(photos.X[:2], photos.tags[:2], [2**63 - 1, 0])
+    with pytest.raises(ValueError, match="ids must be given: no number follows"):
+        search.add(photos.X[2:3])
+    assert search.ids_.tolist() == [2**63 - 1, 0]
+
+
 def test_bad_backends(photos, tmp_path):
     for backend, words in [
         ("gpu", "backend"),

@@ -715,3 +715,77 @@ def test_a_folder_that_is_saved_again_while_it_is_read_is_read_again(folder, mon
 
     monkeypatch.setattr(_saving, "read_bytes", read)
     assert HammingNeighbors.load(path).ids_.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("place", range(1, 9))
+def test_a_search_interrupted_anywhere_sees_all_of_a_change_or_nothing(place):
+    """Another thread replaces a code, while the search reads its place-th attribute."""
+
+    class Interrupted(MemoryStore):
+        def __getattribute__(self, name):
+            value = super().__getattribute__(name)
+            if threading.current_thread() is threading.main_thread() and next(left, None) == 0:
+                changing.start()
+                changing.join(0.2)  # it may wait until the search has the view
+            return value
+
+    def change():
+        store.remove(np.array([1]))
+        store.add(np.array([7]), np.zeros((1, 1), np.uint8), 8)
+
+    left = iter(())
+    changing = threading.Thread(target=change)
+    store = Interrupted("numpy")
+    store.add(np.arange(3), np.zeros((3, 1), np.uint8), 8)
+    left = iter(range(place - 1, -1, -1))
+    found = store.radius_neighbors(np.zeros((1, 1), np.uint8), 0)[2].tolist()
+    left = iter(())
+    if changing.ident is not None:
+        changing.join()
+        assert store.ids().tolist() == [0, 2, 7]
+    assert found in ([0, 1, 2], [0, 2], [0, 2, 7])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_emptied_database_has_no_pairs(backend):
+    index = HammingNeighbors(backend=backend).fit(np.eye(4)).remove(range(4))
+    distances, indices = index.radius_neighbors()
+    assert len(distances) == len(indices) == 0
+    assert index.radius_neighbors_graph().shape == (0, 0)
+    assert [len(found) for found in index.radius_neighbors(np.eye(4))[1]] == [0] * 4
+    with pytest.raises(ValueError, match="no codes yet"):
+        MemoryStore(backend).radius_neighbors(np.zeros((1, 1), np.uint8), 1)
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"backend": "gpu"}, "backend"),
+        ({"backend": "duckdb:///codes"}, "backend"),
+        ({"n_bits": 3}, "n_bits"),
+        ({"radius": -1}, "radius"),
+    ],
+)
+def test_a_file_that_could_not_be_loaded_is_not_written(params, name, tmp_path):
+    index = HammingNeighbors().fit(np.eye(4))
+    for incremental in (False, True):
+        with pytest.raises(ValueError, match=name):
+            index.set_params(**params).save(tmp_path / "saved", incremental=incremental)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["remove", "add"])
+def test_row_numbers_of_a_store_that_changes_during_a_search_are_refused(change):
+    class Changing(SQLiteStore):
+        def kneighbors(self, queries, k):
+            found = super().kneighbors(queries, k)
+            if change == "remove":
+                self.remove(self.ids()[:1])
+            else:
+                self.add(None, pack(np.eye(1, 4)), 4)
+            return found
+
+    index = HammingNeighbors(1, backend=Changing()).fit(np.eye(4))
+    assert index.kneighbors(np.eye(4)[:1], return_ids=True)[1].tolist() == [[0]]
+    with pytest.raises(RuntimeError, match=r"changed during the search.*return_ids"):
+        index.kneighbors(None if change == "add" else np.eye(4)[1:2])

@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from copy import deepcopy
 
@@ -19,7 +21,8 @@ from sklearn.base import clone
 import skhash
 from skhash import HammingNeighbors
 from skhash.codes import hamming_distances, pack
-from skhash.neighbors import DuckDBStore, PostgresStore, open_store
+from skhash.neighbors import DuckDBStore, MemoryStore, PostgresStore, open_store
+from skhash.neighbors._urls import holds_password
 
 PASSWORD = "tr0ub4dor"
 KINDS = ["postgres", "duckdb"]
@@ -164,7 +167,101 @@ def test_searches_see_a_change_wholly_or_not_at_all(kind, make_store):
     assert store.ids().tolist() == list(range(8000, 8100))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_that_are_not_unicode_are_named(kind, make_store):
+    store = make_store(kind)
+    store.add(["a", "b"], clustered(2), 32)
+    for use, message in (
+        (lambda: store.add(["c", "\udc80"], clustered(2), 32), r"ids\[1\] is .*rename"),
+        (lambda: store.remove(["\udc80"]), r"ids\[0\] is"),
+        (lambda: store.tags(["\udc80"]), r"ids\[0\] is"),
+        (lambda: store.add(["c"], clustered(1), 32, tags=[["\udc80"]]), r"tags\[0\] is"),
+        (lambda: make_store(kind, table="\udc80"), "table is"),
+        (lambda: make_store(kind, table="a\0b"), "table must have characters"),
+        (lambda: make_store(kind, version="\udc80"), "version is"),
+        (lambda: make_store(kind, version=""), "version must have characters"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    assert store.ids().tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "memory"])
+def test_no_number_follows_the_largest(kind, make_store):
+    store = MemoryStore() if kind == "memory" else make_store(kind)
+    store.add(np.array([2**63 - 2, 5]), clustered(2), 32)
+    with pytest.raises(ValueError, match="ids must be given: no number follows"):
+        store.add(None, clustered(1), 32)
+    assert store.ids().tolist() == [2**63 - 2, 5]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kind", KINDS)
+def test_forked_processes_do_not_disturb_their_parent(kind, make_store, capfd):
+    packed = clustered(2000)
+    store = make_store(kind)
+    store.add(np.arange(2000), packed, 32)
+    expected = store.kneighbors(packed[:1], 5)[1]
+
+    def search():
+        for _ in range(30):
+            assert_array_equal(store.kneighbors(packed[:1], 5)[1], expected)
+
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                signal.alarm(30)
+                if kind == "duckdb":  # the file has one process
+                    with pytest.raises(RuntimeError, match=r"only one process.*spawn"):
+                        store.add(None, packed[:1], 32)
+                    with pytest.raises(RuntimeError, match="only one process"):
+                        deepcopy(store)
+                else:
+                    search()
+                    store.close()
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    search()
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    search()
+    assert len(store) == 2000
+
+
 # PostgreSQL
+
+
+def test_a_table_that_another_process_replaces_during_a_search_does_not_seem_empty(make_store):
+    store = make_store("postgres")
+    store.add(names(5), clustered(5), 32)
+    other = deepcopy(store)
+    replacing = threading.Thread(target=store.replace, args=(names(7), clustered(7), 32))
+
+    def replaced_after(c):
+        layout = PostgresStore._read_layout(other, c)
+        replacing.start()
+        replacing.join(0.5)  # it waits until the search ends
+        return layout
+
+    other._read_layout = replaced_after
+    found = other.radius_neighbors(clustered(1), 32)[2]
+    del other._read_layout
+    replacing.join()
+    assert_array_equal(found, names(5))
+    assert_array_equal(other.radius_neighbors(clustered(1), 32)[2], names(7))
+    other.close()
+
+
+def test_tables_with_long_names_are_not_confused(make_store):
+    name = "é" * 31
+    with pytest.raises(ValueError, match="table must have at most 63 bytes"):
+        make_store("postgres", table=name + "ab")
+    make_store("postgres", table=name + "a").add(names(5), clustered(5), 32)
+    assert make_store("postgres", table=name).n_bits is None
 
 
 def test_exact_is_exact_beside_an_index(server, make_store):
@@ -407,6 +504,15 @@ def test_passwords(server, monkeypatch, tmp_path):
         "postgresql://localhost/photos?password=s3cret",
         "postgresql://localhost/photos?sslpassword=s3cret",
         "mysql://me:s3cret@localhost/photos",
+        # Characters that should be escaped, of which libpq accepts some.
+        "postgresql://me:#s3cret@localhost/photos",
+        "postgresql://me:?s3cret@localhost/photos",
+        "postgresql://me#1:s3cret@localhost/photos",
+        "postgresql://me:/s3cret@localhost/photos",
+        "postgresql://me:@s3cret@localhost/photos",
+        "postgresql://me:s3cret/1@localhost/photos",
+        "postgresql://me:[s3cret]@localhost/photos",
+        "postgresql://me:\u2100s3cret@localhost/photos",
     ],
 )
 def test_parameters_hold_no_passwords(url):
@@ -415,9 +521,30 @@ def test_parameters_hold_no_passwords(url):
     assert "s3cret" not in "".join(traceback.format_exception(info.value))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me@localhost:5432/photos",
+        "postgresql://localhost:5432/photos?application_name=me@home",
+        "duckdb:///C:/me@home/photos",
+    ],
+)
+def test_urls_without_passwords_are_no_secrets(url):
+    assert not holds_password(url)
+
+
 def test_malformed_places_are_not_repeated():
     pytest.importorskip("psycopg")
-    for conninfo in ("postgresql://me:s3cret%zz@host/db", "host=h password='s3cret", "a s3cret"):
+    for url in ("postgresql://me:[s3cret]@host/db", "postgresql://me:\u2100s3cret@host/db"):
+        with pytest.raises(ValueError, match="url cannot be parsed") as info:
+            open_store(url)
+        assert "s3cret" not in "".join(traceback.format_exception(info.value))
+    for conninfo in (
+        "postgresql://me:s3cret%zz@host/db",
+        "postgresql://me:s3cret/1@host/db",
+        "host=h password='s3cret",
+        "a s3cret",
+    ):
         with pytest.raises(ValueError, match="conninfo must be a connection string") as info:
             PostgresStore(conninfo)
         assert "s3cret" not in "".join(traceback.format_exception(info.value))
@@ -439,7 +566,8 @@ def test_a_table_of_something_else(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"search": "fast"}, {"ef_search": 0}, {"ef_search": 1001}, {"table": ""}]
+    "options",
+    [{"search": "fast"}, {"ef_search": 0}, {"ef_search": 1001}, {"ef_search": "9"}, {"table": ""}],
 )
 def test_bad_parameters(options):
     pytest.importorskip("psycopg")
@@ -448,6 +576,44 @@ def test_bad_parameters(options):
 
 
 # DuckDB
+
+
+def test_duckdb_tables_of_names_that_differ_only_in_case_are_the_same(tmp_path):
+    pytest.importorskip("duckdb")
+    with DuckDBStore(tmp_path / "file", table="codes É") as store:
+        store.add(names(5), clustered(5), 32)
+        with DuckDBStore(tmp_path / "file", table="CODES É") as same:
+            assert same.n_bits == 32
+            same.add(names(2, 5), clustered(2), 32)
+        with DuckDBStore(tmp_path / "file", table="codes é") as other:
+            assert other.n_bits is None
+            other.add(None, clustered(2), 32)
+        assert_array_equal(store.ids(), names(7))
+
+
+def test_duckdb_file_is_found_from_another_folder(tmp_path, monkeypatch):
+    pytest.importorskip("duckdb")
+    monkeypatch.chdir(tmp_path)
+    store = DuckDBStore("file")
+    store.add(names(5), clustered(5), 32)
+    state = pickle.dumps(store)
+    store.close()
+    with pytest.raises(ValueError, match="is closed"):
+        deepcopy(store)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pickle.loads(state) as again:
+        assert_array_equal(again.ids(), names(5))
+    assert not os.listdir()
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "\udc80"])
+def test_duckdb_paths_that_cannot_be(path, tmp_path, monkeypatch):
+    pytest.importorskip("duckdb")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="path "):
+        DuckDBStore(path)
+    assert not os.listdir()
 
 
 @pytest.mark.slow
@@ -566,8 +732,16 @@ def test_urls(server, tmp_path):
             index.save(tmp_path / "saved")
     with open_store(urls[1] + "&search=hnsw&ef_search=50") as store:
         assert (store.search, store.ef_search, store.version) == ("hnsw", 50, "2")
-    for url in ("duckdb://host/file", "mysql://host/photos", "duckdb:///file?search=hnsw"):
-        with pytest.raises(ValueError, match=r"url must begin with|no parameter"):
+    for url, message in (
+        ("duckdb://host/file", "url must begin with"),
+        ("duckdb:file", "url must begin with"),
+        ("mysql://host/photos", "url must begin with"),
+        ("duckdb:///file?search=hnsw", "no parameter 'search'"),
+        ("duckdb:///file?table=a&table=b", "'table' more than once"),
+        ("duckdb:///file#1", "%23"),
+        ("postgresql://host/photos?ef_search=many", "ef_search must be a number"),
+    ):
+        with pytest.raises(ValueError, match=message):
             open_store(url)
 
 

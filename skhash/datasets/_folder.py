@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
+from .._files import walk
 from .._sklearn import StrOptions, validate_params
 from ..images import IMAGE_SUFFIXES
 from ..tags import encode_tags
@@ -292,7 +293,7 @@ def _find_files(
     """The wanted files below a folder, sorted; links out of it only if ``follow_links``."""
     found: list[Path] = []
     seen = set()
-    for place, subfolders, names in os.walk(folder, followlinks=follow_links):
+    for place, subfolders, names in walk(folder, follow_links=follow_links):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:  # links that form a cycle
             subfolders.clear()

@@ -17,11 +17,11 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .._files import PathLike, folder_lock
+from .._files import PathLike, folder_lock, walk
 from .._progress import Progress
 from .._sklearn import Interval, validate_params
 from ..images import IMAGE_SUFFIXES, kind_of
-from ..neighbors._ids import check_ids
+from ..neighbors._ids import check_ids, check_unicode
 from ..persistence import save
 from ..persistence._files import describe
 from ._encoder import ENCODER_PARAMETERS, PhotoEncoder
@@ -173,9 +173,10 @@ def encode(
         total = _total(photos, counted=bool(verbose))
         with Progress(total, unit="photo", desc="codes", verbose=verbose) as bar:
             count = _Count(bar)
+            shards = _shards(photos, ids, shard_size, manifest.hasher)
             tasks = (
-                (str(folder), manifest.hasher, shard, batch_size, device)
-                for shard in _unfinished(folder, _shards(photos, ids, shard_size), count)
+                (str(folder), shard, batch_size, device)
+                for shard in _saving(hasher, folder, _unfinished(folder, shards, count))
             )
             done = (
                 run_on_joblib(_encode_shard, tasks, n_jobs)
@@ -197,7 +198,7 @@ def encode(
 
 
 def _prepare(hasher: Any, folder: Path, shard_size: int) -> Manifest:
-    """Put the hasher and the manifest into a folder, or compare them with those in it."""
+    """Put a manifest into a folder, or compare the one in it with the hasher."""
     about = describe(hasher)
     if about.given:
         raise TypeError(
@@ -215,7 +216,6 @@ def _prepare(hasher: Any, folder: Path, shard_size: int) -> Manifest:
             raise ValueError(
                 f"out={str(folder)!r} has shards but no manifest: give an empty folder."
             )
-        save(hasher, folder / _HASHER)
         known = Manifest(about.digest, len(hasher.get_feature_names_out()), shard_size)
         known.write(folder)
     if known.hasher != about.digest:
@@ -231,6 +231,18 @@ def _prepare(hasher: Any, folder: Path, shard_size: int) -> Manifest:
     return known
 
 
+def _saving(hasher: Any, folder: Path, shards: Iterator[Shard]) -> Iterator[Shard]:
+    """The same shards; the hasher is saved before the first, if there is one.
+
+    It is saved again if a call continues another: the file may be missing, damaged or changed.
+    """
+    for shard in shards:
+        if hasher is not None:
+            save(hasher, folder / _HASHER)
+            hasher = None
+        yield shard
+
+
 # The work of the workers.
 
 _loading = Lock()
@@ -243,11 +255,11 @@ def _load(path: str, digest: str, batch_size: int | None, device: str | None) ->
 
 
 def _encode_shard(
-    folder: str, digest: str, shard: Shard, batch_size: int | None, device: str | None
+    folder: str, shard: Shard, batch_size: int | None, device: str | None
 ) -> ShardInfo:
     """Encode the photos of a shard, and write their codes."""
     with _loading:  # Dask has several threads in a process
-        encoder = _load(os.path.join(folder, _HASHER), digest, batch_size, device)
+        encoder = _load(os.path.join(folder, _HASHER), shard.hasher, batch_size, device)
     step = max(1, _AT_A_TIME // (batch_size or 1)) * (batch_size or 1)
     codes, unreadable = [], {}
     for start in range(0, len(shard.photos), step):
@@ -260,7 +272,7 @@ def _encode_shard(
 # Photos as shards that are not finished yet.
 
 
-def _shards(photos: Any, ids: Any, size: int) -> Iterator[Shard]:
+def _shards(photos: Any, ids: Any, size: int, hasher: str) -> Iterator[Shard]:
     """Divide photos and ids into shards, one after another on request."""
     given = iter(_names(photos))
     given_ids = None if ids is None else iter(ids)
@@ -275,10 +287,13 @@ def _shards(photos: Any, ids: Any, size: int) -> Iterator[Shard]:
             if not number:
                 raise ValueError("photos holds 0 photos; at least 1 is needed.")
             return
-        shard = Shard(number, names, check_ids(own))
+        shard = Shard(number, hasher, names, check_ids(own))
         kind = kind or shard.ids.dtype
         if shard.ids.dtype != kind:
             raise TypeError("ids must be all int or all str.")
+        if shard.ids.dtype == object:
+            for i, text in enumerate(shard.ids, number * size):
+                check_unicode(text, f"ids[{i}]")
         yield shard
 
 
@@ -294,8 +309,7 @@ def _names(photos: Any) -> Iterator[str]:
         if not isinstance(photo, str | os.PathLike):
             raise TypeError(f"photos must hold files; photos[{i}] is {kind_of(photo)}.")
         name = str(os.fspath(photo))
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise ValueError(f"photos[{i}] is {name!r}, which is not Unicode: rename it.")
+        check_unicode(name, f"photos[{i}]")
         yield name
 
 
@@ -305,7 +319,7 @@ def _is_folder(photos: Any) -> bool:
 
 def _below(folder: PathLike) -> Iterator[str]:
     """Files below a folder that have the name of a photo, in the order of their names."""
-    for place, subfolders, names in os.walk(folder):
+    for place, subfolders, names in walk(folder):
         subfolders.sort()
         for name in sorted(names):
             if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
@@ -326,7 +340,7 @@ def _unfinished(folder: Path, shards: Iterator[Shard], count: _Count) -> Iterato
         if shard.number not in finished:
             yield shard
             continue
-        info = read_info(folder, shard.number)
+        info = read_info(folder, shard.number, shard.hasher)
         if info.photos != shard.digest():
             raise ValueError(
                 f"{shard_path(folder, shard.number)} has codes of other photos, or of these "

@@ -48,6 +48,8 @@ class Shard:
     ----------
     number : int
         Number of the shard, from 0.
+    hasher : str
+        Digest of the hasher.
     photos : list of str
         Their files.
     ids : ndarray of int64 or of str (dtype object)
@@ -55,6 +57,7 @@ class Shard:
     """
 
     number: int
+    hasher: str
     photos: list[str]
     ids: Ids
 
@@ -68,9 +71,11 @@ class ShardInfo:
     """The data about a finished shard in its file."""
 
     number: int
+    hasher: str
     photos: str
     n_photos: int
     n_unreadable: int
+    content: str  # the footer of a Parquet file has no checksum
 
 
 @dataclass(frozen=True)
@@ -178,16 +183,26 @@ def write_shard(
         _write(side, pa.table({"id": ids, "reason": list(unreadable.values())}))
     else:  # from an earlier try, when fewer could be read
         side.unlink(missing_ok=True)
-    ids = pa.array(np.delete(shard.ids, list(unreadable)), kind)
+    readable = np.delete(shard.ids, list(unreadable))
     n_bytes = codes.shape[1]
     packed = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(n_bytes), len(codes), [None, pa.py_buffer(np.ascontiguousarray(codes))]
     )
-    info = ShardInfo(shard.number, shard.digest(), len(shard.photos), len(unreadable))
+    n_photos = len(shard.photos)
+    content = _digest(readable, codes)
+    info = ShardInfo(shard.number, shard.hasher, shard.digest(), n_photos, len(unreadable), content)
     about = {_INFO: json.dumps(vars(info))}
-    table = pa.table({"id": ids, "code": packed}).replace_schema_metadata(about)
-    _write(shard_path(folder, shard.number), table)  # last: the shard is finished
+    table = pa.table({"id": pa.array(readable, kind), "code": packed})
+    # Last: the shard is finished.
+    _write(shard_path(folder, shard.number), table.replace_schema_metadata(about))
     return info
+
+
+def _digest(ids: Ids, codes: NDArray[np.uint8]) -> str:
+    """A digest of the contents of a file of codes."""
+    digest = hashlib.sha256(json.dumps(ids.tolist()).encode())
+    digest.update(np.ascontiguousarray(codes).data)
+    return digest.hexdigest()
 
 
 def _write(path: Path, table: Any) -> None:
@@ -227,7 +242,8 @@ def iter_codes(out: PathLike) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
     """
     check_pyarrow()
     folder = Path(out)
-    return (_read(folder, number) for number in range(_finished(folder)))
+    manifest, n_shards = _finished(folder)
+    return (_read(folder, number, manifest.hasher) for number in range(n_shards))
 
 
 def read_codes(out: PathLike) -> tuple[Ids, NDArray[np.uint8]]:
@@ -258,13 +274,14 @@ def read_codes(out: PathLike) -> tuple[Ids, NDArray[np.uint8]]:
     return np.concatenate(ids), np.concatenate(codes)
 
 
-def _finished(folder: Path) -> int:
-    """The number of shards of a finished folder."""
+def _finished(folder: Path) -> tuple[Manifest, int]:
+    """The manifest of a finished folder, and its number of shards."""
     manifest = Manifest.read(folder)
     if manifest is None:
         raise ValueError(f"{str(folder)!r} is no folder of skhash.encode: it has no {_MANIFEST}.")
     numbers = shard_numbers(folder)
-    if manifest.n_shards is None:
+    # More shards are those of a later call with more photos, which was interrupted.
+    if manifest.n_shards is None or numbers[manifest.n_shards :]:
         raise ValueError(
             f"{str(folder)!r} is not finished, it has {len(numbers)} shard(s): call skhash.encode "
             "again to continue."
@@ -275,39 +292,46 @@ def _finished(folder: Path) -> int:
             f"{str(folder)!r} lacks {shard_path(folder, min(missing)).name}: call skhash.encode "
             "again to make it."
         )
-    return manifest.n_shards
+    return manifest, manifest.n_shards
 
 
-def _read(folder: Path, number: int) -> tuple[Ids, NDArray[np.uint8]]:
-    with _opened(folder, number) as file:
+def _read(folder: Path, number: int, hasher: str) -> tuple[Ids, NDArray[np.uint8]]:
+    with _opened(folder, number, hasher) as (file, info):
         table = file.read()
         ids, packed = table["id"].to_numpy(), table["code"].combine_chunks()
         width = packed.type.byte_width
         codes = np.frombuffer(packed.buffers()[1] or b"", np.uint8, len(ids) * width)
-        return ids, codes.reshape(-1, width).copy()
+        codes = codes.reshape(-1, width).copy()
+        if _digest(ids, codes) != info.content:
+            raise ValueError("its contents do not match its checksum")
+        return ids, codes
 
 
-def read_info(folder: Path, number: int) -> ShardInfo:
+def read_info(folder: Path, number: int, hasher: str) -> ShardInfo:
     """The data about a shard in its file.
 
     Raises
     ------
     ValueError
-        If it is damaged.
+        If it is damaged, or the shard is another one or of another hasher.
     """
-    with _opened(folder, number) as file:
-        return ShardInfo(**json.loads(file.schema_arrow.metadata[_INFO]))
+    with _opened(folder, number, hasher) as (_, info):
+        return info
 
 
 @contextmanager
-def _opened(folder: Path, number: int) -> Iterator[Any]:
-    """Open the file of a shard, with a clear error if it is not one."""
+def _opened(folder: Path, number: int, hasher: str) -> Iterator[tuple[Any, ShardInfo]]:
+    """Open the file of a shard, with a clear error if it is not this shard of this hasher."""
     from pyarrow.parquet import ParquetFile
 
     path = shard_path(folder, number)
     try:
         with open_regular(path) as file:
-            yield ParquetFile(file, page_checksum_verification=True)
+            shard = ParquetFile(file, page_checksum_verification=True)
+            info = ShardInfo(**json.loads(shard.schema_arrow.metadata[_INFO]))
+            if (info.number, info.hasher) != (number, hasher):
+                raise ValueError("it is another shard, or of another hasher")
+            yield shard, info
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged, or not a shard of skhash.encode ({error}): delete it, and call "

@@ -62,6 +62,11 @@ def run_on_joblib(
         raise failures[0]
 
 
+def _cancel(client: Any, running: Any) -> None:
+    if client.status == "running":
+        client.cancel(list(running.futures))
+
+
 def run_on_dask(function: Callable[..., Any], tasks: Iterator[Task], client: Any) -> Iterator[Any]:
     """Yield results of a function, as they are ready, from the workers of a Dask cluster.
 
@@ -85,20 +90,25 @@ def run_on_dask(function: Callable[..., Any], tasks: Iterator[Task], client: Any
     ImportError
         If dask.distributed is not installed.
     RuntimeError
-        If the connection to the scheduler is lost, or workers die repeatedly.
+        If the connection to the scheduler is lost, the client is closed, or
+        workers die repeatedly.
+    TypeError
+        If the client is of another type.
     """
     try:
         from dask import distributed
         from distributed.comm.core import CommClosedError
     except ImportError as error:
         raise ImportError('client needs Dask: `pip install "scikit-hash[dask]"`.') from error
+    if not isinstance(client, str | distributed.Client):
+        raise TypeError(f"client must be a Client of Dask or an address, got {client!r:.100}.")
     lost = distributed.CancelledError, distributed.KilledWorker, CommClosedError
     with ExitStack() as stack:
         try:
             if isinstance(client, str):
                 client = stack.enter_context(distributed.Client(client, set_as_default=False))
             running = distributed.as_completed(loop=client.loop)
-            stack.callback(lambda: client.cancel(list(running.futures)))
+            stack.callback(_cancel, client, running)
             for task in tasks:
                 running.add(client.submit(function, *task, pure=False))
                 # Twice the tasks that can run at once, so that no worker waits; their number may
@@ -107,7 +117,11 @@ def run_on_dask(function: Callable[..., Any], tasks: Iterator[Task], client: Any
                     yield next(running).result()
             for future in running:
                 yield future.result()
-        except lost as error:
+        except Exception as error:
+            closed = isinstance(client, distributed.Client) and client.status != "running"
+            if not (closed or isinstance(error, lost)):
+                raise
             raise RuntimeError(
-                f"the Dask cluster failed, or its scheduler is lost ({error!r}). {_STOPPED}"
+                "the Dask cluster failed, its scheduler is lost, or the client was closed "
+                f"({error!r}). {_STOPPED}"
             ) from error

@@ -150,7 +150,8 @@ class NumpyBackend:
     def radius_neighbors(
         self, queries: Packed, radius: int
     ) -> tuple[NDArray[np.intp], Distances, Indices]:
-        counts, distances, indices = [], [], []
+        counts, indices = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+        distances = [np.empty(0, np.int32)]
         for _, block in hamming_blocks(queries, self.packed, working_memory=_WORKING_MEMORY):
             flat = np.flatnonzero(block <= radius)
             rows, columns = np.divmod(flat, len(self.packed))

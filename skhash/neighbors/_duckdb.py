@@ -12,7 +12,7 @@ import numpy as np
 
 from .._files import PathLike
 from ._backends import Packed
-from ._ids import Ids, check_ids, name_some
+from ._ids import Ids, check_ids, check_unicode, name_some
 from ._tables import Layout, TableStore
 
 # Rows of a Parquet file that are in memory at the same time.
@@ -24,8 +24,8 @@ class DuckDBStore(TableStore):
 
     Searches are exact: every code is compared, on the cores that DuckDB may
     use. Only one process at a time can open the file; its threads may share
-    the store. Each change is one transaction: if the process is killed or the
-    disk is full, the table stays as it was.
+    the store, but not a process that it forks. Each change is one transaction:
+    if the process is killed or the disk is full, the table stays as it was.
 
     Parameters
     ----------
@@ -56,6 +56,8 @@ class DuckDBStore(TableStore):
         If duckdb is not installed: ``pip install "scikit-hash[duckdb]"``.
     OSError
         If the file cannot be opened, or another process has it open.
+    RuntimeError
+        If a forked process uses the store of its parent.
     ValueError
         If the table was not made by this class, or has another version.
 
@@ -81,7 +83,13 @@ class DuckDBStore(TableStore):
 
     def __init__(self, path: PathLike, *, table: str = "codes", version: str | None = None) -> None:
         super().__init__(table, version)
-        self.path = os.fspath(path)
+        path = os.fspath(path)
+        if not path or "\0" in path:
+            raise ValueError(f"path must have characters, none of them NUL, got {path!r}.")
+        check_unicode(path, "path")
+        # The same file from any folder, and never the address of a service, such as "md:...".
+        self.path = path if path == ":memory:" else os.path.abspath(path)
+        self._process = os.getpid()
         self._lock = threading.RLock()  # of changes
         with self._translated():
             self._connection: Any = _load_duckdb().connect(self.path)
@@ -98,7 +106,8 @@ class DuckDBStore(TableStore):
     def __deepcopy__(self, memo: Any) -> Self:
         """Another connection to the same table."""
         copy = type(self).__new__(type(self))
-        copy.__dict__ = {**self.__dict__, "_connection": self._connection.cursor()}
+        with self._translated():
+            copy.__dict__ = {**self.__dict__, "_connection": self._cursor()}
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,10 +166,19 @@ class DuckDBStore(TableStore):
                 ids = None if id is None else check_ids([row[1] for row in block])
                 self._add(c, ids, packed, 8 * n_bytes if n_bits is None else n_bits, None)
 
+    def _cursor(self) -> Any:
+        if self._process != os.getpid():
+            raise RuntimeError(
+                f"{self} is open in the process that forked this one, and only one process at a "
+                'time can use the file: start processes with the method "spawn", or close the '
+                "store before and open it in one of them."
+            )
+        return self._connection.cursor()
+
     @contextmanager
     def _reading(self) -> Iterator[Any]:
         # A cursor is a separate connection, so threads can search at the same time.
-        with self._translated(), self._connection.cursor() as c:
+        with self._translated(), self._cursor() as c:
             c.begin()
             try:
                 yield c
@@ -200,13 +218,16 @@ class DuckDBStore(TableStore):
     def _read_layout(self, c: Any) -> Layout | None:
         found = _rows(
             c,
-            "select column_name, data_type from duckdb_columns() where table_name = ? "
+            "select table_name, column_name, data_type from duckdb_columns() "
+            "where lower(table_name) = lower(?) "
             "and schema_name = current_schema() and database_name = current_database()",
             [self.table],
         )
-        if not found:
+        # DuckDB ignores the case of ASCII letters in names, but not that of others, as lower does.
+        name = self.table.encode().lower()
+        columns = {column: kind for table, column, kind in found if table.encode().lower() == name}
+        if not columns:
             return None
-        columns = dict(found)
         kind = {"BIGINT": "int", "VARCHAR": "str"}.get(columns.get("id", ""))
         if kind is None or not {"place", "n_bits", "version", "tags", "code0"} <= columns.keys():
             raise ValueError(
@@ -230,8 +251,8 @@ class DuckDBStore(TableStore):
     def _count(self, c: Any) -> int:
         return _rows(c, f"select count(*) from {self._name}")[0][0]
 
-    def _next_number(self, c: Any) -> int:
-        return _rows(c, f"select coalesce(max(id) + 1, 0) from {self._name}")[0][0]
+    def _largest_number(self, c: Any) -> int:
+        return _rows(c, f"select coalesce(max(id), -1) from {self._name}")[0][0]
 
     def _append(
         self, c: Any, layout: Layout, ids: Ids, packed: Packed, tags: list[list[str]] | None
@@ -256,7 +277,7 @@ class DuckDBStore(TableStore):
             [layout.n_bits, layout.version],
         )
         c.unregister("skhash_new")
-        if tags is not None:
+        if tags:
             c.executemany(
                 f"update {self._name} set tags = ? where place = ?",
                 [[some, start + i] for i, some in enumerate(tags)],

@@ -425,6 +425,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         ValueError
             If ``n_neighbors`` exceeds the number of codes (without the query
             itself), or X does not match the database.
+        RuntimeError
+            If row numbers are asked for, and another program changes the store
+            during the search.
         """
         view, distances, found = self._nearest(X, n_neighbors)
         indices = view.ids_of(found) if return_ids else view.positions_of(found)
@@ -619,6 +622,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         ------
         TypeError
             If the codes are in a store that was given as ``backend``.
+        ValueError
+            If parameters were set that are not valid, or not those of the codes.
         RuntimeError
             If another process saves to the folder at the same time.
         OSError
@@ -630,7 +635,9 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         """
         check_is_fitted(self)
         write = add_to_folder if incremental else write_index
-        write(path, self._header(), self._kept())
+        store, header = self._kept(), self._header()
+        self._from_header({**header, "n_bits": self.n_bits_})  # parameters may have been set
+        write(path, header, store)
 
     @classmethod
     def load(
@@ -729,6 +736,8 @@ class HammingNeighbors(ParametersMixin, BaseEstimator):
         """Make an estimator from the result of :meth:`_header`, and check all of it."""
         estimator = cls(**header["params"])
         estimator._validate_params()
+        if is_url(estimator.backend):
+            raise ValueError("backend must be a name, as the codes are in the file, not a URL.")
         n_bits, names = header["n_bits"], header["feature_names"]
         if estimator.n_bits not in (None, n_bits):
             raise ValueError("n_bits differs between the parameters and the codes.")

@@ -71,6 +71,33 @@ def _as_array(ids: Any) -> Ids:
     raise TypeError(f"ids must be all int or all str, got {kinds}.")
 
 
+def next_numbers(first: int, n: int) -> Ids:
+    """Ids from a number on.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit in 64 bits.
+    """
+    if first + n > np.iinfo(np.int64).max:
+        raise ValueError("ids must be given: no number follows the largest id.")
+    return np.arange(first, first + n, dtype=np.int64)
+
+
+def check_unicode(text: str, name: str) -> None:
+    """Refuse a text that UTF-8, and so a database, cannot hold; the name of a file can be such.
+
+    Raises
+    ------
+    ValueError
+        It begins with ``name``.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is {text!r}, which is not Unicode: rename it.") from None
+
+
 def kind_of(ids: Ids) -> str:
     """Type of ids: "int" or "str"."""
     return "str" if ids.dtype == object else "int"

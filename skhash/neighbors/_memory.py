@@ -25,7 +25,7 @@ from ._backends import (
     is_memory_mapped,
     make_backend,
 )
-from ._ids import Ids, is_ascending, kind_of, name_some
+from ._ids import Ids, is_ascending, kind_of, name_some, next_numbers
 
 __all__ = ["MemoryStore", "View"]
 
@@ -43,16 +43,24 @@ class View:
         means 0, 1, 2 ....
     ids : ndarray of shape (n,) or None
         None means that the keys are the ids.
+    has_removed : bool, default=False
+        Whether the store must drop removed codes before the view may be searched.
     """
 
     takes_threads = True
 
     def __init__(
-        self, backends: tuple[Backend, ...], keys: NDArray[np.int64] | None, ids: Ids | None
+        self,
+        backends: tuple[Backend, ...],
+        keys: NDArray[np.int64] | None,
+        ids: Ids | None,
+        *,
+        has_removed: bool = False,
     ) -> None:
         self.backends = backends
         self.given_keys = keys
         self.given_ids = ids
+        self.has_removed = has_removed
         self._starts = np.cumsum([0, *(len(backend.packed) for backend in backends)])
 
     def __len__(self) -> int:
@@ -249,10 +257,12 @@ class MemoryStore:
     @property
     def view(self) -> View:
         """The current contents of the store."""
-        if self._alive is not None:
-            with self._lock:
-                self._compact()
-        return self._view
+        view = self._view
+        if self._alive is None and not view.has_removed:  # another thread may be changing both
+            return view
+        with self._lock:
+            self._compact()
+            return self._view
 
     def __len__(self) -> int:
         return len(self.view)
@@ -350,7 +360,9 @@ class MemoryStore:
             if view.given_keys is not None or not np.array_equal(keys, np.arange(n, n + len(keys))):
                 all_keys = self._keys.append(view.keys, keys)
             all_ids = None if self._key_of is None else self._ids.append(view.ids, ids)
-            self._view = View(self._extended(view.backends, packed), all_keys, all_ids)
+            backends = self._extended(view.backends, packed)
+            has_removed = self._alive is not None
+            self._view = View(backends, all_keys, all_ids, has_removed=has_removed)
             if self._key_of is not None:
                 self._key_of.update(zip(ids.tolist(), keys.tolist(), strict=True))
             if len(ids):
@@ -455,6 +467,8 @@ class MemoryStore:
         ids : ndarray of shape (n_found,), int64 or object with str
         """
         view = self.view
+        if not view.backends:
+            raise ValueError("the store has no codes yet.")
         indptr, distances, found = view.radius_neighbors(queries, radius)
         return indptr, distances, view.ids_of(found)
 
@@ -518,9 +532,7 @@ class MemoryStore:
         if ids is None:
             if self._kind == "str":
                 raise ValueError("ids must be given: the ids of the database are str.")
-            if self._next_id + n > np.iinfo(np.int64).max:
-                raise ValueError("ids must be given: no number follows the largest id.")
-            return np.arange(self._next_id, self._next_id + n)
+            return next_numbers(self._next_id, n)
         if self._kind not in (None, kind_of(ids)):
             raise ValueError(f"ids must be {self._kind}, as the ids of the database are.")
         return ids

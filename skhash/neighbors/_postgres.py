@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,6 +15,12 @@ from ..codes import unpack
 from ._backends import Packed
 from ._ids import Ids
 from ._tables import Layout, TableStore
+
+# Connections that forked processes must not close: the server would end those of their parents.
+_OF_PARENTS: list[Any] = []
+
+# In bytes, of a name in PostgreSQL.
+_LONGEST_NAME = 63
 
 # Number of rows that are sent together.
 _ROWS = 2**14
@@ -35,7 +42,8 @@ class PostgresStore(TableStore):
     transaction: a search at the same time sees the table either before or
     after it. If the client is killed, the connection breaks or the disk is
     full, the table stays as it was. Several processes may search and change
-    one table; changes wait for each other.
+    one table; changes wait for each other. A forked process opens its own
+    connection.
 
     Parameters
     ----------
@@ -121,9 +129,14 @@ class PostgresStore(TableStore):
         timeout: int = 10,
     ) -> None:
         super().__init__(table, version)
+        if len(table.encode()) > _LONGEST_NAME:
+            raise ValueError(
+                f"table must have at most {_LONGEST_NAME} bytes, got {table!r}: PostgreSQL cuts "
+                "longer names, so they may name another table."
+            )
         if search not in ("exact", "hnsw"):
             raise ValueError(f'search must be "exact" or "hnsw", got {search!r}.')
-        if not 1 <= ef_search <= _LARGEST_EF_SEARCH:
+        if not isinstance(ef_search, int | np.integer) or not 1 <= ef_search <= _LARGEST_EF_SEARCH:
             raise ValueError(
                 f"ef_search must be between 1 and {_LARGEST_EF_SEARCH}, got {ef_search!r}."
             )
@@ -134,8 +147,7 @@ class PostgresStore(TableStore):
         self._start()
 
     def _start(self) -> None:
-        self._lock = threading.RLock()
-        self._connection: Any = None
+        self._disconnected()
         try:
             with self._reading() as c:
                 layout = self._layout(c)
@@ -145,6 +157,17 @@ class PostgresStore(TableStore):
         except BaseException:
             self.close()
             raise
+
+    def _disconnected(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._connection: Any = None
+
+    def _leave_to_parent(self) -> None:
+        """In a forked process, leave the connection to the parent: both would read its answers."""
+        if self._process != os.getpid():
+            _OF_PARENTS.append(self._connection)
+            self._disconnected()
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
@@ -168,7 +191,7 @@ class PostgresStore(TableStore):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_lock"], state["_connection"]
+        del state["_lock"], state["_connection"], state["_process"]
         state["_conninfo"] = {
             name: value for name, value in self._conninfo.items() if "password" not in name
         }
@@ -180,6 +203,7 @@ class PostgresStore(TableStore):
 
     def close(self) -> None:
         """Close the connection; the next call opens it again."""
+        self._leave_to_parent()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -207,6 +231,7 @@ class PostgresStore(TableStore):
     @contextmanager
     def _transaction(self, mode: Literal["read", "write"]) -> Iterator[Any]:
         psycopg = _load_psycopg()
+        self._leave_to_parent()
         with self._lock, self._translated():
             connection = self._connected()
             # All reads of one call see the table at one time. A change must see the changes of
@@ -216,7 +241,21 @@ class PostgresStore(TableStore):
                 level.REPEATABLE_READ if mode == "read" else level.READ_COMMITTED
             )
             with connection.transaction(), connection.cursor(binary=True) as c:
+                if mode == "read":
+                    self._lock_for_reading(c)
                 yield c
+
+    def _lock_for_reading(self, c: Any) -> None:
+        """Keep other processes from replacing the table until the transaction ends.
+
+        PostgreSQL finds a new table of the same name at once, but its rows are not in the snapshot
+        of a transaction that began before: the table would seem empty. To lock takes no snapshot,
+        so the snapshot is taken afterwards.
+        """
+        errors = _load_psycopg().errors
+        missing = errors.UndefinedTable, errors.WrongObjectType  # _read_layout reports these
+        with suppress(*missing), c.connection.transaction():
+            c.execute(self._sql("lock table {table} in access share mode"))
 
     def _reading(self) -> Any:
         return self._transaction("read")
@@ -334,8 +373,8 @@ class PostgresStore(TableStore):
     def _count(self, c: Any) -> int:
         return c.execute(self._sql("select count(*) from {table}")).fetchone()[0]
 
-    def _next_number(self, c: Any) -> int:
-        return c.execute(self._sql("select coalesce(max(id) + 1, 0) from {table}")).fetchone()[0]
+    def _largest_number(self, c: Any) -> int:
+        return c.execute(self._sql("select coalesce(max(id), -1) from {table}")).fetchone()[0]
 
     def _append(
         self, c: Any, layout: Layout, ids: Ids, packed: Packed, tags: list[list[str]] | None
@@ -447,13 +486,17 @@ def _parse(conninfo: str) -> dict[str, Any]:
         raise TypeError(f"conninfo must be a str, got {type(conninfo).__name__}.")
     psycopg = _load_psycopg()
     try:
-        return psycopg.conninfo.conninfo_to_dict(conninfo)
-    except psycopg.Error:
+        place = psycopg.conninfo.conninfo_to_dict(conninfo)
+    except (psycopg.Error, UnicodeError):
+        place = None
+    # In a URL, a part of a password that has a "/" can seem to be the port.
+    if place is None or place.get("port", "").strip("0123456789, "):
         raise ValueError(
             "conninfo must be a connection string of libpq, such as "
             "postgresql://user@host:5432/database; characters like @, / and % in a part of a URL "
             "must be written as %40, %2F, %25."
-        ) from None
+        )
+    return place
 
 
 def _said(error: Exception) -> str:

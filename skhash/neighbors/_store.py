@@ -200,6 +200,12 @@ class IsStore(HasMethods):
         return "a store or its URL (see skhash.neighbors.Store)"
 
 
+_CHANGED = (
+    "the store was changed during the search, so row numbers are not those of one time: give X and "
+    "return_ids=True, or search again."
+)
+
+
 class StoreView:
     """A store of a user, as HammingNeighbors uses it; its searches return ids."""
 
@@ -224,6 +230,8 @@ class StoreView:
     @property
     def own(self) -> Ids:
         """For each code, the result by which a search returns the code itself."""
+        if len(self.ids) != len(self.codes):
+            raise RuntimeError(_CHANGED)
         return self.ids
 
     @cached_property
@@ -242,4 +250,8 @@ class StoreView:
         places = np.fromiter((get(i, -1) for i in ids.ravel().tolist()), np.intp, ids.size)
         return places.reshape(ids.shape)
 
-    positions_of = positions
+    def positions_of(self, found: Ids) -> Indices:
+        places = self.positions(found)
+        if (places < 0).any():
+            raise RuntimeError(_CHANGED)
+        return places

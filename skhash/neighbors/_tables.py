@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Distances, Packed
-from ._ids import Ids, check_ids, kind_of, name_some
+from ._ids import Ids, check_ids, check_unicode, kind_of, name_some, next_numbers
 
 __all__ = ["Layout", "TableStore"]
 
@@ -43,6 +43,10 @@ class TableStore(ABC):
             raise TypeError(f"table must be the name of a table, got {table!r}.")
         if not (version is None or isinstance(version, str)):
             raise TypeError(f"version must be a str or None, got {version!r}.")
+        for name, text in (("table", table), ("version", version)):
+            if text is not None and (not text or "\0" in text):
+                raise ValueError(f"{name} must have characters, none of them NUL, got {text!r}.")
+            check_unicode(text or "", name)
         self.table = table
         self.version = version
 
@@ -69,8 +73,8 @@ class TableStore(ABC):
     def _count(self, c: Any) -> int: ...
 
     @abstractmethod
-    def _next_number(self, c: Any) -> int:
-        """One more than the largest id, or 0."""
+    def _largest_number(self, c: Any) -> int:
+        """The largest id, or -1."""
 
     @abstractmethod
     def _append(
@@ -164,7 +168,7 @@ class TableStore(ABC):
         ValueError
             If an id is not in the table.
         """
-        ids = check_ids(ids, unique=False)
+        ids = _checked(ids, unique=False)
         with self._reading() as c:
             layout = self._layout(c)
             known = layout is not None and layout.kind == kind_of(ids)
@@ -258,7 +262,7 @@ class TableStore(ABC):
             another length or version.
         """
         with self._changing() as c:
-            self._remove(c, check_ids(ids))
+            self._remove(c, _checked(ids))
             self._add(c, ids, packed, n_bits, tags)
 
     def remove(self, ids: Any) -> None:
@@ -274,7 +278,7 @@ class TableStore(ABC):
         ValueError
             If one of the ids is not in the table.
         """
-        ids = check_ids(ids)
+        ids = _checked(ids)
         if not len(ids):
             return
         with self._changing() as c:
@@ -371,7 +375,7 @@ class TableStore(ABC):
                 f"{packed.dtype} of shape {packed.shape}; skhash.codes.pack makes them."
             )
         if ids is not None:
-            ids = check_ids(ids, n_samples=len(packed))
+            ids = _checked(ids, n_samples=len(packed))
         if tags is not None:
             tags = _check_tags(tags, len(packed))
         layout = self._layout(c)
@@ -391,8 +395,7 @@ class TableStore(ABC):
             layout = Layout(n_bits, kind, self.version)
             self._create(c, layout)
         if ids is None:
-            start = self._next_number(c)
-            ids = np.arange(start, start + len(packed))
+            ids = next_numbers(self._largest_number(c) + 1, len(packed))
         self._append(c, layout, ids, packed, tags)
 
     def _remove(self, c: Any, ids: Ids) -> None:
@@ -407,6 +410,15 @@ class TableStore(ABC):
             raise ValueError(f"ids {name_some(names)} are not in {self}; ids() has those that are.")
 
 
+def _checked(ids: Any, **options: Any) -> Ids:
+    """Ids that a database can hold."""
+    ids = check_ids(ids, **options)
+    if kind_of(ids) == "str":
+        for i, text in enumerate(ids):
+            check_unicode(text, f"ids[{i}]")
+    return ids
+
+
 def _check_tags(tags: Any, n: int) -> list[list[str]]:
     if isinstance(tags, str) or any(isinstance(some, str) for some in tags):
         raise TypeError("tags must be a sequence of sequences of str, one for each code.")
@@ -415,6 +427,9 @@ def _check_tags(tags: Any, n: int) -> list[list[str]]:
         raise ValueError(f"tags has {len(lists)} entries for {n} codes; give one for each.")
     if not all(isinstance(tag, str) for some in lists for tag in some):
         raise TypeError("tags must be a sequence of sequences of str, one for each code.")
+    for i, some in enumerate(lists):
+        for tag in some:
+            check_unicode(tag, f"a tag of tags[{i}]")
     return lists
 
 

@@ -157,6 +157,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             )
         if not _OURS.fullmatch(about["data"]):
             raise ValueError("it does not name a subfolder")
+        if type(about["blake2b"]) is not dict or type(about["n_bits"]) is not int:
+            raise ValueError("it does not describe its files")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a file of ImageSearch.save: {error!s:.300}.") from error
     return about

@@ -22,7 +22,7 @@ from ..base import forgotten_on_failure
 from ..codes import pack, sign_bits
 from ..images import ImageReadError
 from ..neighbors import HammingNeighbors, Store
-from ..neighbors._ids import kind_of, name_some
+from ..neighbors._ids import kind_of, name_some, next_numbers
 from ..neighbors._store import IsStore
 from ..semantic._tag_hasher import known_tag_codes, learn_tag_codes
 from ..tags import encode_tags
@@ -709,7 +709,7 @@ class ImageSearch(ParametersMixin, BaseEstimator):
 
     def _take_ids(self, new: Arrivals) -> NDArray[Any]:
         """The ids of new photos; the next numbers if they have none."""
-        ids = np.arange(self._next_id, self._next_id + len(new)) if new.ids is None else new.ids
+        ids = next_numbers(self._next_id, len(new)) if new.ids is None else new.ids
         if len(self) and kind_of(ids) != kind_of(self.photos_.ids):
             raise TypeError(
                 f"ids of the search are {kind_of(self.photos_.ids)}, but those of the new photos "

@@ -97,8 +97,10 @@ class Photos:
         """The photos of all other rows."""
         return self.take(np.delete(np.arange(len(self)), rows))
 
-    def join(self, more: Photos) -> Self:
+    def join(self, more: Self) -> Self:
         """These photos followed by others, which may have other tags."""
+        if not len(self):  # whose ids may be of another type
+            return more.indexed()
         directions = None
         if self.directions is not None and more.directions is not None:
             directions = np.concatenate([self.directions, more.directions])

@@ -55,14 +55,16 @@ def match_store(store: Store, photos: Photos) -> None:
     Raises
     ------
     ValueError
-        If it holds other photos.
+        If it holds other photos or codes.
     """
     if not len(store):
         fill_store(store, photos)
-    elif not np.array_equal(store.ids(), photos.ids):
+    elif not (
+        np.array_equal(store.ids(), photos.ids) and np.array_equal(store.codes(), photos.codes)
+    ):
         raise ValueError(
-            f"backend, {store!r}, holds other photos than the saved search; empty it, use another "
-            "table, or load with backend='auto'."
+            f"backend, {store!r}, holds other photos than the saved search, or codes of another "
+            "hasher; empty it, use another table, or load with backend='auto'."
         )
 
 
