@@ -500,6 +500,12 @@ class Mine(skhash.LSH):
     """An estimator of somebody's own."""
 
 
+def endless(items):
+    """A list that contains itself."""
+    items.append(items)
+    return items
+
+
 def embed(words):
     return np.ones((len(words), 3))
 
@@ -518,6 +524,14 @@ def embed(words):
         ),
         (lambda: skhash.LSH(random_state=object()), r"LSH\.random_state .*object.*use numbers"),
         (lambda: skhash.LSH(random_state={1, 2}), r"LSH\.random_state .*set"),
+        (lambda: skhash.LSH(random_state=np.longdouble(1)), r"LSH\.random_state .*longdouble"),
+        (lambda: skhash.LSH(random_state={((1,),): 3}), r"LSH\.random_state has the key"),
+        (lambda: skhash.LSH(random_state=endless([])), r"LSH\.random_state\[0\] .*contains itself"),
+        (
+            lambda: skhash.LSH(random_state=torch.eye(2).to_sparse()),
+            r"LSH\.random_state is a tensor",
+        ),
+        (lambda: skhash.LSH(random_state=torch.ones(2, device="meta")), r"a tensor .*no data"),
     ],
 )
 def test_what_is_no_data_is_refused_and_the_old_file_stays(saved, estimator, message):
@@ -728,6 +742,69 @@ def test_an_array_in_another_form_is_refused(path, fault):
 
     write_checked(path, write)
     with pytest.raises(ValueError, match=r"model\.skhash (is not a valid file|cannot be loaded)"):
+        skhash.load(path)
+
+
+def write_file(path, nodes, arrays=(), compression=zipfile.ZIP_STORED):
+    """A file with a correct checksum, of any content."""
+
+    def write(file):
+        np.savez(file, *arrays)
+        with zipfile.ZipFile(file, "a") as archive:
+            text = json.dumps({"format": 1, "nodes": nodes})
+            archive.writestr("model.json", text, compress_type=compression)
+
+    write_checked(path, write)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_small_file_cannot_fill_the_memory(path, compression):
+    write_file(path, [{"list": [0] * 2_000_000}], compression=compression)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"model\.skhash .*model\.json is compressed"):
+        skhash.load(path)
+    # A text of one letter, of a dtype with room for 10^8.
+    write_file(path, [{"number": "a", "dtype": "<U100000000"}])
+    assert skhash.load(path).dtype == "<U1"
+    # 2 ** 100 numbers in one array.
+    lists = [{"list": [0, 0]}, *({"list": [{"@": i}, {"@": i}]} for i in range(99))]
+    write_file(path, [*lists, {"number": {"@": 99}, "dtype": "<f8"}])
+    with pytest.raises(ValueError, match=r"model\.skhash cannot be loaded"):
+        skhash.load(path)
+
+
+@pytest.mark.parametrize("kind", ["dict", "table"])
+def test_a_key_whose_hash_takes_forever_is_refused(path, kind):
+    nodes = [{"tuple": []}, *({"tuple": [{"@": i}, {"@": i}]} for i in range(100))]
+    made = {"dict": [[{"@": 100}, 1]]}
+    if kind == "table":
+        nodes.append({"list": [{"@": 100}]})
+        made = {"table": {"@": 101}, "rows": 0}
+    write_file(path, [*nodes, made], [np.eye(1)])
+    with pytest.raises(ValueError, match=r"model\.skhash cannot be loaded: .*has a key"):
+        skhash.load(path)
+
+
+@pytest.mark.parametrize("position", [-1, 625, 2**28])
+def test_a_random_state_outside_of_its_words_is_refused(path, position):
+    state = {"tuple": ["MT19937", {"@": 0}, position, 0, 0.0]}
+    write_file(path, [{"array": 0}, state, {"random": {"@": 1}}], [np.arange(624, dtype="<u4")])
+    with pytest.raises(ValueError, match=r"model\.skhash cannot be loaded: .*random state"):
+        skhash.load(path)
+
+
+def test_only_arrays_of_numbers_and_text_are_read(path):
+    write_file(path, [{"array": 0}], [np.zeros(2, [("a", "<f8"), ("b", "<i4")])])
+    with pytest.raises(ValueError, match=r"arr_0\.npy holds something else"):
+        skhash.load(path)
+    write_file(path, [{"number": 1, "dtype": "O"}])
+    with pytest.raises(ValueError, match="number of dtype 'O'"):
+        skhash.load(path)
+
+
+def test_a_digest_is_of_a_network_of_torchvision_only(path):
+    write_file(path, [{"torchvision": "timm/resnet18", "output": "pool", "digest": "0"}])
+    with pytest.raises(ValueError, match="torchvision has no model 'timm/resnet18'"):
         skhash.load(path)
 
 

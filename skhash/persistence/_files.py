@@ -27,7 +27,7 @@ import skhash
 
 from .._files import PathLike, read_checked, write_checked
 from .._sklearn import StrOptions, validate_params
-from ._objects import Reader, Writer
+from ._objects import PLAIN, Reader, Writer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -186,7 +186,7 @@ def load(
     name = os.fspath(path)
     try:
         with zipfile.ZipFile(content) as archive:
-            about = json.loads(archive.read(_MODEL))
+            about = json.loads(bytes(_stored(content, archive.getinfo(_MODEL))))
             if about["format"] > _FORMAT:
                 raise ValueError(
                     f"it was saved by skhash {about['skhash']} in format {about['format']}, but "
@@ -263,19 +263,29 @@ def _write_array(
         np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _read_array(content: io.BytesIO, info: zipfile.ZipInfo) -> NDArray[Any]:
-    """An array of an archive, as a part of its contents."""
+def _stored(content: io.BytesIO, info: zipfile.ZipInfo) -> memoryview:
+    """A member of an archive, as a part of its contents.
+
+    A compressed one is refused: it may be a thousand times as large as the file.
+    """
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"its member {info.filename} is compressed, which skhash.save never does")
     data = content.getbuffer()
     *_, n_name, n_extra = _LOCAL_HEADER.unpack_from(data, info.header_offset)
     start = info.header_offset + _LOCAL_HEADER.size + n_name + n_extra
-    member = data[start : start + info.file_size]
+    return data[start : start + info.file_size]
+
+
+def _read_array(content: io.BytesIO, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """An array of an archive, as a part of its contents."""
+    member = _stored(content, info)
     header = io.BytesIO(member[:_LONGEST_HEADER])
     version = np.lib.format.read_magic(header)
-    if info.compress_type != zipfile.ZIP_STORED or version not in _HEADERS:
+    if version not in _HEADERS:
         raise ValueError(f"its member {info.filename} is in another format")
     shape, by_columns, dtype = _HEADERS[version](header)
-    if dtype.hasobject:
-        raise ValueError(f"its member {info.filename} holds Python objects")
+    if dtype.kind not in PLAIN:
+        raise ValueError(f"its member {info.filename} holds something else than numbers or text")
     array = np.frombuffer(member, dtype, math.prod(shape), header.tell())
     return np.require(array.reshape(shape, order="F" if by_columns else "C"), requirements="A")
 

@@ -27,7 +27,7 @@ _TENSORS = ("_parameters", "_buffers", "_modules")
 def network_node(writer: Writer, value: Any, path: str) -> Node | None:
     """Describe a tensor or a module; None if it is neither."""
     if isinstance(value, torch.Tensor):
-        return _tensor_node(writer, value)
+        return _tensor_node(writer, value, path)
     if type(value) is Backbone:
         return _backbone_node(writer, value, path)
     if not isinstance(value, nn.Module):
@@ -66,11 +66,18 @@ def make_network(reader: Reader, node: Node) -> Any:
     raise ValueError(f"it has a network of an unknown kind, {', '.join(node)!r}")
 
 
-def _tensor_node(writer: Writer, tensor: torch.Tensor) -> Node:
-    plain = tensor.detach().cpu().contiguous()
-    if plain.dtype == torch.bfloat16:  # which numpy does not know
-        return {"tensor": writer.put(plain.view(torch.int16).numpy()), "dtype": "bfloat16"}
-    return {"tensor": writer.put(plain.numpy()), "dtype": str(plain.dtype)}
+def _tensor_node(writer: Writer, tensor: torch.Tensor, path: str) -> Node:
+    kind = "bfloat16" if tensor.dtype == torch.bfloat16 else str(tensor.dtype)
+    try:
+        plain = tensor.detach().cpu().contiguous()
+        # numpy does not know bfloat16.
+        array = (plain.view(torch.int16) if kind == "bfloat16" else plain).numpy()
+    except (RuntimeError, TypeError) as error:  # sparse, quantised, without data, of 8 bits, ...
+        raise TypeError(
+            f"{path} is a tensor which a file cannot hold ({error}): convert it to float32 or "
+            "another dtype of numpy, dense and with data, first."
+        ) from error
+    return {"tensor": writer.put(array), "dtype": kind}
 
 
 def _module_node(writer: Writer, module: nn.Module, path: str) -> Node:
@@ -165,6 +172,7 @@ def _with_weights(net: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def _with_digest(name: str, output: str, digest: str, weights: Any) -> nn.Module:
+    blank_network(name, output)  # raises an error if it is not of torchvision
     net = make_backbone(name, weights, output=output).net
     if _weights_digest(net) != digest:
         raise ValueError(

@@ -23,14 +23,15 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ._classes import SKLEARN, class_name, find_class
 
-__all__ = ["Reader", "Writer"]
+__all__ = ["PLAIN", "Reader", "Writer"]
 
 Node = dict[str, Any]
 
 _ATOMS = (type(None), bool, int, float, str)
+_NUMBERS = "biufU"  # kinds of scalars
 _SPARSE = ("csr_array", "csr_matrix", "csc_array", "csc_matrix")
 # Numbers, strings and times: arrays of these contain only bytes.
-_PLAIN = "biufcSUmM"
+PLAIN = "biufcSUmM"
 _REFERENCE = "@"
 _ROUTED = ("fit", "partial_fit", "predict", "transform", "inverse_transform", "score")
 _NETWORK_NODES = {"backbone", "given", "module", "tensor", "timm", "torchvision"}
@@ -57,6 +58,7 @@ class Writer:
         self.nodes: list[Node] = []
         self.arrays: list[NDArray[Any]] = []
         self._done: dict[int, tuple[Any, Node]] = {}  # with the object, to keep its id unique
+        self._open: set[int] = set()  # objects that are being written
         self._places: dict[Any, int] = {}
 
     def write(self, value: Any, path: str) -> Any:
@@ -71,8 +73,12 @@ class Writer:
             return value
         if isinstance(value, os.PathLike):
             return self.write(os.fspath(value), path)
+        if id(value) in self._open:
+            raise TypeError(f"{path} is an object that contains itself, which a file cannot hold.")
         if id(value) not in self._done:
+            self._open.add(id(value))
             self._done[id(value)] = value, self.add(self._node(value, path))
+            self._open.remove(id(value))
         return self._done[id(value)][1]
 
     def write_all(self, values: dict[str, Any], path: str) -> dict[str, Any]:
@@ -101,9 +107,10 @@ class Writer:
             return {kind.__name__: [self.write(v, f"{path}[{i}]") for i, v in enumerate(value)]}
         if kind in (dict, OrderedDict):
             return self._dict(value, path)
-        if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        is_number = isinstance(value, np.generic) and value.dtype.kind in _NUMBERS
+        if is_number and type(value.item()) in _ATOMS:  # a longdouble's item is a longdouble
             return {"number": value.item(), "dtype": value.dtype.str}
-        if kind in (np.ndarray, np.memmap) and value.dtype.kind in _PLAIN:
+        if kind in (np.ndarray, np.memmap) and value.dtype.kind in PLAIN:
             return {"array": self.put(np.asarray(value))}
         if kind is np.ndarray and value.dtype == object:
             items = [self.write(v, f"{path}[{i}]") for i, v in enumerate(value.flat)]
@@ -125,9 +132,15 @@ class Writer:
         raise _refusal(value, path)
 
     def _dict(self, value: dict[Any, Any], path: str) -> Node:
+        for key in value:
+            if not _is_key(key):
+                raise TypeError(
+                    f"{path} has the key {key!r}, which a file cannot hold: use strings, numbers, "
+                    "or tuples of them."
+                )
         rows = list(value.values())
         kinds = {(v.shape, v.dtype) if type(v) is np.ndarray and v.ndim else None for v in rows}
-        if len(kinds) == 1 and None not in kinds and rows[0].dtype.kind in _PLAIN:
+        if len(kinds) == 1 and None not in kinds and rows[0].dtype.kind in PLAIN:
             # Vectors of many words are one array.
             return {"table": self.write(list(value), path), "rows": self.put(np.stack(rows))}
         pairs = [
@@ -200,11 +213,11 @@ class Reader:
             case {"tuple": items}:
                 return tuple(self.value(item) for item in items)
             case {"dict": pairs}:
-                return {self.value(key): self.value(item) for key, item in pairs}
+                return {_key(self.value(key)): self.value(item) for key, item in pairs}
             case {"table": keys, "rows": rows}:
-                return dict(zip(self.value(keys), self.array(rows), strict=True))
-            case {"number": number, "dtype": dtype}:
-                return np.array(self.value(number), dtype)[()]
+                return dict(zip(map(_key, self.value(keys)), self.array(rows), strict=True))
+            case {"number": int() | float() | str() as number, "dtype": dtype}:
+                return _number(number, dtype)
             case {"array": place}:
                 return self.array(place)
             case {"objects": items, "shape": shape}:
@@ -218,9 +231,7 @@ class Reader:
                 matrix.check_format(full_check=True)  # scipy does not check it later
                 return matrix
             case {"random": state}:
-                random = np.random.RandomState(0)
-                random.set_state(self.value(state))
-                return random
+                return _random(self.value(state))
             case {"estimator": name, "params": params, "state": state}:
                 estimator = self._estimator(name, self.values(params), self.values(state))
                 if "routing" in node:
@@ -255,6 +266,35 @@ class Reader:
         # scikit-learn's own method compares versions here, and warns if they differ.
         estimator.__setstate__({**later, **params, **state})
         return estimator
+
+
+def _is_key(value: Any) -> bool:
+    # No tuples in tuples: the hash of a small file of these may take years.
+    parts = value if type(value) is tuple else [value]
+    return all(type(part) in _ATOMS or isinstance(part, np.generic) for part in parts)
+
+
+def _key(value: Any) -> Any:
+    if not _is_key(value):
+        raise ValueError("it has a key that is neither a number nor text, nor a tuple of these")
+    return value
+
+
+def _number(number: float | str, dtype: Any) -> np.generic:
+    kind = np.dtype(dtype)
+    if kind.kind not in _NUMBERS:
+        raise ValueError(f"it has a number of dtype {dtype!r}")
+    # Not an array of this dtype, which could be a string of any length.
+    return kind.type(number)
+
+
+def _random(state: Any) -> np.random.RandomState:
+    # numpy does not check the position, and would read beyond the end of the 624 words.
+    if type(state) is not tuple or state[2] not in range(625):
+        raise ValueError("it has a random state that no generator has")
+    random = np.random.RandomState(0)
+    random.set_state(state)
+    return random
 
 
 def _route(estimator: Any, requests: dict[str, dict[str, Any]]) -> None:
