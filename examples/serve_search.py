@@ -325,10 +325,10 @@ def make_app(
     """The service of a search, as an ASGI application."""
     limits = limits or Limits()
     service = Service(search, limits, n_threads)
-    # Unknown words are no problem of the service, and Python would store every
-    # such warning.
+    # Unknown words and damaged photos are no problem of the service, and
+    # Python would store every such warning.
     warnings.filterwarnings("ignore", "tags has words", UserWarning)
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     photo = service.endpoint(service.photo, body_bytes=limits.photo_bytes)
     words = service.endpoint(service.words, body_bytes=limits.words_bytes)
     return Starlette(

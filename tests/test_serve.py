@@ -11,16 +11,18 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import uvicorn
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from sklearn.pipeline import make_pipeline
 
 from skhash import ITQ, ImageSearch, TagITQ
@@ -331,6 +333,22 @@ def test_what_is_no_photo_is_refused(client, content, status):
 
     is_refused(client.post("/search/photo", content=content, headers=headers), status)
     is_refused(client.post("/search/photo", files={"photo": file}), status)
+
+
+def test_python_keeps_no_warning_of_a_damaged_photo(script, search, monkeypatch):
+    exif = Image.Exif()
+    exif[0x010E] = "a text of some length"
+    content = encoded(_PIXELS, "JPEG", exif=exif)
+    place = content.index(struct.pack(">HH", 0x010E, 2)) + 4
+    damaged = content[:place] + struct.pack(">I", 10**6) + content[place + 4 :]
+    kept: dict[Any, Any] = {}
+    monkeypatch.setattr(TiffImagePlugin, "__warningregistry__", kept, raising=False)
+    warnings.simplefilter("default")  # as Python does; pytest resets it
+
+    script.make_app(search)
+    script.open_photo(damaged, 50_000).getexif()
+
+    assert kept.keys() <= {"version"}
 
 
 def test_the_largest_photo_allowed_is_taken(client):
