@@ -391,6 +391,10 @@ def test_after_an_interrupt_all_is_as_it_was(root, run, monkeypatch, when):
         ["fit", "photos", "--out", "new", "--bits", "many"],
         ["fit", "photos", "--out", "new", "--method", "Nothing"],
         ["info", "folder", "-q", "-v"],
+        ["fit", "", "--out", "new"],
+        ["fit", "photos", "--out", ""],
+        ["info", ""],
+        ["add", "folder", ""],
     ],
 )
 def test_wrong_options_are_usage_errors(arguments, capsys):
@@ -398,6 +402,13 @@ def test_wrong_options_are_usage_errors(arguments, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert "usage: scikit-hash" in capsys.readouterr().err
+
+
+def test_results_are_printed_without_a_standard_error(made):
+    code = "import sys; sys.stderr = None; from skhash.search._command import main; main()"
+    command = [sys.executable, "-c", code, "info", str(made / "search"), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    assert json.loads(done.stdout)["n_photos"] == N
 
 
 def test_methods_exist():

@@ -48,7 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error; 130 after Ctrl-C. Wrong options raise ``SystemExit`` with code
         2.
     """
-    args = _parser().parse_args(arguments)
+    if sys.stderr is None:  # a program without a terminal may start others with none
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    for name, value in vars(args).items():
+        if value in ("", Path()) and name != "prefix":  # the shell had no value for it
+            parser.error(f"{name} is empty")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # the terminal may be unable to show file names
             stream.reconfigure(errors="backslashreplace")
