@@ -1,9 +1,11 @@
 """ImageSearch against loops written by hand; what it keeps through changes, threads and files."""
 
 import inspect
+import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -28,6 +30,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skhash
 from skhash import ITQ, DSTDHLinear, ImageFeatures, ImageSearch, TagHasher, TagITQ, TagITQHasher
+from skhash._files import content_digest
 from skhash.codes import hamming_distances, pack, sign_bits
 from skhash.images import ImageReadError
 from skhash.search import Hit, SearchResult
@@ -743,6 +746,73 @@ def test_changes_of_other_processes_are_not_lost(tmp_path):
     assert len(ImageSearch.load(tmp_path / "here")) == len(other) == len(X) - 2
     search.fit(X).save(tmp_path / "here")  # made anew, of no version
     assert len(ImageSearch.load(tmp_path / "here")) == len(X)
+
+
+def npy(shape, dtype="|u1"):
+    """The beginning of a file of numpy.save."""
+    file = io.BytesIO()
+    header = {"shape": shape, "fortran_order": False, "descr": dtype}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
+
+
+def npz():
+    file = io.BytesIO()
+    np.savez(file, np.eye(2))
+    return file.getvalue()
+
+
+def unfitted(path):
+    skhash.save(ImageSearch(), path)
+    return path.read_bytes()
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("search.json", lambda path, about: DEEP),
+        ("search.json", lambda path, about: json.dumps({**about, "blake2b": [1]}).encode()),
+        ("search.json", lambda path, about: json.dumps({**about, "n_bits": "8"}).encode()),
+        (
+            "search.json",
+            lambda path, about: json.dumps({**about, "n_bits": about["n_bits"] ^ 1}).encode(),
+        ),
+        ("codes.npy", lambda path, about: b""),
+        ("codes.npy", lambda path, about: npz()),
+        ("codes.npy", lambda path, about: npy((10**13, 1))),  # 9 TiB, of which there is nothing
+        ("codes.npy", lambda path, about: npy((1, 1), "|O") + bytes(8)),
+        ("directions.npy", lambda path, about: npy((3, 2), "<f4") + bytes(24)),
+        ("photos.jsonl", lambda path, about: DEEP),
+        ("model.skhash", lambda path, about: unfitted(path)),
+    ],
+)
+def test_folders_that_no_release_wrote(tmp_path, name, content):
+    search, _ = small_search()
+    search.save(tmp_path / "search")
+    manifest = tmp_path / "search" / "search.json"
+    about = json.loads(manifest.read_text())
+    data = manifest.parent / about["data"]
+    made = content(tmp_path / "other", about)
+    if name == "search.json":
+        manifest.write_bytes(made)
+    else:
+        (data / name).write_bytes(made)
+        about["blake2b"][name] = content_digest(made).hex()  # damaged on purpose
+        manifest.write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=re.escape(str(manifest.parent))):
+        ImageSearch.load(manifest.parent)
+
+
+def test_a_folder_names_no_files_elsewhere(tmp_path):
+    search, _ = small_search()
+    search.save(tmp_path)
+    about = json.loads((tmp_path / "search.json").read_text())
+    about["blake2b"] |= {"../../elsewhere": "00", "/etc/passwd": "00"}
+    (tmp_path / "search.json").write_text(json.dumps(about))
+    assert len(ImageSearch.load(tmp_path)) == len(search)
 
 
 def test_damaged_folders(tmp_path):

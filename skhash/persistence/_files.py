@@ -32,7 +32,7 @@ from ._objects import PLAIN, Reader, Writer
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["load", "save"]
+__all__ = ["array_of", "load", "save"]
 
 # Version of the layout of files, and of the meaning of the attributes of estimators. Increase it if
 # an older release would misread a file.
@@ -195,7 +195,8 @@ def load(
                 )
 
             def array(place: int) -> NDArray[Any]:
-                return _read_array(content, archive.getinfo(_member(place)))
+                name = _member(place)
+                return array_of(_stored(content, archive.getinfo(name)), f"its member {name}")
 
             return Reader(array, _listed(modules), weights).read(about["nodes"])
     except (ValueError, OSError, ImportError) as error:
@@ -276,17 +277,22 @@ def _stored(content: io.BytesIO, info: zipfile.ZipInfo) -> memoryview:
     return data[start : start + info.file_size]
 
 
-def _read_array(content: io.BytesIO, info: zipfile.ZipInfo) -> NDArray[Any]:
-    """An array of an archive, as a part of its contents."""
-    member = _stored(content, info)
-    header = io.BytesIO(member[:_LONGEST_HEADER])
+def array_of(content: memoryview, name: str) -> NDArray[Any]:
+    """The array of a .npy file, as a part of its contents; no memory is needed for it.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the file is of another kind or damaged.
+    """
+    header = io.BytesIO(content[:_LONGEST_HEADER])
     version = np.lib.format.read_magic(header)
     if version not in _HEADERS:
-        raise ValueError(f"its member {info.filename} is in another format")
+        raise ValueError(f"{name} is in another format")
     shape, by_columns, dtype = _HEADERS[version](header)
     if dtype.kind not in PLAIN:
-        raise ValueError(f"its member {info.filename} holds something else than numbers or text")
-    array = np.frombuffer(member, dtype, math.prod(shape), header.tell())
+        raise ValueError(f"{name} holds something else than numbers or text")
+    array = np.frombuffer(content, dtype, math.prod(shape), header.tell())
     return np.require(array.reshape(shape, order="F" if by_columns else "C"), requirements="A")
 
 

@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import skhash
 
 from .._files import PathLike, content_digest, file_digest, folder_lock, open_regular, replacing
 from ..neighbors._ids import check_ids
+from ..persistence._files import array_of
 from ..tags import TagMatrix
 from ._input import rows_of_tags
 from ._photos import Photos
@@ -41,6 +41,7 @@ _CODES = "codes.npy"
 _DIRECTIONS = "directions.npy"
 _PHOTOS = "photos.jsonl"
 _VOCABULARY = "vocabulary.json"
+_FILES = {_MODEL, _CODES, _DIRECTIONS, _PHOTOS, _VOCABULARY}
 
 
 def write_folder(
@@ -159,7 +160,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError("it does not name a subfolder")
         if type(about["blake2b"]) is not dict or type(about["n_bits"]) is not int:
             raise ValueError("it does not describe its files")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a file of ImageSearch.save: {error!s:.300}.") from error
     return about
 
@@ -210,7 +211,8 @@ def _read_data(
 ) -> tuple[Any, dict[str, Any]]:
     data = folder / about["data"]
     files = {}
-    for name, digest in about["blake2b"].items():
+    for name in sorted(_FILES & about["blake2b"].keys()):  # no path that somebody wrote there
+        digest = about["blake2b"][name]
         if name == _MODEL:
             found = file_digest(data / name)
         else:
@@ -223,10 +225,13 @@ def _read_data(
         lines = [json.loads(line) for line in files[_PHOTOS].splitlines()]
         paths = np.empty(len(lines), object)
         paths[:] = [line["path"] for line in lines]
-        codes = _array(files[_CODES])
-        directions = _array(files[_DIRECTIONS]) if _DIRECTIONS in files else None
+        codes = _array(files, _CODES)
+        directions = _array(files, _DIRECTIONS) if _DIRECTIONS in files else None
         if codes.dtype != np.uint8 or codes.shape != (len(lines), -(-about["n_bits"] // 8)):
             raise ValueError(f"codes of shape {codes.shape} for {len(lines)} photos")
+        shape = len(lines), about["n_bits"]
+        if directions is not None and (directions.dtype, directions.shape) != (np.float16, shape):
+            raise ValueError(f"directions of shape {directions.shape} for {len(lines)} photos")
         columns = {
             "ids": check_ids([line["id"] for line in lines]),
             "paths": paths,
@@ -234,14 +239,16 @@ def _read_data(
             "codes": codes,
             "directions": directions,
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # files that no release wrote can cause any error
         raise ValueError(f"{data} is not a valid search: {error!r}") from error
-    return skhash.load(data / _MODEL, modules=modules, weights=weights), columns
+    model = skhash.load(data / _MODEL, modules=modules, weights=weights)
+    if getattr(model, "n_bits_", None) != about["n_bits"]:
+        raise ValueError(f"{data / _MODEL} is not the fitted search that wrote {_CODES}.")
+    return model, columns
 
 
-def _array(content: bytes) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(BytesIO(content), allow_pickle=False)
-    return array
+def _array(files: dict[str, bytes], name: str) -> NDArray[Any]:
+    return array_of(memoryview(files[name]), name).copy()
 
 
 def _tag_matrix(rows: list[list[Any]], words: list[Any]) -> TagMatrix:
