@@ -291,3 +291,29 @@ def test_damage_to_weights_that_torch_reads_is_refused(tmp_path):
     torch.save(state, file)
     with pytest.raises(ValueError, match=r"damaged: 'features.0.bias' has NaN"):
         make_backbone("squeezenet1_1", file)
+
+
+class Gives(nn.Module):
+    """A network that gives what a function makes of the images."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def forward(self, images):
+        return self.made(images)
+
+
+@pytest.mark.parametrize(
+    ("made", "got"),
+    [
+        (lambda x: x.mean((1, 2, 3)), r"got \(3,\)"),
+        (lambda x: x[:, :0, 0, 0], r"got \(3, 0\)"),  # OpenVINO would end the process
+        (lambda x: x[:, :, :0], r"got \(3, 3, 0, 64\)"),
+        (lambda x: (x.mean((2, 3)), x), "got a tuple"),
+        (lambda x: {"features": x}, "got a dict"),
+    ],
+)
+def test_what_is_no_features_is_refused(images, made, got):
+    with pytest.raises(ValueError, match=f"the backbone must give a tensor of features.*{got}"):
+        Backbone(Gives(made), 64)(images)

@@ -13,7 +13,7 @@ from torch import nn
 
 from skhash._files import write_checked
 from skhash._progress import Progress
-from skhash.networks import ImageFeatures, ImageReadError, _cache
+from skhash.networks import Backbone, ImageFeatures, ImageReadError, _cache
 from skhash.networks._cache import FeatureCache
 
 
@@ -445,3 +445,22 @@ def test_real_photos_give_the_known_features(real_data):
     distances = np.linalg.norm(features[:, None] - known, axis=2)
     np.testing.assert_array_equal(distances.argmin(axis=1), rows)
     assert (distances.min(axis=1) < 0.25 * np.linalg.norm(known[rows], axis=1)).all()
+
+
+class Divides(nn.Module):
+    """A network whose features of black images are infinite."""
+
+    def forward(self, images):
+        return 1 / images.mean((2, 3))
+
+
+def test_features_that_are_not_finite_are_an_error_and_not_cached(tmp_path):
+    images = np.full((6, 16, 16, 3), 200, np.uint8)
+    images[4] = 0
+    plain = Backbone(Divides(), 16, mean=(0, 0, 0), std=(1, 1, 1))
+    features = ImageFeatures(plain, batch_size=2, cache=tmp_path)
+    with pytest.raises(ValueError, match=r"features of X\[4\] that are NaN or infinite"):
+        features.fit_transform(images)
+    assert np.isfinite(features.fit_transform(images[:4])).all()
+    with pytest.raises(ValueError, match=r"features of X\[0\] that are NaN or infinite"):
+        features.fit_transform(images[4:])

@@ -146,14 +146,15 @@ class Backbone(TorchvisionPickling, nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features (n, d) of uint8 images (n, 3, H, W)."""
         features = self.net((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
-        if features.ndim == 4:
-            features = features.mean((2, 3))
-        if features.ndim != 2:
+        is_tensor = isinstance(features, torch.Tensor)
+        # OpenVINO ends the process if an array of an image has no elements.
+        if not is_tensor or features.ndim not in (2, 4) or 0 in features.shape[1:]:
+            got = tuple(features.shape) if is_tensor else f"a {type(features).__name__}"
             raise ValueError(
-                "the backbone must give features of shape (n, d) or (n, d, h, w), "
-                f"got {tuple(features.shape)}."
+                "the backbone must give a tensor of features, of shape (n, d) or (n, d, h, w) "
+                f"without zeros, got {got}."
             )
-        return features.float()
+        return (features.mean((2, 3)) if features.ndim == 4 else features).float()
 
     def set_trainable(self, trainable: str | Sequence[str]) -> None:
         """Choose the parts that are trained.

@@ -173,7 +173,8 @@ def extract_features(
     ImportError
         If the engine is not installed.
     ValueError
-        If the engine cannot run this network, or does not support the device or bfloat16.
+        If the engine cannot run this network, or does not support the device or bfloat16, or
+        features are not finite.
     """
     n = len(images)
     engine, target = choose_engine(backbone, engine, device, amp=amp, n_images=n)
@@ -218,6 +219,12 @@ def extract_features(
                 current = np.array(rows[start : start + len(batch)])
                 start += len(batch)
                 outputs = forward(batch)
+                finite = np.isfinite(outputs).all(axis=1) | ~readable
+                if not finite.all():  # NaN would mean that the image cannot be read
+                    raise ValueError(
+                        f"the backbone gives features of X[{current[~finite][0]}] that are NaN or "
+                        "infinite; check its weights."
+                    )
                 if features is None:
                     features = np.empty((n, outputs.shape[1]), np.float32)
                 features[current] = np.where(readable[:, None], outputs, np.nan)
