@@ -191,19 +191,30 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def folder_lock(folder: PathLike) -> Iterator[None]:
+def folder_lock(folder: PathLike) -> Iterator[Path]:
     """Lock a folder against all other callers of this function.
 
     The folder is created if missing, and removed at the end if nothing was put there. The lock ends
     at the latest when the process ends, for any reason. On file systems without locks nothing is
     locked.
 
+    Yields
+    ------
+    Path
+        The folder.
+
     Raises
     ------
     RuntimeError
         At once, if another process or thread has the lock.
+    ValueError
+        If it is not a folder, or has no name.
     """
+    if not os.fspath(folder):
+        raise ValueError("a folder has an empty name; this folder is '.'.")
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is not a folder; give a folder, or a new name.")
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     path = folder / _LOCK_NAME
     while True:
@@ -228,7 +239,7 @@ def folder_lock(folder: PathLike) -> Iterator[None]:
             raise
         os.close(number)
     try:
-        yield
+        yield folder
     finally:
         # Removed while it is still locked, so that a forked child with the same open file blocks
         # nobody. Windows cannot remove an open file, so the file stays there.

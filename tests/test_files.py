@@ -204,6 +204,22 @@ def test_a_folder_that_is_removed_just_before_it_is_locked_is_made_again(tmp_pat
     assert not folder.exists()
 
 
+def test_a_lock_needs_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    for wrong, text in (
+        ("", "empty name"),
+        ("file", "'file' is not a folder"),
+        ("file/new", "file/new"),
+    ):
+        with pytest.raises((ValueError, NotADirectoryError), match=text):
+            folder_lock(wrong).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with folder_lock("new") as folder:
+        assert folder == Path("new")
+        assert folder.is_dir()
+
+
 def test_a_folder_is_locked_against_other_processes_as_long_as_they_live(tmp_path):
     with other_process(HOLDER, tmp_path) as holder:
         with pytest.raises(RuntimeError, match="in use"):

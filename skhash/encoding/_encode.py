@@ -167,8 +167,7 @@ def encode(
     """
     check_pyarrow()
     check_is_fitted(hasher)
-    folder = Path(out)
-    with folder_lock(folder):
+    with folder_lock(out) as folder:
         manifest = _prepare(hasher, folder, shard_size)
         total = _total(photos, counted=bool(verbose))
         with Progress(total, unit="photo", desc="codes", verbose=verbose) as bar:

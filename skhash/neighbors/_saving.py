@@ -109,8 +109,7 @@ def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) 
     RuntimeError
         If another process saves to the folder.
     """
-    folder = Path(folder)
-    with folder_lock(folder):
+    with folder_lock(folder) as folder:
         contents, view = store._contents()
         parts, alive = [], []
         for step in _plan(view, _known(folder, store._saved)):

@@ -85,7 +85,9 @@ def to_onnx(estimator: Any, path: PathLike) -> None:
     Networks compute in float32, regardless of ``amp``, and later steps in
     float64. If the sign of a value depends on rounding, another runtime may
     return another bit. Hashers compute such values again, one sample at a
-    time; a model cannot. Such bits are rare: about one in a million.
+    time; a model cannot. Such bits are rare: about one in a million. They are
+    more frequent for features that are far outside the range of the training
+    features.
 
     Examples
     --------

@@ -72,8 +72,7 @@ def write_folder(
     RuntimeError
         If the folder has another version than ``replaces``.
     """
-    folder = Path(folder)
-    with folder_lock(folder):
+    with folder_lock(folder) as folder:
         current = _remove_others(folder)
         if replaces is not None and current not in (None, replaces):
             raise RuntimeError(
