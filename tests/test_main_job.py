@@ -177,3 +177,18 @@ def test_the_readme_in_python_runs():
     np.testing.assert_array_equal(distances, np.sort(apart)[:10])  # the first is that of itself
     np.testing.assert_array_equal(apart[similar], distances)
     assert len(set(similar)) == 10
+
+
+@pytest.mark.slow
+def test_the_first_example_prints_what_its_page_shows(capsys):
+    runpy.run_path(str(ROOT / "docs" / "first_example.py"))
+    matplotlib.pyplot.close("all")
+    printed = capsys.readouterr().out.splitlines()
+    shown = (ROOT / "docs" / "first_example.txt").read_text().splitlines()
+    assert len(printed) == len(shown)
+    for line, expected in zip(printed, shown, strict=True):
+        (name, found), (expected_name, wanted) = (x.partition(": ")[::2] for x in (line, expected))
+        assert name == expected_name
+        # Another engine or version may change a bit, and with it the order of the last ones.
+        ids, wanted_ids = (set(re.findall(r"(\d+) \(", x)) for x in (found, wanted))
+        assert len(ids & wanted_ids) >= 0.6 * len(wanted_ids)
