@@ -99,9 +99,22 @@ def test_what_differs_between_processes_is_refused_by_all(job):
         for name in ("number", "number with labels"):
             assert "ValueError" in str(found[name])
             assert "differ in number of samples (30, 28); give each" in str(found[name])
-        for name, what in (("labels", "y"), ("images", "X"), ("lr", "settings")):
+        differing = {
+            **{"labels": "y", "images": "X", "lr": "lr", "layers": "hidden_layers"},
+            **{"nested": "estimator__amp (False, True)", "network": "weights", "method": "hasher"},
+        }
+        for name, what in differing.items():
             assert f"differ in {what}; give each the same" in str(found[name])
         assert "differ in epoch (3, None); callbacks must stop all" in str(found["stopped"])
+
+
+def test_a_folder_for_the_checkpoint_of_one_process_keeps_nobody_waiting(job):
+    own = [np.load(job[0] / f"refusals-{rank}.npz") for rank in range(2)]
+    assert [str(found["folder"]) for found in own] == ["nothing"] * 2
+    assert str(own[1]["unseeded"]).startswith(
+        "ValueError: checkpoint needs an integer random_state"
+    )
+    assert str(own[0]["unseeded"]).startswith("RuntimeError: another process of this training")
 
 
 def test_an_unreadable_image_is_named_by_all(job):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypedDict
 
@@ -470,7 +470,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             If the training diverges.
         """
         with self.session():
-            processes().check_same_fit(X, y=y)
+            processes().check_same_fit(self, X, y=y)
             self.learn(X, y)
         return self
 
@@ -488,18 +488,18 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ------
         None
         """
-        self._validate_params()
-        if self.checkpoint is not None and not isinstance(self.random_state, Integral):
-            raise ValueError(
-                "checkpoint needs an integer random_state, so that a resumed fit is the same; "
-                "set one."
-            )
         with ExitStack() as stack:
             job = stack.enter_context(together())
+            self._validate_params()
+            if self.checkpoint is not None and not isinstance(self.random_state, Integral):
+                raise ValueError(
+                    "checkpoint needs an integer random_state, so that a resumed fit is the same; "
+                    "set one."
+                )
             stack.enter_context(forgotten_on_failure(self))
-            if self.checkpoint is not None:
-                lock = folder_lock(self.checkpoint)
-                job.first_only(lambda: stack.enter_context(lock))
+            lock = nullcontext() if self.checkpoint is None else folder_lock(self.checkpoint)
+            # In any case: if only one has a checkpoint, the others wait for this message too.
+            job.first_only(lambda: stack.enter_context(lock))
             yield
 
     def open_inputs(self, X: Any) -> Features | Images:

@@ -48,6 +48,12 @@ _SAME_DATA = (
     "give each the same data in the same order (sort the names of files, and choose parts of the "
     "data with a fixed random_state), and the same parameters."
 )
+# Parameters that may differ: they do not decide what is learned, or those of the first process do.
+_OF_ONE_PROCESS = {
+    *("cache", "callbacks", "checkpoint", "device", "num_workers", "random_state", "verbose"),
+    "weights",
+}
+_PLAIN = (bool, float, int, str, list, tuple, type(None))
 
 
 def share(n: int, rank: int, size: int) -> slice:
@@ -134,7 +140,7 @@ class Processes:
             if any(value != found[0] for value in found):
                 numbers = ", ".join(map(str, found)) if isinstance(found[0], int) else ""
                 raise ValueError(
-                    f"the processes of this training differ in {name.replace('_', ' ')}"
+                    f"the processes of this training differ in {name}"
                     f"{numbers and f' ({numbers})'}; {remedy}"
                 )
 
@@ -144,12 +150,22 @@ class Processes:
             known = {k: v if isinstance(v, int) else joblib.hash(v) for k, v in data.items()}
             self.check_same(_SAME_DATA, **known)
 
-    def check_same_fit(self, X: Any, **others: Any) -> None:
-        """Raise an error if arguments of ``fit`` differ; only the length of X is compared."""
+    def check_same_fit(self, estimator: Any, X: Any, **others: Any) -> None:
+        """Raise an error if parameters or arguments of ``fit`` differ.
+
+        Processes with other parameters might wait for each other without end. Of X only the length
+        is compared, and of parameters that are objects the type.
+        """
         if self.size == 1:  # X has not been checked yet
             return
+        parameters = {
+            name: value if isinstance(value, _PLAIN) else type(value).__name__
+            for name, value in sorted(estimator.get_params().items())  # an object before its own
+            if name.split("__")[-1] not in _OF_ONE_PROCESS
+        }
+        self.check_same_data(hasher=type(estimator).__name__, **parameters)
         number = len(X) if isinstance(X, Sized) and not sp.issparse(X) else None
-        self.check_same_data(number_of_samples=number, **others)
+        self.check_same_data(**{"number of samples": number}, **others)
 
     def wait(self) -> None:
         """Wait until all processes have called this."""
