@@ -31,7 +31,7 @@ from ..base import (
     warn_constant_bits,
 )
 from ..codes import MISSING, sign_bits
-from ..images import MAX_PIXELS
+from ..images import MAX_PIXELS, MAX_WORKERS
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._distributed import processes, together
 from ._engines import ENGINES, check_engine
@@ -299,7 +299,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         "device": [str],
         "engine": [StrOptions(ENGINES)],
         "amp": ["boolean"],
-        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "num_workers": [Interval(Integral, 0, MAX_WORKERS, closed="both")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }

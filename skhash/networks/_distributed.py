@@ -335,10 +335,21 @@ def _place() -> tuple[int, int]:
         return 0, 1
     if dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
-    # Child processes of a job's process, such as joblib workers, are not part of the job.
-    if dist.is_torchelastic_launched() and multiprocessing.parent_process() is None:
+    if dist.is_torchelastic_launched() and _is_of_job():
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return 0, 1
+
+
+def _is_of_job() -> bool:
+    """Whether torchrun started this process, and not another process of the job (joblib, a fork).
+
+    What a process starts has its environment, so the process of the job leaves its number there.
+    """
+    if multiprocessing.parent_process() is not None:
+        return False
+    # The number of another job counts for that one only.
+    mark = f"SKHASH_PROCESS_OF_{os.environ['TORCHELASTIC_RUN_ID']}_{os.environ['MASTER_PORT']}"
+    return os.environ.setdefault(mark, str(os.getpid())) == str(os.getpid())
 
 
 @contextmanager
