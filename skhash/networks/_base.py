@@ -31,7 +31,7 @@ from ..base import (
     warn_constant_bits,
 )
 from ..codes import MISSING, sign_bits
-from ..images import MAX_PIXELS, MAX_WORKERS
+from ..images import MAX_PIXELS, MAX_WORKERS, ImageReadError
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._distributed import processes, together
 from ._engines import ENGINES, check_engine
@@ -824,7 +824,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             return np.delete(inputs[:], self.skipped_, 0) if len(self.skipped_) else inputs
         readable = self.readable_rows(inputs)
         some = np.linspace(0, len(readable) - 1, min(len(readable), _SAMPLE_ROWS)).astype(int)
-        return self._extract(inputs.take(readable[some]))[0]
+        return self._extract_readable(inputs.take(readable[some]))
 
     def readable_rows(self, inputs: Features | Images) -> NDArray[np.intp]:
         """Row numbers of the training samples that are not in ``skipped_``.
@@ -853,7 +853,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ndarray of shape (n_readable, n_features), float32
             Without the rows in ``skipped_``.
         """
-        features = self._extract(inputs)[0] if isinstance(inputs, Images) else inputs
+        features = self._extract_readable(inputs) if isinstance(inputs, Images) else inputs
         return np.delete(features[:], self.skipped_, axis=0) if len(self.skipped_) else features
 
     def training_outputs(self, inputs: Features | Images) -> NDArray[np.float32]:
@@ -913,6 +913,17 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         parts = job.each(len(images), extract, step=batch_size)
         features, unreadable = zip(*parts, strict=True)
         return np.concatenate(features), np.concatenate(unreadable)
+
+    def _extract_readable(self, images: Images) -> NDArray[np.float32]:
+        """Features of images that could be read when the fit began, unless in ``skipped_``."""
+        features, unreadable = self._extract(images)
+        lost = np.setdiff1d(unreadable, self.skipped_)
+        if len(lost):
+            raise ImageReadError(
+                f"{images.name(lost[0])} cannot be read any more, or not by all processes of this "
+                "training; fit again when all photos are in place."
+            )
+        return features
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
