@@ -25,6 +25,8 @@ PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 # More than the pixels of a full-frame camera; decoding needs up to 16 bytes per pixel (WebP).
 MAX_PIXELS = 64_000_000
+# More processes that read photos than any machine has cores for.
+MAX_WORKERS = 1024
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

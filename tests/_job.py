@@ -249,6 +249,7 @@ def refusals() -> dict[str, Any]:
     def failing(error: BaseException) -> Any:
         return DSHHasher(8, **on_photos(callbacks=[Fail(lambda: raise_error(error))]))
 
+    alike = TrainingSet(np.ones((8, 2), np.float32), np.ones((8, 1), np.float32), np.arange(8))
     swapped, stop = labels[::-1] if RANK else labels, [StopFirst()]
     found = {
         "number": fit(DeepBit(8, **on_photos()), images[:n]),
@@ -256,6 +257,23 @@ def refusals() -> dict[str, Any]:
         "labels": fit(DSHHasher(8, **on_photos()), images, swapped),
         "images": fit(DeepBit(8, **on_photos()), images[::-1] if RANK else images),
         "lr": fit(DeepBit(8, **on_photos(lr=0.1 + RANK)), images),
+        "layers": fit(DeepBit(8, **on_photos(hidden_layers=(8,) * RANK)), images),
+        "nested": fit(
+            WeaklySupervisedHasher(DSHHasher(8, **on_photos(amp=bool(RANK)))), images, labels
+        ),
+        "method": fit(DeepBit(8) if RANK else GreedyHash(8), images),
+        "network": said(lambda: HashNet(nn.Linear(2 + RANK, 1), nn.MSELoss(), lr=0.1).fit(alike)),
+        "folder": fit(
+            DSHHasher(8, **on_photos(checkpoint=f"{sys.argv[1]}/one" if RANK else None)),
+            *(images, labels),
+        ),
+        "unseeded": fit(
+            DSHHasher(
+                8,
+                **on_photos(checkpoint=f"{sys.argv[1]}/two", random_state=None if RANK else 0),
+            ),
+            *(images, labels),
+        ),
         "unreadable": fit(DeepBit(8, **on_photos(trainable="head")), broken),
         "error": fit(failing(ZeroDivisionError("of one")), images, labels),
         "interrupt": fit(failing(KeyboardInterrupt("of one")), images, labels),

@@ -277,6 +277,8 @@ ERRORS = {
     "no query": (["search", "{root}/search", "{root}/none.jpg"], "there is no file"),
     "torn query": (["search", "{root}/search", "{root}/tags.csv"], "cannot be searched for"),
     "unknown words": (["words", "{root}/search", "zzzz yyyy"], "knows none of these words"),
+    "no words": (["words", "{root}/search", "beach", ""], "'' has no words to search for"),
+    "only commas": (["words", "{root}/search", " , "], "' , ' has no words to search for"),
     "unknown name": (["remove", "{root}/search", "more/51.png"], "similar: more/5.png"),
     "labels of others": (
         ["evaluate", "{root}/search", "--labels", "{root}/others.csv"],
@@ -314,6 +316,16 @@ def options():
         for action in command._actions
         for option in action.option_strings
     }
+
+
+def test_too_little_memory_is_a_line_too(made, run, monkeypatch):
+    def too_much(*args, **kwargs):
+        raise MemoryError("Unable to allocate 22 TiB")
+
+    monkeypatch.setattr(ImageSearch, "query_tags", too_much)
+    out, err = run("words", made / "search", "beach", code=1)
+    assert out == ""
+    assert err.startswith("scikit-hash: error: not enough memory (Unable to allocate 22 TiB); use")
 
 
 def test_missing_weights_have_a_remedy(root, run, monkeypatch):
@@ -388,6 +400,9 @@ def test_after_an_interrupt_all_is_as_it_was(root, run, monkeypatch, when):
         ["fit", "photos"],
         ["search", "folder"],
         ["search", "folder", "photo", "-n", "0"],
+        ["search", "folder", "photo", "-n", "9" * 5000],
+        ["search", "folder", "photo", "--workers", "4000000"],
+        ["fit", "photos", "--out", "new", "--bits", "99999999999999999999"],
         ["fit", "photos", "--out", "new", "--bits", "many"],
         ["fit", "photos", "--out", "new", "--method", "Nothing"],
         ["info", "folder", "-q", "-v"],

@@ -99,9 +99,22 @@ def test_what_differs_between_processes_is_refused_by_all(job):
         for name in ("number", "number with labels"):
             assert "ValueError" in str(found[name])
             assert "differ in number of samples (30, 28); give each" in str(found[name])
-        for name, what in (("labels", "y"), ("images", "X"), ("lr", "settings")):
+        differing = {
+            **{"labels": "y", "images": "X", "lr": "lr", "layers": "hidden_layers"},
+            **{"nested": "estimator__amp (False, True)", "network": "weights", "method": "hasher"},
+        }
+        for name, what in differing.items():
             assert f"differ in {what}; give each the same" in str(found[name])
         assert "differ in epoch (3, None); callbacks must stop all" in str(found["stopped"])
+
+
+def test_a_folder_for_the_checkpoint_of_one_process_keeps_nobody_waiting(job):
+    own = [np.load(job[0] / f"refusals-{rank}.npz") for rank in range(2)]
+    assert [str(found["folder"]) for found in own] == ["nothing"] * 2
+    assert str(own[1]["unseeded"]).startswith(
+        "ValueError: checkpoint needs an integer random_state"
+    )
+    assert str(own[0]["unseeded"]).startswith("RuntimeError: another process of this training")
 
 
 def test_an_unreadable_image_is_named_by_all(job):
@@ -256,14 +269,35 @@ def test_threads_of_a_job_train_one_after_another():
         pass
 
 
-@pytest.mark.slow
-def test_what_a_process_of_a_job_starts_is_no_part_of_the_job(monkeypatch):
-    for name, value in (("TORCHELASTIC_RUN_ID", "a"), ("RANK", "1"), ("WORLD_SIZE", "2")):
+@pytest.fixture
+def in_job(monkeypatch):
+    """This process as the second of a job."""
+    names = "TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "MASTER_PORT"
+    for name, value in zip(names, ("a", "1", "2", "29500"), strict=True):
         monkeypatch.setenv(name, value)
+    before = set(os.environ)
+    yield
+    for name in set(os.environ) - before:
+        del os.environ[name]
+
+
+@pytest.mark.slow
+def test_workers_of_joblib_are_no_part_of_the_job(in_job):
     assert _distributed._place() == (1, 2)
     assert not _distributed.is_first()
     places = joblib.Parallel(n_jobs=2)(joblib.delayed(_distributed._place)() for _ in range(2))
     assert places == [(0, 1)] * 2
+
+
+def test_programs_that_a_process_of_a_job_starts_are_no_part_of_it(in_job, monkeypatch):
+    assert _distributed._place() == (1, 2)
+    own = os.getpid()
+    with monkeypatch.context() as started:  # a fork, or another program, with this environment
+        started.setattr(os, "getpid", lambda: own + 1)
+        assert _distributed._place() == (0, 1)
+        started.setenv("MASTER_PORT", "29501")  # such as torchrun, whose job is another one
+        assert _distributed._place() == (1, 2)
+    assert _distributed._place() == (1, 2)
 
 
 def test_each_process_of_a_job_has_its_own_gpu(monkeypatch):

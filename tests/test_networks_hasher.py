@@ -456,6 +456,16 @@ def test_unreadable_images_may_be_skipped(photos, files, trainable):
         hasher.score(files, y)
 
 
+def test_a_photo_that_vanishes_in_a_fit_is_named(photos, files, monkeypatch):
+    def find_and_remove(images, **options):
+        files[7].unlink()
+        return np.empty(0, np.intp)
+
+    monkeypatch.setattr("skhash.networks._base.find_unreadable", find_and_remove)
+    with pytest.raises(ImageReadError, match=r"7\.png cannot be read any more, or not by all"):
+        on_photos(trainable="all", on_error="skip").fit(files, photos[1])
+
+
 def test_mixed_precision_gives_about_the_same_codes(photos):
     pixels, y = photos
     for trainable in ("head", "all"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypedDict
 
@@ -31,7 +31,7 @@ from ..base import (
     warn_constant_bits,
 )
 from ..codes import MISSING, sign_bits
-from ..images import MAX_PIXELS
+from ..images import MAX_PIXELS, MAX_WORKERS, ImageReadError
 from ._backbones import Backbone, TorchvisionPickling, make_backbone
 from ._distributed import processes, together
 from ._engines import ENGINES, check_engine
@@ -299,7 +299,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         "device": [str],
         "engine": [StrOptions(ENGINES)],
         "amp": ["boolean"],
-        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "num_workers": [Interval(Integral, 0, MAX_WORKERS, closed="both")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -470,7 +470,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             If the training diverges.
         """
         with self.session():
-            processes().check_same_fit(X, y=y)
+            processes().check_same_fit(self, X, y=y)
             self.learn(X, y)
         return self
 
@@ -488,18 +488,18 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ------
         None
         """
-        self._validate_params()
-        if self.checkpoint is not None and not isinstance(self.random_state, Integral):
-            raise ValueError(
-                "checkpoint needs an integer random_state, so that a resumed fit is the same; "
-                "set one."
-            )
         with ExitStack() as stack:
             job = stack.enter_context(together())
+            self._validate_params()
+            if self.checkpoint is not None and not isinstance(self.random_state, Integral):
+                raise ValueError(
+                    "checkpoint needs an integer random_state, so that a resumed fit is the same; "
+                    "set one."
+                )
             stack.enter_context(forgotten_on_failure(self))
-            if self.checkpoint is not None:
-                lock = folder_lock(self.checkpoint)
-                job.first_only(lambda: stack.enter_context(lock))
+            lock = nullcontext() if self.checkpoint is None else folder_lock(self.checkpoint)
+            # In any case: if only one has a checkpoint, the others wait for this message too.
+            job.first_only(lambda: stack.enter_context(lock))
             yield
 
     def open_inputs(self, X: Any) -> Features | Images:
@@ -824,7 +824,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
             return np.delete(inputs[:], self.skipped_, 0) if len(self.skipped_) else inputs
         readable = self.readable_rows(inputs)
         some = np.linspace(0, len(readable) - 1, min(len(readable), _SAMPLE_ROWS)).astype(int)
-        return self._extract(inputs.take(readable[some]))[0]
+        return self._extract_readable(inputs.take(readable[some]))
 
     def readable_rows(self, inputs: Features | Images) -> NDArray[np.intp]:
         """Row numbers of the training samples that are not in ``skipped_``.
@@ -853,7 +853,7 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         ndarray of shape (n_readable, n_features), float32
             Without the rows in ``skipped_``.
         """
-        features = self._extract(inputs)[0] if isinstance(inputs, Images) else inputs
+        features = self._extract_readable(inputs) if isinstance(inputs, Images) else inputs
         return np.delete(features[:], self.skipped_, axis=0) if len(self.skipped_) else features
 
     def training_outputs(self, inputs: Features | Images) -> NDArray[np.float32]:
@@ -913,6 +913,17 @@ class DeepHasher(TorchvisionPickling, ComputesOnce, HasherMixin, BaseEstimator):
         parts = job.each(len(images), extract, step=batch_size)
         features, unreadable = zip(*parts, strict=True)
         return np.concatenate(features), np.concatenate(unreadable)
+
+    def _extract_readable(self, images: Images) -> NDArray[np.float32]:
+        """Features of images that could be read when the fit began, unless in ``skipped_``."""
+        features, unreadable = self._extract(images)
+        lost = np.setdiff1d(unreadable, self.skipped_)
+        if len(lost):
+            raise ImageReadError(
+                f"{images.name(lost[0])} cannot be read any more, or not by all processes of this "
+                "training; fit again when all photos are in place."
+            )
+        return features
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

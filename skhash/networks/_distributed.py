@@ -48,6 +48,12 @@ _SAME_DATA = (
     "give each the same data in the same order (sort the names of files, and choose parts of the "
     "data with a fixed random_state), and the same parameters."
 )
+# Parameters that may differ: they do not decide what is learned, or those of the first process do.
+_OF_ONE_PROCESS = {
+    *("cache", "callbacks", "checkpoint", "device", "num_workers", "random_state", "verbose"),
+    "weights",
+}
+_PLAIN = (bool, float, int, str, list, tuple, type(None))
 
 
 def share(n: int, rank: int, size: int) -> slice:
@@ -134,7 +140,7 @@ class Processes:
             if any(value != found[0] for value in found):
                 numbers = ", ".join(map(str, found)) if isinstance(found[0], int) else ""
                 raise ValueError(
-                    f"the processes of this training differ in {name.replace('_', ' ')}"
+                    f"the processes of this training differ in {name}"
                     f"{numbers and f' ({numbers})'}; {remedy}"
                 )
 
@@ -144,12 +150,22 @@ class Processes:
             known = {k: v if isinstance(v, int) else joblib.hash(v) for k, v in data.items()}
             self.check_same(_SAME_DATA, **known)
 
-    def check_same_fit(self, X: Any, **others: Any) -> None:
-        """Raise an error if arguments of ``fit`` differ; only the length of X is compared."""
+    def check_same_fit(self, estimator: Any, X: Any, **others: Any) -> None:
+        """Raise an error if parameters or arguments of ``fit`` differ.
+
+        Processes with other parameters might wait for each other without end. Of X only the length
+        is compared, and of parameters that are objects the type.
+        """
         if self.size == 1:  # X has not been checked yet
             return
+        parameters = {
+            name: value if isinstance(value, _PLAIN) else type(value).__name__
+            for name, value in sorted(estimator.get_params().items())  # an object before its own
+            if name.split("__")[-1] not in _OF_ONE_PROCESS
+        }
+        self.check_same_data(hasher=type(estimator).__name__, **parameters)
         number = len(X) if isinstance(X, Sized) and not sp.issparse(X) else None
-        self.check_same_data(number_of_samples=number, **others)
+        self.check_same_data(**{"number of samples": number}, **others)
 
     def wait(self) -> None:
         """Wait until all processes have called this."""
@@ -319,10 +335,21 @@ def _place() -> tuple[int, int]:
         return 0, 1
     if dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
-    # Child processes of a job's process, such as joblib workers, are not part of the job.
-    if dist.is_torchelastic_launched() and multiprocessing.parent_process() is None:
+    if dist.is_torchelastic_launched() and _is_of_job():
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return 0, 1
+
+
+def _is_of_job() -> bool:
+    """Whether torchrun started this process, and not another process of the job (joblib, a fork).
+
+    What a process starts has its environment, so the process of the job leaves its number there.
+    """
+    if multiprocessing.parent_process() is not None:
+        return False
+    # The number of another job counts for that one only.
+    mark = f"SKHASH_PROCESS_OF_{os.environ['TORCHELASTIC_RUN_ID']}_{os.environ['MASTER_PORT']}"
+    return os.environ.setdefault(mark, str(os.getpid())) == str(os.getpid())
 
 
 @contextmanager

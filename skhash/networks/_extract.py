@@ -259,7 +259,7 @@ def _batches(
         images,  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=rows,
-        num_workers=num_workers,
+        num_workers=min(num_workers, -(-len(images) // batch_size)),
         collate_fn=unchanged,
         generator=torch.Generator(),  # else every pass draws a number from torch's global generator
         # A process that is forked while other threads compute may wait for them without end.

@@ -18,7 +18,7 @@ from torch import nn
 
 from .._parameters import ParametersMixin
 from .._sklearn import Interval, StrOptions, fit_context
-from ..images import MAX_PIXELS
+from ..images import MAX_PIXELS, MAX_WORKERS
 from ._backbones import TorchvisionPickling, make_backbone
 from ._engines import ENGINES, check_engine
 from ._extract import extract_features, once, warn_unreadable
@@ -123,7 +123,7 @@ class ImageFeatures(
         "device": [str],
         "engine": [StrOptions(ENGINES)],
         "amp": ["boolean"],
-        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "num_workers": [Interval(Integral, 0, MAX_WORKERS, closed="both")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }

@@ -236,13 +236,15 @@ class HashNet(NeuralNet):
         with together() as job:
             self.initialize()
             place(self.module_, torch.device(self.device), channels_last=self.amp)
+            parts = self.module_, self.criterion_
+            weights = [w for part in parts for w in (*part.parameters(), *part.buffers())]
             job.check_same_data(
-                number_of_samples=len(X),
+                **{"number of samples": len(X)},
                 device=torch.device(self.device).type,
+                weights=[(tuple(tensor.shape), str(tensor.dtype)) for tensor in weights],
                 settings=[self.seed, self.batch_size, self.max_epochs, repr(self.optimizer_)],
             )
-            for part in (self.module_, self.criterion_):
-                job.copy_first([*part.parameters(), *part.buffers()])
+            job.copy_first(weights)
             state = job.first_only(lambda: self._prepare_checkpoint(X))
             if state is not None:
                 self._restore(state)

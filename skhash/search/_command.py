@@ -73,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError as error:
+        text = f"not enough memory ({error}); use lower numbers, or fewer photos at a time."
+        print(f"scikit-hash: error: {text}", file=sys.stderr)
+        return 1
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         print(f"scikit-hash: error: {in_options(error)}", file=sys.stderr)
         return 1
@@ -196,7 +200,7 @@ def _reading() -> argparse.ArgumentParser:
     group.add_argument("--cache", metavar="FOLDER", help="folder that keeps the features of photos")
     group.add_argument(
         "--workers",
-        type=_count_or_none,
+        type=_count_of_workers,
         default=0,
         metavar="N",
         help="processes that read photos (default: 0, only this one)",
@@ -228,11 +232,16 @@ def _add_number(parser: argparse.ArgumentParser, default: int, help: str) -> Non
     parser.add_argument("-n", type=_count, default=default, metavar="N", dest="n", help=help)
 
 
-def _count(text: str, least: int = 1) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least {least}, got {text!r}")
+def _count(text: str, least: int = 1, most: int = 2**31 - 1) -> int:
+    # Python refuses to read thousands of digits.
+    if not text.isdecimal() or len(text) > 99 or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(
+            f"must be an integer from {least} to {most}, got {text[:99]!r}"
+        )
     return int(text)
 
 
-def _count_or_none(text: str) -> int:
-    return _count(text, 0)
+def _count_of_workers(text: str) -> int:
+    from ..images import MAX_WORKERS
+
+    return _count(text, 0, MAX_WORKERS)

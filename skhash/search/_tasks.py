@@ -257,6 +257,8 @@ def words(args: argparse.Namespace) -> Answer:
             "--tags TABLE."
         )
     queries = [_words_of(query, known) for query in args.queries]
+    if not all(queries):
+        raise ValueError(f"{args.queries[queries.index([])]!r} has no words to search for.")
     unknown = sorted({word for query in queries for word in query} - known)
     for word in unknown:
         hint = f"it has no word {word!r}{_similar(word, known)}"

@@ -255,7 +255,7 @@ class WeaklySupervisedHasher(
             )
         hasher = self._seeded(self.estimator)
         with forgotten_on_failure(self), hasher.session():
-            processes().check_same_fit(X, y=y, labels=labels)
+            processes().check_same_fit(self, X, y=y, labels=labels)
             data = hasher.open_inputs(X)
             tags = encode_tags(y, n_samples=len(data))
             if not tags.indicator.nnz:
