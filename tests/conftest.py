@@ -38,6 +38,22 @@ def real_data():
     return folder
 
 
+@pytest.fixture
+def close_folder(monkeypatch):
+    """Make a folder of a name unreadable, even for root."""
+    scandir = os.scandir
+
+    def close(name):
+        def closed(path):
+            if os.fspath(path).endswith(name):
+                raise PermissionError(13, "Permission denied", os.fspath(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", closed)
+
+    return close
+
+
 @pytest.fixture(scope="session")
 def server():
     with running_server() as server:

@@ -717,16 +717,9 @@ def test_links_out_of_the_folder_are_refused_unless_on_purpose(photos, tmp_path)
     assert load_tagged_images(photos, tmp_path / "t.csv").tags.tolist() == [["y"]]
 
 
-def test_subfolders_that_cannot_be_read_are_not_left_out(photos, tmp_path, monkeypatch):
+def test_subfolders_that_cannot_be_read_are_not_left_out(photos, tmp_path, close_folder):
     write_table(tmp_path / "t.csv")
-    scandir = os.scandir
-
-    def closed(path):
-        if os.fspath(path).endswith("sub"):
-            raise PermissionError(13, "Permission denied", os.fspath(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", closed)
+    close_folder("sub")
     with pytest.raises(PermissionError, match="sub"):
         load_tagged_images(photos, tmp_path / "t.csv", unlisted_images="untagged")
 

@@ -348,17 +348,10 @@ def test_codes_of_two_hashers_are_never_mixed(hasher, photos, expected, tmp_path
         assert_codes(out, expected, photos)
 
 
-def test_folders_that_cannot_be_read_are_not_left_out(hasher, photos, tmp_path, monkeypatch):
+def test_folders_that_cannot_be_read_are_not_left_out(hasher, photos, tmp_path, close_folder):
     (tmp_path / "photos" / "closed").mkdir(parents=True)
     (tmp_path / "photos" / "a.png").write_bytes(Path(photos[0]).read_bytes())
-    scandir = os.scandir
-
-    def closed(path):
-        if os.fspath(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", os.fspath(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", closed)
+    close_folder("closed")
     with pytest.raises(PermissionError, match="closed"):
         encode(hasher, tmp_path / "photos", tmp_path / "out")
 
