@@ -21,7 +21,7 @@ from .._files import PathLike, folder_lock, walk
 from .._progress import Progress
 from .._sklearn import Interval, validate_params
 from ..images import IMAGE_SUFFIXES, kind_of
-from ..neighbors._ids import check_ids, check_unicode
+from ..neighbors._ids import check_ids, check_unicode, check_unicode_ids
 from ..persistence import save
 from ..persistence._files import describe
 from ._encoder import ENCODER_PARAMETERS, PhotoEncoder
@@ -290,9 +290,8 @@ def _shards(photos: Any, ids: Any, size: int, hasher: str) -> Iterator[Shard]:
         kind = kind or shard.ids.dtype
         if shard.ids.dtype != kind:
             raise TypeError("ids must be all int or all str.")
-        if shard.ids.dtype == object:
-            for i, text in enumerate(shard.ids, number * size):
-                check_unicode(text, f"ids[{i}]")
+        if given_ids is not None:  # else they are names, which are checked
+            check_unicode_ids(shard.ids, number * size)
         yield shard
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._files import PathLike
 from ._backends import Packed
-from ._ids import Ids, check_ids, check_unicode, name_some
+from ._ids import Ids, check_ids, check_name, name_some
 from ._tables import Layout, TableStore
 
 # Rows of a Parquet file that are in memory at the same time.
@@ -84,9 +84,7 @@ class DuckDBStore(TableStore):
     def __init__(self, path: PathLike, *, table: str = "codes", version: str | None = None) -> None:
         super().__init__(table, version)
         path = os.fspath(path)
-        if not path or "\0" in path:
-            raise ValueError(f"path must have characters, none of them NUL, got {path!r}.")
-        check_unicode(path, "path")
+        check_name(path, "path")
         # The same file from any folder, and never the address of a service, such as "md:...".
         self.path = path if path == ":memory:" else os.path.abspath(path)
         self._process = os.getpid()

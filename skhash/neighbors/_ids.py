@@ -98,6 +98,26 @@ def check_unicode(text: str, name: str) -> None:
         raise ValueError(f"{name} is {text!r}, which is not Unicode: rename it.") from None
 
 
+def check_unicode_ids(ids: Ids, first: int = 0) -> None:
+    """The same for ids, of which the first is ``ids[first]`` of the caller."""
+    if kind_of(ids) == "str":
+        for i, text in enumerate(ids, first):
+            check_unicode(text, f"ids[{i}]")
+
+
+def check_name(text: str, name: str) -> None:
+    """Refuse a name that is empty, or that a database or a file system cannot hold.
+
+    Raises
+    ------
+    ValueError
+        It begins with ``name``.
+    """
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must have characters, none of them NUL, got {text!r}.")
+    check_unicode(text, name)
+
+
 def kind_of(ids: Ids) -> str:
     """Type of ids: "int" or "str"."""
     return "str" if ids.dtype == object else "int"

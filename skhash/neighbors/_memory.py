@@ -491,19 +491,16 @@ class MemoryStore:
         ids: Ids | None,
         next_key: int,
         next_id: int,
-        clusters: Any = None,
+        clusters: Clusters | None = None,
         saved: Any = None,
     ) -> None:
         """Replace the contents by those of another store; see :meth:`_contents`."""
         with self._lock:
             self._clear()
-            known = None if clusters is None else Clusters(*clusters)
-            if known is not None:
-                known.check(sum(map(len, arrays)), arrays[0].shape[1] if arrays else 0)
             backends, start = [], 0
             for packed in arrays:
                 stop = start + len(packed)
-                part = known and known._replace(numbers=known.numbers[start:stop])
+                part = clusters and clusters._replace(numbers=clusters.numbers[start:stop])
                 backends.append(self._make_backend(packed, part))
                 start = stop
             self._view = View(tuple(backends), keys, ids)
@@ -525,7 +522,12 @@ class MemoryStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["backend"], state["n_probes"])  # type: ignore[misc]
-        self._fill(**state["contents"])
+        contents = state["contents"]
+        if contents.get("clusters") is not None:
+            arrays, clusters = contents["arrays"], Clusters(*contents["clusters"])
+            clusters.check(sum(map(len, arrays)), arrays[0].shape[1] if arrays else 0)
+            contents = {**contents, "clusters": clusters}
+        self._fill(**contents)
 
     def _new_ids(self, ids: Ids | None, n: int) -> Ids:
         """Make ids if None is given; check the type of others."""

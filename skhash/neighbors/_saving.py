@@ -146,10 +146,11 @@ def add_to_folder(folder: PathLike, header: dict[str, Any], store: MemoryStore) 
 
 def _write(path: PathLike, header: dict[str, Any], arrays: list[NDArray[Any]], view: View) -> None:
     """Write a header and arrays, and after them the clusters of a view, if there are any."""
-    if view.clusters is None:
+    clusters = view.clusters
+    if clusters is None:
         write_bytes(path, header, arrays, version=2)
         return
-    centers, numbers, n_learned = view.clusters
+    centers, numbers, n_learned = clusters
     about = {"n_clusters": len(centers), "n_samples": len(numbers), "n_learned": n_learned}
     arrays = [*arrays, centers, numbers.astype("<u2", copy=False)]
     write_bytes(path, {**header, "clusters": about}, arrays, version=3)

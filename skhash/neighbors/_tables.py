@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Distances, Packed
-from ._ids import Ids, check_ids, check_unicode, kind_of, name_some, next_numbers
+from ._ids import (
+    Ids,
+    check_ids,
+    check_name,
+    check_unicode,
+    check_unicode_ids,
+    kind_of,
+    name_some,
+    next_numbers,
+)
 
 __all__ = ["Layout", "TableStore"]
 
@@ -43,10 +52,9 @@ class TableStore(ABC):
             raise TypeError(f"table must be the name of a table, got {table!r}.")
         if not (version is None or isinstance(version, str)):
             raise TypeError(f"version must be a str or None, got {version!r}.")
-        for name, text in (("table", table), ("version", version)):
-            if text is not None and (not text or "\0" in text):
-                raise ValueError(f"{name} must have characters, none of them NUL, got {text!r}.")
-            check_unicode(text or "", name)
+        check_name(table, "table")
+        if version is not None:
+            check_name(version, "version")
         self.table = table
         self.version = version
 
@@ -413,9 +421,7 @@ class TableStore(ABC):
 def _checked(ids: Any, **options: Any) -> Ids:
     """Ids that a database can hold."""
     ids = check_ids(ids, **options)
-    if kind_of(ids) == "str":
-        for i, text in enumerate(ids):
-            check_unicode(text, f"ids[{i}]")
+    check_unicode_ids(ids)
     return ids
 
 
